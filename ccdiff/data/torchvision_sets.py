@@ -1,0 +1,97 @@
+"""MNIST and CIFAR-10 through torchvision, with its downloads and checksums."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ccdiff.data.core import DataSet, Split
+from ccdiff.errors import UserError
+
+__all__ = ["CIFAR10", "MNIST"]
+
+
+class _Torchvision(DataSet):
+    """Shared by the data sets of torchvision; the test split is held out.
+
+    Arguments:
+        root: Folder of the data sets, as torchvision lays it out.
+        download: Whether to fetch what is missing.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        download: bool,
+        image_size: int,
+        channels: int,
+        label_names: Sequence[str],
+        flip: bool,
+    ) -> None:
+        super().__init__(
+            image_size=image_size, channels=channels, label_names=label_names, flip=flip
+        )
+        self.root = Path(root)
+        self.download = download
+
+    @abstractmethod
+    def open(self, *, train: bool, download: bool) -> Any:
+        """The torchvision data set, with ``data`` and ``targets``."""
+
+    @abstractmethod
+    def images(self, data: Any) -> Tensor:
+        """uint8 [N, C, H, W] from torchvision's ``data``."""
+
+    def read(self) -> tuple[Split, Split]:
+        return self._split(train=True), self._split(train=False)
+
+    def _split(self, *, train: bool) -> Split:
+        name = type(self).__name__
+        try:
+            # First without the download: a complete copy must not be fetched or hashed again.
+            source = self._open_or_download(train=train)
+        except (RuntimeError, OSError) as error:
+            raise UserError(
+                f"{name} is not in {self.root.absolute()} and could not be downloaded: {error}\n"
+                f"Where there is a network, fetch it with\n"
+                f'    python -c "from torchvision.datasets import {name}; '
+                f"{name}('{self.root}', download=True)\"\n"
+                f"then copy the folder and pass data.root=<folder>."
+            ) from error
+        return Split(self.images(source.data), torch.as_tensor(source.targets).long())
+
+    def _open_or_download(self, *, train: bool) -> Any:
+        try:
+            return self.open(train=train, download=False)
+        except RuntimeError:
+            if not self.download:
+                raise
+        return self.open(train=train, download=True)
+
+
+class MNIST(_Torchvision):
+    """70,000 handwritten digits, 28 x 28 gray (LeCun et al., 1998); 10,000 are held out."""
+
+    def open(self, *, train: bool, download: bool) -> Any:
+        from torchvision.datasets import MNIST as Source
+
+        return Source(self.root, train=train, download=download)
+
+    def images(self, data: Any) -> Tensor:
+        return data.unsqueeze(1)
+
+
+class CIFAR10(_Torchvision):
+    """60,000 photographs of ten classes, 32 x 32 RGB (Krizhevsky, 2009); 10,000 are held out."""
+
+    def open(self, *, train: bool, download: bool) -> Any:
+        from torchvision.datasets import CIFAR10 as Source
+
+        return Source(self.root, train=train, download=download)
+
+    def images(self, data: Any) -> Tensor:
+        return torch.from_numpy(data).permute(0, 3, 1, 2).contiguous()

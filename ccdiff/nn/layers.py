@@ -1,0 +1,110 @@
+"""The parts of a U-Net: residual blocks with FiLM, and changes of resolution."""
+
+from typing import NamedTuple, TypeVar
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+__all__ = ["Downsample", "FiLM", "Modulation", "ResidualBlock", "Upsample"]
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+def zero_init(layer: Layer) -> Layer:
+    """Sets weight and bias to zero, so that a residual branch starts as the identity."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    """Group normalisation; raises ValueError where ``groups`` does not divide ``channels``."""
+    if channels % groups:
+        raise ValueError(f"{channels} channels do not divide into {groups} groups")
+    return nn.GroupNorm(groups, channels)
+
+
+class Modulation(NamedTuple):
+    """``(1 + scale) * h + shift``, each [B, C, 1, 1]."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+class FiLM(nn.Module):
+    """Projects the noise embedding to a scale and a shift per channel.
+
+    Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, 2018
+    (arXiv:1709.07871).
+
+    Arguments:
+        embed_dim: Width of the noise embedding.
+        channels: Channels to modulate.
+    """
+
+    def __init__(self, embed_dim: int, channels: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(nn.SiLU(), nn.Linear(embed_dim, 2 * channels))
+
+    def forward(self, embedding: Tensor) -> Modulation:
+        """The modulation for an embedding [B, embed_dim]."""
+        return Modulation(*self.project(embedding)[:, :, None, None].chunk(2, dim=1))
+
+
+class ResidualBlock(nn.Module):
+    """norm, SiLU, conv, norm, FiLM, SiLU, dropout, conv; plus a shortcut.
+
+    Dhariwal & Nichol, Diffusion Models Beat GANs on Image Synthesis, 2021 (arXiv:2105.05233),
+    appendix A; the FiLM projection lives outside, so that blocks can share it.
+
+    Arguments:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        groups: Groups of both normalisations.
+        dropout: Probability of zeroing an activation before the last convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, *, out_channels: int, groups: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = group_norm(in_channels, groups)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm(out_channels, groups)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.shortcut = (
+            nn.Identity()
+            if in_channels == out_channels
+            else nn.Conv2d(in_channels, out_channels, 1)
+        )
+        self.activation = nn.SiLU()
+
+    def forward(self, x: Tensor, modulation: Modulation) -> Tensor:
+        """[B, in_channels, H, W] to [B, out_channels, H, W]."""
+        h = self.conv1(self.activation(self.norm1(x)))
+        h = self.norm2(h) * (1 + modulation.scale) + modulation.shift
+        return self.shortcut(x) + self.conv2(self.dropout(self.activation(h)))
+
+
+class Downsample(nn.Conv2d):
+    """Halves the resolution by a strided convolution; odd sizes round up."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, stride=2, padding=1)
+
+
+class Upsample(nn.Module):
+    """Doubles the resolution: nearest neighbour, then a convolution.
+
+    Odena et al., Deconvolution and Checkerboard Artifacts, 2016 (doi:10.23915/distill.00003).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] to [B, C, 2H, 2W]."""
+        return self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))

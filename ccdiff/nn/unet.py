@@ -1,0 +1,206 @@
+"""The U-Net: a network ``F(x, log_snr, tokens)`` that knows nothing of diffusion.
+
+Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, 2015
+(arXiv:1505.04597), with the residual blocks and attention of Ho et al., 2020 (arXiv:2006.11239).
+The noise level enters every residual block by FiLM; the label enters once, by cross-attention at
+the bottleneck.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad, silu
+
+from ccdiff.nn.attention import CrossAttention, SelfAttention
+from ccdiff.nn.embedding import NoiseEmbedding
+from ccdiff.nn.layers import (
+    Downsample,
+    FiLM,
+    Modulation,
+    ResidualBlock,
+    Upsample,
+    group_norm,
+    zero_init,
+)
+
+__all__ = ["UNet"]
+
+
+class _FiLMBank(nn.Module):
+    """All FiLM projections of a network, evaluated once per forward pass.
+
+    Shared: one projection per channel width, used by every block of that width. Per block: one
+    for each. Either way a block asks by the key that :meth:`register_block` gave it.
+    """
+
+    def __init__(self, embed_dim: int, *, shared: bool) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.shared = shared
+        self.films = nn.ModuleDict()
+
+    def register_block(self, channels: int) -> str:
+        key = f"width_{channels}" if self.shared else f"block_{len(self.films)}"
+        if key not in self.films:
+            self.films[key] = FiLM(self.embed_dim, channels)
+        return key
+
+    def forward(self, embedding: Tensor) -> dict[str, Modulation]:
+        return {key: film(embedding) for key, film in self.films.items()}
+
+
+class _Stage(nn.Module):
+    """A residual block, optionally followed by self-attention."""
+
+    def __init__(self, block: ResidualBlock, film: str, attention: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.film = film
+        self.attention = attention
+
+    def forward(self, x: Tensor, modulations: dict[str, Modulation]) -> Tensor:
+        return self.attention(self.block(x, modulations[self.film]))
+
+
+class _Down(nn.Module):
+    """One resolution on the way down: stages, then half the resolution."""
+
+    def __init__(self, stages: Iterable[_Stage], width: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.downsample = Downsample(width)
+
+    def forward(
+        self, h: Tensor, modulations: dict[str, Modulation]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The feature map for the next resolution, and one skip connection per stage."""
+        skips = []
+        for stage in self.stages:
+            h = stage(h, modulations)
+            skips.append(h)
+        return self.downsample(h), skips
+
+
+class _Up(nn.Module):
+    """One resolution on the way up: twice the resolution, then stages that each take a skip."""
+
+    def __init__(self, width: int, stages: Iterable[_Stage]) -> None:
+        super().__init__()
+        self.upsample = Upsample(width)
+        self.stages = nn.ModuleList(stages)
+
+    def forward(
+        self, h: Tensor, skips: list[Tensor], modulations: dict[str, Modulation]
+    ) -> Tensor:
+        h = self.upsample(h)
+        for stage, skip in zip(self.stages, reversed(skips), strict=True):
+            h = stage(torch.cat([h, skip], dim=1), modulations)
+        return h
+
+
+class UNet(nn.Module):
+    """A U-Net of ``len(channels)`` resolutions, halved once more into a bottleneck.
+
+    Images whose sides the halvings do not divide are zero-padded on the way in and cropped on the
+    way out, so every model takes every data set.
+
+    Arguments:
+        image_channels: C of the images.
+        token_dim: D of the label tokens.
+        channels: Width of each resolution, finest first.
+        bottleneck: Width at the bottleneck.
+        num_blocks: Residual blocks per resolution, on the way down and on the way up.
+        attention: For each resolution, whether self-attention follows every residual block but
+            the last, so that it sits between the two where there are two.
+        bottleneck_attention: Whether self-attention precedes the cross-attention.
+        head_channels: Channels per attention head.
+        groups: Groups of every normalisation.
+        embed_dim: Width of the noise embedding.
+        dropout: Dropout probability inside residual blocks.
+        film: ``shared`` is one FiLM projection per channel width, ``per_block`` one per block.
+
+    Raises:
+        ValueError: Where lengths disagree or a width is not divisible by groups or heads.
+    """
+
+    def __init__(
+        self,
+        image_channels: int,
+        *,
+        token_dim: int,
+        channels: Sequence[int],
+        bottleneck: int,
+        num_blocks: int = 2,
+        attention: Sequence[bool],
+        bottleneck_attention: bool = True,
+        head_channels: int = 64,
+        groups: int = 32,
+        embed_dim: int = 512,
+        dropout: float = 0.0,
+        film: Literal["shared", "per_block"] = "shared",
+    ) -> None:
+        super().__init__()
+        if len(attention) != len(channels):
+            raise ValueError(
+                f"model.attention has {len(attention)} entries for {len(channels)} resolutions"
+            )
+        if film not in ("shared", "per_block"):
+            raise ValueError(f"model.film must be shared or per_block, got {film!r}")
+        if num_blocks < 1:
+            raise ValueError(f"model.num_blocks must be at least 1, got {num_blocks}")
+        self.multiple = 2 ** len(channels)
+        self.embed = NoiseEmbedding(channels[0], out_dim=embed_dim)
+        self.films = _FiLMBank(embed_dim, shared=film == "shared")
+
+        def stages(ins: Sequence[int], out: int, attend: bool) -> Iterator[_Stage]:
+            for i, in_channels in enumerate(ins):
+                yield _Stage(
+                    ResidualBlock(in_channels, out_channels=out, groups=groups, dropout=dropout),
+                    self.films.register_block(out),
+                    SelfAttention(out, head_channels=head_channels, groups=groups)
+                    if attend and i < len(ins) - 1
+                    else nn.Identity(),
+                )
+
+        self.stem = nn.Conv2d(image_channels, channels[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        width = channels[0]
+        for out, attend in zip(channels, attention, strict=True):
+            ins = [width] + [out] * (num_blocks - 1)
+            self.down.append(_Down(stages(ins, out, attend), out))
+            width = out
+
+        (self.middle_in,) = stages([width], bottleneck, False)
+        heads = {"head_channels": head_channels, "groups": groups}
+        self.middle_self = (
+            SelfAttention(bottleneck, **heads) if bottleneck_attention else nn.Identity()
+        )
+        self.middle_cross = CrossAttention(bottleneck, token_dim=token_dim, **heads)
+        (self.middle_out,) = stages([bottleneck], bottleneck, False)
+
+        self.up = nn.ModuleList()
+        width = bottleneck
+        for out, attend in zip(reversed(channels), reversed(attention), strict=True):
+            ins = [width + out] + [2 * out] * (num_blocks - 1)
+            self.up.append(_Up(width, stages(ins, out, attend)))
+            width = out
+        self.out_norm = group_norm(width, groups)
+        self.out = zero_init(nn.Conv2d(width, image_channels, 3, padding=1))
+
+    def forward(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor:
+        """``F`` [B, C, H, W] for images of that shape, noise levels [B] and tokens [B, L, D]."""
+        height, width = x.shape[-2:]
+        x = pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        modulations = self.films(self.embed(log_snr))
+        h = self.stem(x)
+        skips = []
+        for down in self.down:
+            h, new = down(h, modulations)
+            skips.append(new)
+        h = self.middle_self(self.middle_in(h, modulations))
+        h = self.middle_out(self.middle_cross(h, tokens), modulations)
+        for up in self.up:
+            h = up(h, skips.pop(), modulations)
+        return self.out(silu(self.out_norm(h)))[..., :height, :width]
