@@ -58,7 +58,8 @@ class Schedule(ABC):
     def time(self, log_snr: Tensor) -> Tensor:
         """The inverse of :meth:`log_snr`, by bisection in float64.
 
-        Keeps the shape and dtype of its argument. Levels outside the range of the schedule give its nearest end, 0 or 1.
+        Keeps the shape and dtype of its argument. Levels outside the range of the schedule
+        give its nearest end, 0 or 1.
         """
         level = log_snr.double()
         low, high = torch.zeros_like(level), torch.ones_like(level)
@@ -194,7 +195,7 @@ class Sigmoid(VariancePreserving):
             )
 
     def unclipped_log_snr(self, t: Tensor) -> Tensor:
-        """No cancellation: ``sigmoid(u) - sigmoid(v) = sinh((u - v)/2) / (2 cosh(u/2) cosh(v/2))``.
+        """``sigmoid(u) - sigmoid(v) = sinh((u - v)/2) / (2 cosh(u/2) cosh(v/2))`` cancels nothing.
 
         The common factor ``1 / (2 cosh(u/2))`` of alpha^2 and sigma^2 drops out of their ratio.
         """
