@@ -4,8 +4,8 @@ A schedule maps time to two scales, ``x_t = alpha(t) x0 + sigma(t) eps``, with `
 (0 clean, 1 noise). What matters of it is ``log_snr = log(alpha^2 / sigma^2)``, which falls with
 ``t`` and is clipped to [-max_log_snr, max_log_snr], so that neither scale is ever zero.
 
-Discrete-time schedules of ``T`` steps are met exactly at ``t = i / T`` and continued analytically
-in between.
+Discrete-time schedules of ``T`` steps are met exactly at ``t = i / T``; between two steps
+``log alpha^2`` is a straight line, that is, noise is added at a constant rate within each step.
 """
 
 from abc import ABC, abstractmethod
@@ -93,11 +93,13 @@ class Cosine(VariancePreserving):
     offset: float = 0.008
 
     def unclipped_log_snr(self, t: Tensor) -> Tensor:
-        """Uses ``1 - alpha^2 = sin(a - b) sin(a + b) / cos^2(b)``, exact for small ``t``."""
+        """Uses ``1 - alpha^2 = sin(a - b) sin(a + b) / cos^2(b)`` and ``cos a = sin(pi/2 - a)``.
+
+        Neither cancels, the first near t = 0 and the second near t = 1.
+        """
         b = self.offset / (1 + self.offset) * pi / 2
         a_minus_b = t / (1 + self.offset) * (pi / 2)
-        # At t = 1 the angle is pi/2; rounding must not push the cosine below zero.
-        cos_a = torch.cos(a_minus_b + b).clamp(min=0)
+        cos_a = torch.sin((1 - t) / (1 + self.offset) * (pi / 2))
         return 2 * cos_a.log() - (a_minus_b.sin() * (a_minus_b + 2 * b).sin()).log()
 
 
@@ -120,19 +122,22 @@ class _Betas(VariancePreserving):
             raise ValueError(f"num_steps must be at least 2, got {self.num_steps}")
 
     @abstractmethod
-    def log_alpha_bar(self, n: Tensor) -> Tensor:
-        """``sum_{i <= n} log(1 - beta_i)`` continued to real ``n`` in [0, T], float64."""
+    def betas(self) -> Tensor:
+        """The noise increments, float64 [T], in (0, 1)."""
 
     def unclipped_log_snr(self, t: Tensor) -> Tensor:
-        log_alpha_bar = self.log_alpha_bar(t.double() * self.num_steps)
+        """From ``log alpha^2``, the running sum of ``log(1 - beta)``, interpolated linearly."""
+        steps = torch.log1p(-self.betas()).cumsum(0)
+        table = torch.cat([steps.new_zeros(1), steps]).to(t.device)
+        n = t.double() * self.num_steps
+        i = n.long().clamp(0, self.num_steps - 1)
+        log_alpha_bar = torch.lerp(table[i], table[i + 1], n - i)
         return (log_alpha_bar - (-torch.expm1(log_alpha_bar)).log()).to(t.dtype)
 
 
-def _log_falling_product(n: Tensor, first: float, step: float) -> Tensor:
-    """``log prod_{i=1..n} (first - (i - 1) step)`` for real ``n``, through the gamma function."""
-    ratio = first / step
-    start = torch.tensor(ratio + 1, dtype=n.dtype, device=n.device)
-    return n * log(step) + torch.lgamma(start) - torch.lgamma(start - n)
+def _linspace(start: float, end: float, num: int) -> Tensor:
+    # The device is named because a caller may have set another one as the default.
+    return torch.linspace(start, end, num, dtype=torch.float64, device="cpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +152,8 @@ class Linear(_Betas):
         num_steps: T, the number of increments; time ``i / T`` holds the first ``i`` of them.
     """
 
-    def log_alpha_bar(self, n: Tensor) -> Tensor:
-        step = (self.beta_end - self.beta_start) / (self.num_steps - 1)
-        return _log_falling_product(n, 1 - self.beta_start, step)
+    def betas(self) -> Tensor:
+        return _linspace(self.beta_start, self.beta_end, self.num_steps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +164,8 @@ class Quadratic(_Betas):
     (arXiv:2112.10752). Arguments as for :class:`Linear`.
     """
 
-    def log_alpha_bar(self, n: Tensor) -> Tensor:
-        """With ``beta = q^2``, each factor splits: ``1 - q^2 = (1 - q)(1 + q)``."""
-        first, last = sqrt(self.beta_start), sqrt(self.beta_end)
-        step = (last - first) / (self.num_steps - 1)
-        ratio = torch.tensor((1 + first) / step, dtype=n.dtype, device=n.device)
-        rising = n * log(step) + torch.lgamma(ratio + n) - torch.lgamma(ratio)
-        return _log_falling_product(n, 1 - first, step) + rising
+    def betas(self) -> Tensor:
+        return _linspace(sqrt(self.beta_start), sqrt(self.beta_end), self.num_steps).square()
 
 
 @dataclass(frozen=True, kw_only=True)
