@@ -46,15 +46,26 @@ class DataSet(ABC):
         channels: 1 (gray) or 3 (RGB).
         label_names: One name per class or attribute.
         flip: Whether a mirrored image is as good as the original.
+        placement: Where the images are held in training, see :class:`Batches`.
+        balance: How often rare labels are drawn, see :class:`Batches`.
     """
 
     def __init__(
-        self, *, image_size: int, channels: int, label_names: Sequence[str], flip: bool
+        self,
+        *,
+        image_size: int,
+        channels: int,
+        label_names: Sequence[str],
+        flip: bool,
+        placement: str = "auto",
+        balance: str = "none",
     ) -> None:
         self.image_size = image_size
         self.channels = channels
         self.label_names = tuple(label_names)
         self.flip = flip
+        self.placement = placement
+        self.balance = balance
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -31,9 +31,16 @@ class _Torchvision(DataSet):
         channels: int,
         label_names: Sequence[str],
         flip: bool,
+        placement: str = "auto",
+        balance: str = "none",
     ) -> None:
         super().__init__(
-            image_size=image_size, channels=channels, label_names=label_names, flip=flip
+            image_size=image_size,
+            channels=channels,
+            label_names=label_names,
+            flip=flip,
+            placement=placement,
+            balance=balance,
         )
         self.root = Path(root)
         self.download = download
