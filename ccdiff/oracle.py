@@ -35,12 +35,12 @@ class GaussianOracle:
         return self.mean + gain * (x_t - alpha * self.mean)
 
     def posterior_variance(self, t: Tensor) -> Tensor:
-        """``Var[x0 | x_t]``, the smallest possible squared error on ``x0``."""
+        """``Var[x0 | x_t]`` at a scalar ``t``, the smallest possible squared error on ``x0``."""
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         return self.std**2 * sigma**2 / (alpha**2 * self.std**2 + sigma**2)
 
     def ode_map(self, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """The exact solution at ``s`` of the probability-flow ODE from ``x_t`` at ``t``.
+        """The exact solution at ``s`` of the probability-flow ODE from ``x_t`` at ``t``, scalars.
 
         The flow keeps the standardised position ``(x_t - alpha mean) / std_t``.
         """

@@ -10,7 +10,7 @@ __all__ = ["CrossAttention", "SelfAttention"]
 
 
 def _num_heads(channels: int, head_channels: int) -> int:
-    if channels % head_channels:
+    if head_channels < 1 or channels % head_channels:
         raise ValueError(f"{channels} channels do not divide into heads of {head_channels}")
     return channels // head_channels
 

@@ -20,7 +20,7 @@ def zero_init(layer: Layer) -> Layer:
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
     """Group normalisation; raises ValueError where ``groups`` does not divide ``channels``."""
-    if channels % groups:
+    if groups < 1 or channels % groups:
         raise ValueError(f"{channels} channels do not divide into {groups} groups")
     return nn.GroupNorm(groups, channels)
 

@@ -122,7 +122,8 @@ class UNet(nn.Module):
         film: ``shared`` is one FiLM projection per channel width, ``per_block`` one per block.
 
     Raises:
-        ValueError: Where lengths disagree or a width is not divisible by groups or heads.
+        ValueError: Where lengths disagree, attention has no place to sit, or a width is not
+            divisible by groups or heads.
     """
 
     def __init__(
@@ -142,6 +143,8 @@ class UNet(nn.Module):
         film: Literal["shared", "per_block"] = "shared",
     ) -> None:
         super().__init__()
+        if len(channels) < 1:
+            raise ValueError("model.channels must name the width of at least one resolution")
         if len(attention) != len(channels):
             raise ValueError(
                 f"model.attention has {len(attention)} entries for {len(channels)} resolutions"
@@ -150,6 +153,11 @@ class UNet(nn.Module):
             raise ValueError(f"model.film must be shared or per_block, got {film!r}")
         if num_blocks < 1:
             raise ValueError(f"model.num_blocks must be at least 1, got {num_blocks}")
+        if num_blocks == 1 and any(attention):
+            raise ValueError(
+                "self-attention sits between the residual blocks of a resolution: with "
+                "model.num_blocks=1 there is no place for it, so model.attention must be all false"
+            )
         self.multiple = 2 ** len(channels)
         self.embed = NoiseEmbedding(channels[0], out_dim=embed_dim)
         self.films = _FiLMBank(embed_dim, shared=film == "shared")
