@@ -1,6 +1,7 @@
 """The denoiser: network, conditioning, prediction and schedule as one map to ``x0_hat``."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Protocol
 
 import torch
@@ -78,8 +79,8 @@ class Denoiser(nn.Module):
         """
         log_snr = self.schedule.log_snr(t).to(torch.float32).expand(len(x_t))
         c_in = self.coefficients(x_t, t).c_in
-        device, dtype = x_t.device.type, self.autocast_dtype
-        with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+        dtype = self.autocast_dtype
+        with torch.autocast(x_t.device.type, dtype=dtype) if dtype else nullcontext():
             tokens = self.conditioning(y, drop)
             return self.network((c_in * x_t).to(x_t.dtype), log_snr, tokens).to(x_t.dtype)
 

@@ -78,3 +78,14 @@ class EDMWeighting(Weighting):
 
     def __call__(self, log_snr: Tensor) -> Tensor:
         return log_snr.exp() + self.sigma_data**-2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowWeighting(Weighting):
+    """``w = (1 + sqrt(snr))^2``: plain squared error on the flow velocity ``eps - x0``.
+
+    Lipman et al., Flow Matching for Generative Modeling, 2023 (arXiv:2210.02747), eq. 23.
+    """
+
+    def __call__(self, log_snr: Tensor) -> Tensor:
+        return (1 + (log_snr / 2).exp()).square()

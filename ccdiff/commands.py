@@ -1,0 +1,84 @@
+"""What every command shares around its work: errors, memory between jobs, resuming."""
+
+import functools
+import gc
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ccdiff.errors import UserError
+
+__all__ = ["command", "resume_arguments"]
+
+log = logging.getLogger(__name__)
+
+
+def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Wraps a Hydra main: bad input ends in one line and exit status 1, without a traceback.
+
+    In a sweep every error is passed on to Hydra, which runs the other jobs first. A failed job's
+    frames are cleared, or its model would be kept until the end of the sweep.
+    """
+
+    @functools.wraps(main)
+    def wrapped(cfg: DictConfig) -> Any:
+        _forget_previous_job()
+        try:
+            return main(cfg)
+        except Exception as error:
+            expected = isinstance(error, UserError)
+            log.error("%s" if expected else "the job failed: %s", error, exc_info=not expected)
+            if HydraConfig.get().mode is not RunMode.MULTIRUN:
+                sys.exit(1)
+            traceback.clear_frames(error.__traceback__)
+            raise
+
+    return wrapped
+
+
+def _forget_previous_job() -> None:
+    """Frees what an earlier job of the sweep left, and lets torch.compile start afresh."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+
+
+def resume_arguments(arguments: list[str]) -> list[str]:
+    """Rewrites ``resume=<run>`` so that Hydra composes from that run's own config, in its folder.
+
+    Other overrides stay, on top of the saved values: ``resume=outputs/... trainer.steps=5000``.
+
+    Raises:
+        UserError: Where the run does not exist or left no config.
+    """
+    given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
+    if not given or given[-1] in ("", "null"):
+        return arguments
+    if {"-m", "--multirun"} & set(arguments):
+        raise UserError("resume= goes on with one run: leave out --multirun")
+    from ccdiff.runs import find_checkpoint, run_of
+
+    run = run_of(find_checkpoint(given[-1]))
+    if not run.config.exists():
+        raise UserError(f"{run.path} has no config.yaml to go on from")
+    folder = Path(run.path).absolute()
+    rest = [a for a in arguments if not a.startswith("resume=")]
+    return [
+        *("--config-path", str(folder), "--config-name", "config"),
+        *rest,
+        f"resume='{given[-1]}'",
+        f"hydra.run.dir='{folder}'",
+        "hydra.output_subdir=null",
+    ]

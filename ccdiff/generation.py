@@ -1,0 +1,107 @@
+"""From labels and seeds to uint8 images, in batches, with the frames of a film if asked."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ccdiff.data import to_uint8
+from ccdiff.denoiser import Denoise, Denoiser
+from ccdiff.samplers import SampleNoise, Sampler, sample
+from ccdiff.seeding import seed_for
+
+__all__ = ["Generator", "Guidance", "Threshold", "frame_steps", "sample_seeds"]
+
+Guidance = Callable[[Denoiser, Tensor, Tensor | None], Denoise]
+Threshold = Callable[[Denoise], Denoise]
+
+
+def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[int]:
+    """One seed per image, row by row: a function of the seed, the label and the place in its row.
+
+    So a picture stays the same whichever other labels are asked for.
+    """
+    return [seed_for(seed, "sample", title, j) for title in titles for j in range(num_per_label)]
+
+
+def frame_steps(steps: int, frames: int) -> set[int]:
+    """At most ``frames`` step numbers in 1..steps, evenly spread, the last always among them."""
+    return {round((i + 1) * steps / frames) for i in range(frames)} - {0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """How to draw images from a trained denoiser.
+
+    Arguments:
+        sampler: The method.
+        guidance: Makes the denoise function of a labelled batch.
+        threshold: Keeps estimates in range.
+        image_shape: (C, H, W).
+        batch_size: Images at a time; it never changes an image, but for rounding.
+    """
+
+    sampler: Sampler
+    guidance: Guidance
+    threshold: Threshold
+    image_shape: tuple[int, int, int]
+    batch_size: int = 256
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        y: Tensor,
+        drop: Tensor | None,
+        *,
+        seeds: Sequence[int],
+        num_frames: int = 0,
+        progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    ) -> tuple[Tensor, Tensor]:
+        """Draws one image per label.
+
+        Arguments:
+            denoiser: In evaluation mode, on the device to use.
+            y: Labels [N] or [N, K].
+            drop: Labels to hide, or None.
+            seeds: One per image.
+            num_frames: Frames of ``x_t`` to keep, evenly spread over the steps.
+            progress: Wraps the iterable of batches, each given by its first image's number.
+
+        Returns:
+            Images uint8 [N, C, H, W] and frames uint8 [F, N, C, H, W], on the CPU.
+        """
+        images, films = [], []
+        for start in progress(range(0, len(y), self.batch_size)):
+            here = slice(start, start + self.batch_size)
+            batch, film = self._batch(
+                denoiser, y[here], None if drop is None else drop[here], seeds[here], num_frames
+            )
+            images.append(batch)
+            films.append(film)
+        return torch.cat(images), torch.cat(films, dim=1)
+
+    def _batch(
+        self,
+        denoiser: Denoiser,
+        y: Tensor,
+        drop: Tensor | None,
+        seeds: Sequence[int],
+        num_frames: int,
+    ) -> tuple[Tensor, Tensor]:
+        device = next(denoiser.parameters()).device
+        y, drop = y.to(device), None if drop is None else drop.to(device)
+        denoise = self.threshold(self.guidance(denoiser, y, drop))
+        keep = frame_steps(self.sampler.steps, num_frames)
+        film = []
+
+        def on_step(i: int, x: Tensor, x0_hat: Tensor) -> None:
+            if i in keep:
+                film.append(to_uint8(x).cpu())
+
+        noise = SampleNoise(seeds, device=device)
+        shape = (len(y), *self.image_shape)
+        x = sample(self.sampler, denoise, denoiser.schedule, shape, noise, on_step=on_step)
+        empty = torch.empty(0, *shape, dtype=torch.uint8)
+        return to_uint8(x).cpu(), torch.stack(film) if film else empty

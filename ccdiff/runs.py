@@ -1,0 +1,112 @@
+"""Run directories: where a run keeps what, and finding one again.
+
+``config.yaml``, ``metrics.jsonl``, ``checkpoints/step_*.pt``, ``samples/``, ``wandb/``.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from ccdiff.errors import UserError
+
+__all__ = ["Run", "find_checkpoint", "run_of"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run.
+
+    Arguments:
+        path: The run directory.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The whole resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """Grids drawn during training."""
+        return self.path / "samples"
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of ``step`` goes."""
+        return self.path / "checkpoints" / f"step_{step:08d}.pt"
+
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, oldest first."""
+        return sorted((self.path / "checkpoints").glob("step_*.pt"))
+
+    def latest_checkpoint(self) -> Path:
+        """The newest checkpoint.
+
+        Raises:
+            UserError: Where there is none.
+        """
+        if found := self.checkpoints():
+            return found[-1]
+        raise UserError(
+            f"{self.path} holds no checkpoint: training writes one every trainer.checkpoint_every "
+            f"steps and at its end"
+        )
+
+
+def run_of(checkpoint: Path) -> Run:
+    """The run that a checkpoint belongs to (its own folder, where it was moved out of one)."""
+    parent = checkpoint.absolute().parent
+    return Run(parent.parent if parent.name == "checkpoints" else parent)
+
+
+def _latest(root: Path) -> Path:
+    found = [
+        path
+        for pattern in (
+            "outputs/**/checkpoints/step_*.pt",
+            "multirun/**/checkpoints/step_*.pt",
+        )
+        for path in root.glob(pattern)
+    ]
+    if not found:
+        raise UserError(
+            f"run=latest: {root.absolute()} holds no checkpoint under outputs/ or multirun/; "
+            f"train one with: python train.py"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def find_checkpoint(reference: str, *, root: Path = Path()) -> Path:
+    """The checkpoint that a user means.
+
+    Arguments:
+        reference: A run directory (its newest checkpoint), a checkpoint file, or ``latest``.
+        root: Where ``latest`` looks for ``outputs/`` and ``multirun/``.
+
+    Raises:
+        UserError: Where there is none.
+    """
+    if reference == "latest":
+        return _latest(root)
+    path = Path(reference).expanduser()
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"run={reference}: there is no such file or folder{_hint(path)}")
+    jobs = sorted(child.parent.name for child in path.glob("*/config.yaml"))
+    if jobs and not Run(path).config.exists():
+        raise UserError(f"run={reference} is a sweep of {len(jobs)} runs; pick one: {jobs}")
+    return Run(path).latest_checkpoint()
+
+
+def _hint(path: Path) -> str:
+    if not path.parent.is_dir():
+        return "; run=latest takes the newest run"
+    near = get_close_matches(path.name, [child.name for child in path.parent.iterdir()])
+    return f"; did you mean {path.parent / near[0]}?" if near else "; run=latest takes the newest"

@@ -1,0 +1,29 @@
+"""Samplers: from noise to images, one step at a time, over any :data:`Denoise`.
+
+A sampler is a frozen record of its settings with one method, ``step``. The grid of times is data,
+the loop is :func:`integrate`, and randomness comes from a :class:`NoiseSource`.
+"""
+
+from ccdiff.samplers.ancestral import DDIM, DDPM
+from ccdiff.samplers.core import Estimate, OnStep, Sampler, integrate, sample
+from ccdiff.samplers.multistep import DPMpp2M, UniPC
+from ccdiff.samplers.noise import BatchNoise, NoiseSource, SampleNoise
+from ccdiff.samplers.singlestep import Euler, Heun, StochasticHeun
+
+__all__ = [
+    "DDIM",
+    "DDPM",
+    "BatchNoise",
+    "DPMpp2M",
+    "Estimate",
+    "Euler",
+    "Heun",
+    "NoiseSource",
+    "OnStep",
+    "SampleNoise",
+    "Sampler",
+    "StochasticHeun",
+    "UniPC",
+    "integrate",
+    "sample",
+]

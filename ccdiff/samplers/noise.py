@@ -1,0 +1,54 @@
+"""Where samplers take their randomness from."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["BatchNoise", "NoiseSource", "SampleNoise"]
+
+
+class NoiseSource(Protocol):
+    """The contract: :meth:`randn`."""
+
+    def randn(self, shape: torch.Size) -> Tensor:
+        """Standard normal noise of ``shape`` [B, ...], a new draw at each call."""
+
+
+class SampleNoise:
+    """One random stream per sample: an image depends on its seed, not on its batch.
+
+    Arguments:
+        seeds: One seed for each sample of the batch.
+        device: Where the noise is drawn.
+    """
+
+    def __init__(self, seeds: Iterable[int], *, device: torch.device | str = "cpu") -> None:
+        self.device = device
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+    def randn(self, shape: torch.Size) -> Tensor:
+        """Float32 noise; ``shape[0]`` must be the number of seeds."""
+        if shape[0] != len(self.generators):
+            raise ValueError(f"{len(self.generators)} seeds for a batch of {shape[0]}")
+        draws = [torch.randn(shape[1:], generator=g, device=self.device) for g in self.generators]
+        return torch.stack(draws)
+
+
+@dataclass(frozen=True)
+class BatchNoise:
+    """One random stream for the whole batch: quicker, for experiments on many small samples.
+
+    Arguments:
+        generator: The stream.
+        dtype: Of the noise.
+    """
+
+    generator: torch.Generator
+    dtype: torch.dtype = torch.float32
+
+    def randn(self, shape: torch.Size) -> Tensor:
+        device = self.generator.device
+        return torch.randn(shape, generator=self.generator, device=device, dtype=self.dtype)

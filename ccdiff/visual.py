@@ -1,0 +1,88 @@
+"""Pictures of samples: labelled grids and GIFs, as PIL images."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+__all__ = ["grid", "save_gif", "save_png"]
+
+_CELL = 56
+_GAP = 2
+_INK, _PAPER = 30, 255
+_MAX_TITLE = 28
+
+
+def _zoom(size: int) -> int:
+    """Whole-number enlargement that brings small images to a size that can be looked at."""
+    return max(1, -(-_CELL // size))
+
+
+def _picture(image: Tensor) -> Image.Image:
+    """One uint8 image [C, H, W], gray or RGB."""
+    array = image.cpu().permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("RGB")
+
+
+def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.Image:
+    """Lays images out in rows, each with its title on the left.
+
+    Small images are enlarged by a whole factor without smoothing, so pixels stay pixels.
+
+    Arguments:
+        images: uint8 [N, C, H, W], row by row.
+        columns: Images per row.
+        titles: One per row, or none.
+    """
+    rows = -(-len(images) // columns)
+    zoom = _zoom(images.shape[-1])
+    height, width = images.shape[-2] * zoom, images.shape[-1] * zoom
+    font = ImageFont.load_default(size=max(12, min(20, height // 4)))
+    short = [title if len(title) <= _MAX_TITLE else title[:_MAX_TITLE] + "…" for title in titles]
+    margin = max((int(font.getlength(title)) + 12 for title in short), default=0)
+    size = (margin + columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
+    canvas = Image.new("RGB", size, (_PAPER,) * 3)
+    draw = ImageDraw.Draw(canvas)
+    for row, title in enumerate(short):
+        middle = row * (height + _GAP) + height // 2
+        draw.text((6, middle), title, fill=(_INK,) * 3, font=font, anchor="lm")
+    for i, image in enumerate(images):
+        left = margin + (i % columns) * (width + _GAP) + _GAP
+        top = (i // columns) * (height + _GAP) + _GAP
+        canvas.paste(
+            _picture(image).resize((width, height), Image.Resampling.NEAREST), (left, top)
+        )
+    return canvas
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Writes a PNG whole or not at all; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    image.save(partial, format="PNG")
+    os.replace(partial, path)
+
+
+def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 3.0) -> None:
+    """Writes a looping GIF that rests on its last frame.
+
+    Arguments:
+        frames: At least one image, all of one size.
+        path: Where to write.
+        seconds: From the first frame to the last.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    each = max(20, round(1000 * seconds / len(frames)))
+    durations = [each] * (len(frames) - 1) + [1500]
+    partial = path.with_name(f".{path.name}.partial")
+    frames[0].save(
+        partial,
+        format="GIF",
+        save_all=True,
+        append_images=list(frames[1:]),
+        duration=durations,
+        loop=0,
+    )
+    os.replace(partial, path)

@@ -1,0 +1,23 @@
+"""Samples from a trained run: ``python sample.py run=latest labels=[3,7] num_per_label=8``."""
+
+import hydra
+from omegaconf import DictConfig
+
+from ccdiff import schema
+from ccdiff.commands import command
+
+schema.register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="sample")
+@command
+def main(cfg: DictConfig) -> None:
+    """Writes grid.png, denoising.gif, images/*.png and samples.npz to ``out``."""
+    # torch takes seconds to import: --help and --cfg job must not wait for it.
+    from ccdiff.sampling import run_sampling
+
+    run_sampling(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Trains a class-conditional diffusion model: ``python train.py --help`` lists the groups."""
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from ccdiff import schema
+from ccdiff.commands import command, resume_arguments
+from ccdiff.errors import UserError
+
+schema.register()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@command
+def main(cfg: DictConfig) -> float:
+    """Trains one run; returns its final held-out error, which sweepers minimise."""
+    # torch takes seconds to import: --help and --cfg job must not wait for it.
+    from ccdiff.experiment import run_experiment
+
+    return run_experiment(cfg, HydraConfig.get())
+
+
+if __name__ == "__main__":
+    try:
+        sys.argv[1:] = resume_arguments(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    main()
