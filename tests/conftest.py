@@ -1,7 +1,7 @@
-"""What all tests share: one seed each, no network, and every part discovered from its base class.
+"""What all tests share: one seed each, W&B offline, parts discovered from their base classes.
 
-A test that takes ``schedule``, ``prediction``, ``weighting`` or ``time_density`` runs once for each
-concrete class of the package, so a new class is tested without an edit.
+A test that takes ``schedule``, ``prediction``, ``weighting`` or ``time_density`` runs once for
+each concrete class of the package, so a new class is tested without an edit.
 """
 
 import inspect

@@ -77,9 +77,7 @@ def test_coefficients_depend_on_the_noise_level_alone(prediction, schedule):
 def test_the_target_is_that_of_the_textbook(kind, schedule):
     alpha, sigma, x0, eps = draw(schedule)
     target = kind().target(x0, eps, alpha, sigma)
-    torch.testing.assert_close(
-        target, TEXTBOOK[kind](x0, eps, alpha, sigma), rtol=1e-9, atol=1e-9
-    )
+    torch.testing.assert_close(target, TEXTBOOK[kind](x0, eps, alpha, sigma), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("std", [0.5, 1.5])

@@ -61,7 +61,9 @@ def test_min_snr_is_the_weight_of_the_paper(schedule, gamma):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("build", [lambda: MinSNR(gamma=-2.5), lambda: EDMWeighting(sigma_data=-2.5)])
+@pytest.mark.parametrize(
+    "build", [lambda: MinSNR(gamma=-2.5), lambda: EDMWeighting(sigma_data=-2.5)]
+)
 def test_bad_settings_are_refused_with_the_value(build):
     with pytest.raises(ValueError, match=r"-2\.5"):
         build()
