@@ -50,7 +50,10 @@ class Conditioning(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, y: Tensor, drop: Tensor | None = None) -> Tensor:
-        """Tokens [B, L, D] of labels ``y``, hidden where ``drop`` [B] (bool) is true."""
+        """Tokens [B, L, D] of labels ``y``, hidden where ``drop`` (bool) is true.
+
+        ``drop`` is [B], or [B, K] to hide single attributes.
+        """
 
     def draw_drop(self, n: int, generator: torch.Generator) -> Tensor:
         """A training-time drop mask, bool [n], each true with probability ``drop``."""
@@ -102,12 +105,26 @@ class MultiHot(Conditioning):
 
     Each attribute has three learned tokens: absent, present, and not told.
 
-    Arguments: as for :class:`Conditioning`. ``drop`` may also be a mask [B, K], which hides
-    single attributes.
+    Arguments:
+        label_names: One name per attribute, unique.
+        dim: D, the width of a token.
+        drop: Probability of hiding all attributes of a sample in training, in [0, 1).
+        attribute_drop: Probability of hiding each single attribute, independently, in [0, 1);
+            a model trained so can be asked for some attributes and left free in the others.
     """
 
-    def __init__(self, label_names: Sequence[str], *, dim: int, drop: float = 0.0) -> None:
+    def __init__(
+        self,
+        label_names: Sequence[str],
+        *,
+        dim: int,
+        drop: float = 0.0,
+        attribute_drop: float = 0.0,
+    ) -> None:
         super().__init__(label_names, dim=dim, drop=drop)
+        if not 0 <= attribute_drop < 1:
+            raise UserError(f"conditioning.attribute_drop must be in [0, 1), got {attribute_drop}")
+        self.attribute_drop = attribute_drop
         self.absent = nn.Parameter(torch.randn(len(label_names), dim))
         self.present = nn.Parameter(torch.randn(len(label_names), dim))
         self.null = nn.Parameter(torch.randn(len(label_names), dim))
@@ -132,6 +149,15 @@ class MultiHot(Conditioning):
                 f"attributes must be 0 or 1, but the data holds values from {int(labels.min())} "
                 f"to {int(labels.max())}"
             )
+
+    def draw_drop(self, n: int, generator: torch.Generator) -> Tensor:
+        """As for :class:`Conditioning`; bool [n, K] where single attributes are hidden too."""
+        whole = super().draw_drop(n, generator)
+        if self.attribute_drop == 0:
+            return whole
+        shape = n, len(self.label_names)
+        draws = torch.rand(shape, generator=generator, device=generator.device)
+        return whole.unsqueeze(1) | (draws < self.attribute_drop)
 
     def forward(self, y: Tensor, drop: Tensor | None = None) -> Tensor:
         bits = y.to(self.absent.dtype).unsqueeze(-1)  # [B, K, 1]

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
@@ -34,7 +34,7 @@ class Sampler(ABC):
     """
 
     steps: int
-    grid: Grid = Uniform()
+    grid: Grid = field(default_factory=Uniform)
 
     order: ClassVar[int]
     calls_per_step: ClassVar[int] = 1

@@ -1,8 +1,8 @@
 r"""Solvers that also use what earlier steps have seen, at one network call per step.
 
 In ``lam = log_snr / 2`` the linear part of the probability-flow ODE is solved exactly,
-``x_s = sigma_s / sigma_t x_t + alpha_s \int exp(lam - lam_s) x0_hat(lam) d lam`` over the step, and
-only ``x0_hat`` is approximated. Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of
+``x_s = sigma_s / sigma_t x_t + alpha_s \int exp(lam - lam_s) x0_hat(lam) d lam`` over the step,
+and only ``x0_hat`` is approximated. Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of
 Diffusion Probabilistic Models, 2022 (arXiv:2211.01095), proposition 4.1.
 
 The last step, onto t = 0, may be very long in ``lam``; it takes ``x0_hat`` as constant.
@@ -135,7 +135,7 @@ def _integral(schedule: Schedule, known: Sequence[Estimate], t: Tensor, s: Tenso
 
 
 def _moments(h: float, count: int) -> list[float]:
-    r"""``\int_0^1 h exp(-h (1 - tau)) tau^k d tau`` for ``k < count``; ``m_k = 1 - k m_{k-1}/h``."""
+    r"""``m_k = \int_0^1 h e^{h (tau - 1)} tau^k d tau = 1 - k m_{k-1} / h``, for k < count."""
     if abs(h) >= 1:
         moments = [-expm1(-h)]
         for k in range(1, count):

@@ -1,7 +1,7 @@
 r"""Solvers of the probability-flow ODE in the noise level, which forget each step.
 
 With ``z = x / alpha`` and ``u = sigma / alpha`` the ODE of any schedule is ``dz/du = eps_hat``,
-where ``eps_hat = (x - alpha x0_hat) / sigma``. Karras et al., 2022 (arXiv:2206.00364), eq. 1 and 4.
+where ``eps_hat = (x - alpha x0_hat) / sigma``: Karras et al., 2022 (arXiv:2206.00364), eq. 4.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from ccdiff.denoiser import Denoise
