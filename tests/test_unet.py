@@ -1,0 +1,314 @@
+from math import pi
+
+import pytest
+import torch
+from conftest import awaken
+from torch import nn
+
+from ccdiff.nn import UNet
+from ccdiff.nn.attention import CrossAttention, SelfAttention
+from ccdiff.nn.embedding import NoiseEmbedding, noise_angle
+from ccdiff.nn.layers import Downsample, FiLM, ResidualBlock, Upsample
+from ccdiff.schedules import Cosine, Flow
+
+LARGE = {
+    "token_dim": 256,
+    "channels": [128, 256, 384, 512],
+    "bottleneck": 512,
+    "attention": [False, False, True, True],
+}
+
+
+def large(**settings) -> UNet:
+    """The network for photographs, without memory: shapes and structure only."""
+    with torch.device("meta"):
+        return UNet(**{"image_channels": 3, **LARGE, **settings})
+
+
+def inputs(*shape: int, tokens: int = 2, dim: int = 8):
+    n = shape[0]
+    return torch.randn(shape), torch.linspace(-5, 5, n), torch.randn(n, tokens, dim)
+
+
+def record(module: nn.Module) -> list[torch.Tensor]:
+    """The outputs of ``module``, one for each time it runs from now on."""
+    outputs: list[torch.Tensor] = []
+    module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    return outputs
+
+
+def count(module: nn.Module, kind: type) -> int:
+    return sum(isinstance(part, kind) for part in module.modules())
+
+
+@pytest.mark.parametrize(
+    "size", [(8, 8), (28, 28), (32, 32), (1, 1), (7, 7), (9, 30)], ids=lambda size: f"{size}"
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_any_size_keep_their_shape(make_unet, size, channels):
+    network = make_unet(image_channels=channels)
+    x, log_snr, tokens = inputs(2, channels, *size)
+    output = network(x, log_snr, tokens)
+    assert output.shape == x.shape
+    assert output.isfinite().all()
+    assert output.flatten(1).any(1).all()
+
+
+def test_padding_adds_nothing_but_room(make_unet):
+    network = make_unet()
+    x, log_snr, tokens = inputs(1, 1, 6, 7)
+    padded = torch.zeros(1, 1, 8, 8)
+    padded[..., :6, :7] = x
+    assert torch.equal(network(x, log_snr, tokens), network(padded, log_snr, tokens)[..., :6, :7])
+
+
+def test_a_new_network_returns_exactly_zero(make_unet):
+    network = make_unet(asleep=True)
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    assert not network(x, log_snr, tokens).any()
+    awaken(network)
+    assert network(x, log_snr, tokens).any()
+
+
+def test_every_parameter_has_a_part_in_the_output(make_unet):
+    network = make_unet()
+    network(*inputs(2, 1, 8, 8)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+def test_the_noise_level_and_the_label_change_the_output(make_unet):
+    network = make_unet()
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    output = network(x, log_snr, tokens)
+    for other in (network(x, log_snr + 1, tokens), network(x, log_snr, tokens + 1)):
+        assert not torch.allclose(other, output, rtol=0.01, atol=0.001)
+
+
+def test_a_sample_does_not_depend_on_the_others(make_unet):
+    network = make_unet()
+    x, log_snr, tokens = inputs(4, 1, 8, 8)
+    together = network(x, log_snr, tokens)
+    alone = network(x[2:3], log_snr[2:3], tokens[2:3])
+    torch.testing.assert_close(together[2:3], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_shared_film_has_one_projection_per_width():
+    network = large(film="shared")
+    widths = [film.project[-1].out_features // 2 for film in network.films.films.values()]
+    assert sorted(widths) == [128, 256, 384, 512]
+    assert count(network, FiLM) == 4
+    assert count(network, ResidualBlock) == 18
+
+
+def test_film_per_block_has_one_projection_per_block():
+    network = large(film="per_block")
+    assert count(network, FiLM) == count(network, ResidualBlock) == 18
+    stages = [m for m in network.modules() if hasattr(m, "block")]
+    assert len({stage.film for stage in stages}) == 18
+    for stage in stages:
+        width = network.films.films[stage.film].project[-1].out_features // 2
+        assert width == stage.block.conv2.out_channels
+
+
+@pytest.mark.parametrize("film", ["shared", "per_block"])
+def test_film_is_applied_in_every_residual_block(make_unet, film):
+    network = make_unet(film=film)
+    calm, hot = ([], [])
+    for block in network.modules():
+        if isinstance(block, ResidualBlock):
+            block.norm2.register_forward_hook(lambda _m, _i, h: calm.append(h))
+            block.activation.register_forward_hook(lambda _m, i, _h: hot.append(i[0]))
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    network(x, log_snr, tokens)
+    embedding = network.embed(log_snr)
+    stages = [m for m in network.modules() if hasattr(m, "block")]
+    assert len(calm) == len(stages)
+    # The activation runs twice in a block; its second input is the modulated map.
+    for h, modulated in zip(calm, hot[1::2], strict=True):
+        expected = [
+            (1 + scale) * h + shift
+            for scale, shift in (film(embedding) for film in network.films.films.values())
+            if scale.shape[1] == h.shape[1]
+        ]
+        assert any(torch.allclose(modulated, candidate, atol=1e-5) for candidate in expected)
+
+
+def test_self_attention_sits_between_the_blocks_of_the_chosen_resolutions():
+    network = large()
+    for stages, attend in [
+        *zip((down.stages for down in network.down), LARGE["attention"], strict=True),
+        *zip((up.stages for up in network.up), reversed(LARGE["attention"]), strict=True),
+    ]:
+        between, last = (stage.attention for stage in stages)
+        assert isinstance(between, SelfAttention) == attend
+        assert isinstance(last, nn.Identity)
+    assert isinstance(network.middle_self, SelfAttention)
+    assert count(network, SelfAttention) == 2 * 2 + 1
+    assert count(network, CrossAttention) == 1
+    assert count(large(bottleneck_attention=False), SelfAttention) == 2 * 2
+
+
+def test_resolution_changes_by_strided_convolution_and_nearest_neighbour():
+    network = large()
+    assert [down.downsample.stride for down in network.down] == [(2, 2)] * 4
+    assert count(network, Downsample) == count(network, Upsample) == 4
+    up = Upsample(1)
+    nn.init.dirac_(up.conv.weight)
+    nn.init.zeros_(up.conv.bias)
+    x = torch.arange(4.0).reshape(1, 1, 2, 2)
+    assert up(x)[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+
+
+@pytest.mark.parametrize(("size", "bottleneck"), [(256, 16), (32, 2)])
+def test_the_large_network_takes_photographs_of_both_sizes(size, bottleneck):
+    network = large()
+    before, crossed = record(network.middle_self), record(network.middle_cross)
+    x, tokens = (torch.empty(s, device="meta") for s in [(2, 3, size, size), (2, 40, 256)])
+    output = network(x, torch.empty(2, device="meta"), tokens)
+    assert output.shape == x.shape
+    # Self-attention, then cross-attention, on the coarsest map.
+    assert before[0].shape == crossed[0].shape == (2, 512, bottleneck, bottleneck)
+
+
+def test_the_label_enters_at_the_bottleneck_only(make_unet):
+    network = make_unet()
+    layers = {
+        name: record(module)
+        for name, module in network.named_modules()
+        if not list(module.children()) and not name.startswith("middle_cross")
+    }
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    network(x, log_snr, tokens)
+    network(x, log_snr, tokens + 1)
+    for name, outputs in layers.items():
+        half = len(outputs) // 2
+        assert half > 0, name
+        changed = [
+            not torch.equal(one, other)
+            for one, other in zip(outputs[:half], outputs[half:], strict=True)
+        ]
+        downstream = name.startswith(("middle_out", "up.", "out"))
+        assert all(changed) if downstream else not any(changed), name
+
+
+def test_the_label_enters_through_the_tokens_alone(make_unet):
+    # With the cross-attention silent again, no label can be told from another.
+    network = make_unet()
+    nn.init.zeros_(network.middle_cross.out.weight)
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    assert torch.equal(network(x, log_snr, tokens), network(x, log_snr, tokens + 1))
+
+
+def test_cross_attention_ignores_the_order_of_tokens(make_unet):
+    x, log_snr, tokens = inputs(2, 1, 8, 8, tokens=5)
+    network = make_unet()
+    output, flipped = network(x, log_snr, tokens), network(x, log_snr, tokens.flip(1))
+    torch.testing.assert_close(output, flipped, rtol=1e-4, atol=1e-5)
+
+
+def test_one_token_adds_one_vector_to_every_pixel():
+    cross = awaken(CrossAttention(16, token_dim=8, head_channels=8, groups=4))
+    x, token = torch.randn(2, 16, 3, 3), torch.randn(2, 1, 8)
+    added = cross(x, token) - x
+    torch.testing.assert_close(added, added[..., :1, :1].expand_as(added), rtol=1e-4, atol=1e-5)
+    assert added.any()
+
+
+def test_attention_is_the_softmax_of_the_formula():
+    # Vaswani et al., 2017 (arXiv:1706.03762), eq. 1, written out for each head.
+    attention = awaken(SelfAttention(16, head_channels=8, groups=4))
+    x = torch.randn(2, 16, 3, 4)
+    q, k, v = (
+        part.reshape(2, 2, 8, 12).transpose(2, 3)  # [B, heads, pixels, head_channels]
+        for part in attention.qkv(attention.norm(x)).chunk(3, dim=1)
+    )
+    heads = torch.softmax(q @ k.transpose(2, 3) / 8**0.5, dim=-1) @ v
+    expected = x + attention.out(heads.transpose(2, 3).reshape(2, 16, 3, 4))
+    torch.testing.assert_close(attention(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_state_dict_restores_the_network(make_unet):
+    one, other = make_unet(), make_unet()
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    assert not torch.equal(one(x, log_snr, tokens), other(x, log_snr, tokens))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(x, log_snr, tokens), other(x, log_snr, tokens))
+    # A projection that several blocks share is stored once.
+    storages = [value.data_ptr() for value in one.state_dict().values()]
+    assert len(set(storages)) == len(storages)
+
+
+def test_dropout_acts_in_training_only(make_unet):
+    network = make_unet(dropout=0.5)
+    batch = inputs(2, 1, 8, 8)
+    assert not torch.equal(network(*batch), network(*batch))
+    network.eval()
+    assert torch.equal(network(*batch), network(*batch))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attention": [True]}, "1 entries for 2 resolutions"),
+        ({"channels": [], "attention": []}, "at least one resolution"),
+        ({"film": "none"}, "shared or per_block, got 'none'"),
+        ({"num_blocks": 0}, "at least 1, got 0"),
+        ({"num_blocks": 1}, r"model\.attention must be all false"),
+        ({"groups": 3}, "8 channels do not divide into 3 groups"),
+        ({"groups": 0}, "8 channels do not divide into 0 groups"),
+        ({"head_channels": 7}, "16 channels do not divide into heads of 7"),
+        ({"head_channels": 0}, "16 channels do not divide into heads of 0"),
+        ({"bottleneck": 18}, "18 channels do not divide into 4 groups"),
+        ({"channels": [5, 16], "groups": 1}, "even and at least 4, got 5"),
+        ({"dropout": 1.5}, "dropout"),
+    ],
+    ids=repr,
+)
+def test_bad_settings_are_refused_with_the_value(make_unet, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_unet(**settings)
+
+
+def test_one_block_per_resolution_works_without_attention(make_unet):
+    network = make_unet(num_blocks=1, attention=[False, False])
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    assert network(x, log_snr, tokens).shape == x.shape
+
+
+def test_the_noise_angle_rises_from_0_to_1000_with_the_noise():
+    log_snr = torch.linspace(15, -15, 301, dtype=torch.float64)
+    angle = noise_angle(log_snr)
+    assert (angle.diff() > 0).all()
+    assert 0 < angle[0] < 1
+    assert 999 < angle[-1] < 1000
+    assert noise_angle(torch.tensor(0.0)) == 500
+    # tan(angle) = sigma / alpha, whatever the schedule.
+    t = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    for schedule in (Cosine(), Flow()):
+        ratio = torch.tan(noise_angle(schedule.log_snr(t)) * pi / 2000)
+        torch.testing.assert_close(ratio, schedule.sigma(t) / schedule.alpha(t))
+
+
+def test_the_noise_angle_is_the_step_number_of_the_cosine_schedule():
+    t = torch.linspace(0.05, 1, 20, dtype=torch.float64)
+    angle = noise_angle(Cosine().log_snr(t))
+    torch.testing.assert_close(angle, 1000 * t, rtol=0, atol=8)  # the offset is 8 in 1000
+
+
+def test_the_noise_embedding_tells_neighbouring_steps_apart():
+    sinusoids = NoiseEmbedding(32, out_dim=8)
+    seen = []
+    sinusoids.mlp.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    sinusoids(Cosine().log_snr(torch.arange(1, 1000) / 1000))
+    features = seen[0]
+    assert features.shape == (999, 32)
+    assert features.abs().max() <= 1
+    assert features.diff(dim=0).norm(dim=1).min() > 0.3
+
+
+@pytest.mark.parametrize("dim", [2, 7])
+def test_a_bad_number_of_sinusoids_is_refused_with_the_value(dim):
+    with pytest.raises(ValueError, match=f"got {dim}"):
+        NoiseEmbedding(dim, out_dim=8)
