@@ -5,9 +5,9 @@ the loop is :func:`integrate`, and randomness comes from a :class:`NoiseSource`.
 """
 
 from ccdiff.samplers.ancestral import DDIM, DDPM
-from ccdiff.samplers.core import Estimate, OnStep, Sampler, integrate, sample
+from ccdiff.samplers.core import Estimate, OnStep, Sampler, integrate, sample, start_std
 from ccdiff.samplers.multistep import DPMpp2M, UniPC
-from ccdiff.samplers.noise import BatchNoise, NoiseSource, SampleNoise
+from ccdiff.samplers.noise import BatchNoise, GivenNoise, NoiseSource, SampleNoise
 from ccdiff.samplers.singlestep import Euler, Heun, StochasticHeun
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "DPMpp2M",
     "Estimate",
     "Euler",
+    "GivenNoise",
     "Heun",
     "NoiseSource",
     "OnStep",
@@ -26,4 +27,5 @@ __all__ = [
     "UniPC",
     "integrate",
     "sample",
+    "start_std",
 ]

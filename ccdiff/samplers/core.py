@@ -14,7 +14,7 @@ from ccdiff.grids import Grid, Uniform
 from ccdiff.samplers.noise import NoiseSource
 from ccdiff.schedules import Schedule
 
-__all__ = ["Estimate", "OnStep", "Sampler", "integrate", "sample"]
+__all__ = ["Estimate", "OnStep", "Sampler", "integrate", "sample", "start_std"]
 
 
 class Estimate(NamedTuple):
@@ -100,6 +100,7 @@ def integrate(
     noise: NoiseSource,
     *,
     on_step: OnStep | None = None,
+    constrain: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Carries ``x`` from ``times[0]`` through every time to ``times[-1]``.
 
@@ -111,6 +112,7 @@ def integrate(
         times: Any monotone times in [0, 1], float64 [N + 1].
         noise: Source of the randomness of every step.
         on_step: Called after each step.
+        constrain: ``(x_s, s) -> x_s``, applied to the outcome of each step.
 
     Returns:
         The samples at ``times[-1]``, with the shape, dtype and device of ``x``.
@@ -126,9 +128,16 @@ def integrate(
 
         x = sampler.step(recording, schedule, x, t, s, noise, past)
         past = (estimates[0], *past)[: sampler.memory]
+        if constrain is not None:
+            x = constrain(x, s)
         if on_step is not None:
             on_step(i, x, estimates[0].x0_hat)
     return x
+
+
+def start_std(schedule: Schedule, t: Tensor) -> Tensor:
+    """Of unit-variance data at ``t``: at the start ``alpha`` is small but need not be zero."""
+    return (schedule.alpha(t).square() + schedule.sigma(t).square()).sqrt()
 
 
 def sample(
@@ -154,7 +163,5 @@ def sample(
         The samples at t = 0, nominally in [-1, 1].
     """
     times = sampler.times(schedule)
-    # The prior of unit-variance data; alpha at the start is small but need not be zero.
-    std = (schedule.alpha(times[0]).square() + schedule.sigma(times[0]).square()).sqrt()
-    x = std * noise.randn(torch.Size(shape))
+    x = start_std(schedule, times[0]) * noise.randn(torch.Size(shape))
     return integrate(sampler, denoise, schedule, x, times, noise, on_step=on_step)

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["BatchNoise", "NoiseSource", "SampleNoise"]
+__all__ = ["BatchNoise", "GivenNoise", "NoiseSource", "SampleNoise"]
 
 
 class NoiseSource(Protocol):
@@ -52,3 +52,27 @@ class BatchNoise:
     def randn(self, shape: torch.Size) -> Tensor:
         device = self.generator.device
         return torch.randn(shape, generator=self.generator, device=device, dtype=self.dtype)
+
+
+class GivenNoise:
+    """Draws given in advance, such as the noise that an image starts from.
+
+    Arguments:
+        draws: In the order in which they are used; none at all for a deterministic path.
+        then: Where further draws come from, if any are needed.
+    """
+
+    def __init__(self, *draws: Tensor, then: NoiseSource | None = None) -> None:
+        self.draws = list(draws)
+        self.then = then
+
+    def randn(self, shape: torch.Size) -> Tensor:
+        """The next draw, which must be of ``shape``."""
+        if self.draws:
+            draw = self.draws.pop(0)
+            if draw.shape != shape:
+                raise ValueError(f"the given noise is {tuple(draw.shape)}, not {tuple(shape)}")
+            return draw
+        if self.then is None:
+            raise ValueError("the sampler asks for more noise than was given: pass `then`")
+        return self.then.randn(shape)
