@@ -16,7 +16,7 @@ def main(cfg: DictConfig) -> None:
     # torch takes seconds to import: --help and --cfg job must not wait for it.
     from ccdiff.sampling import run_sampling
 
-    run_sampling(cfg)
+    run_sampling(schema.typed(cfg, schema.SampleConfig))
 
 
 if __name__ == "__main__":

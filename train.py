@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> float:
     # torch takes seconds to import: --help and --cfg job must not wait for it.
     from ccdiff.experiment import run_experiment
 
-    return run_experiment(cfg, HydraConfig.get())
+    return run_experiment(schema.typed(cfg, schema.TrainConfig), HydraConfig.get())
 
 
 if __name__ == "__main__":

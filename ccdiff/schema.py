@@ -3,15 +3,18 @@
 Groups are ``_target_`` YAML and typed by the constructors they call.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from ccdiff.errors import UserError
 from ccdiff.training.settings import Precision, TrainerSettings
 
-__all__ = ["SampleConfig", "TrainConfig", "register"]
+__all__ = ["SampleConfig", "TrainConfig", "register", "typed"]
 
 
 @dataclass
@@ -58,6 +61,25 @@ class SampleConfig:
     batch_size: int = 256
     device: str = "auto"
     precision: Precision = Precision.auto
+
+
+def typed(cfg: DictConfig, schema: type) -> DictConfig:
+    """The config with the types of ``schema``, whatever it was composed from.
+
+    Raises:
+        UserError: For a key that nothing would read, such as one added by ``+key=...``, and for
+            a value of the wrong type.
+    """
+    known = [field.name for field in fields(schema)]
+    for key in cfg:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"nothing reads the key {key!r}{hint} (there are: {', '.join(known)})")
+    try:
+        return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), cfg))
+    except OmegaConfBaseException as error:
+        raise UserError(str(error)) from error
 
 
 def register() -> None:

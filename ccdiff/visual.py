@@ -46,7 +46,7 @@ def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.I
     canvas = Image.new("RGB", size, (_PAPER,) * 3)
     draw = ImageDraw.Draw(canvas)
     for row, title in enumerate(short):
-        middle = row * (height + _GAP) + height // 2
+        middle = row * (height + _GAP) + _GAP + height // 2
         draw.text((6, middle), title, fill=(_INK,) * 3, font=font, anchor="lm")
     for i, image in enumerate(images):
         left = margin + (i % columns) * (width + _GAP) + _GAP

@@ -34,7 +34,7 @@ class Precision(Enum):
 class TrainerSettings:
     """How long, how much at a time, how often to look."""
 
-    steps: int = 1500
+    steps: int = 1200
     """Optimizer steps in all."""
     batch_size: int = 128
     """Images per optimizer step."""
@@ -48,13 +48,13 @@ class TrainerSettings:
     grad_clip: float = 1.0
     """Largest norm of the gradient; longer ones are scaled down to it."""
     log_every: int = 50
-    heldout_every: int = 500
+    heldout_every: int = 400
     heldout_images: int = 512
     """Held-out images on which the loss is measured."""
-    sample_every: int = 500
+    sample_every: int = 400
     samples_per_label: int = 8
     """Columns of the grids drawn during training."""
-    checkpoint_every: int = 500
+    checkpoint_every: int = 400
     keep: int = 2
     """How many of the latest checkpoints to keep."""
 

@@ -1,0 +1,153 @@
+"""Every option of every group composes, and builds what it names; found by listing conf/."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+import ccdiff
+from ccdiff import schema
+from ccdiff.compose import build_denoiser, instantiate
+from ccdiff.errors import UserError
+
+ROOT = Path(ccdiff.__file__).parent.parent
+CONF = ROOT / "conf"
+# A group's options are its files; folders inside are groups of their own.
+OPTIONS = sorted(
+    (path.parent.name, path.stem)
+    for group in CONF.iterdir()
+    if group.is_dir()
+    for path in group.glob("*.yaml")
+)
+EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment"]
+
+schema.register()
+
+
+def composed(*overrides: str, name: str = "train") -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_every_option_composes_and_resolves(group, option):
+    cfg = composed(f"{group}={option}")
+    OmegaConf.resolve(cfg)
+    assert not OmegaConf.missing_keys(cfg)
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (g, o)
+        for g, o in OPTIONS
+        if g not in ("experiment", "trainer", "data", "model", "guidance")
+    ],
+    ids=lambda value: value,
+)
+def test_every_option_builds_an_object(group, option):
+    built = instantiate(composed(f"{group}={option}")[group])
+    assert callable(built) or type(built).__module__.startswith("ccdiff")
+
+
+@pytest.mark.parametrize("data", [o for g, o in OPTIONS if g == "data"])
+@pytest.mark.parametrize("model", [o for g, o in OPTIONS if g == "model"])
+def test_every_model_takes_every_data_set(model, data):
+    cfg = composed(f"model={model}", f"data={data}")
+    if not cfg.data.label_names:
+        cfg.data.label_names = ["first", "second"]
+    if cfg.data.image_size is None:
+        pytest.fail(f"conf/data/{data}.yaml states no image_size")
+    with torch.device("meta"):
+        denoiser = build_denoiser(cfg)
+        x = torch.zeros(2, cfg.data.channels, cfg.data.image_size, cfg.data.image_size)
+        names = len(cfg.data.label_names)
+        y = torch.zeros(2, dtype=torch.long)
+        if cfg.conditioning._target_.endswith("MultiHot"):
+            y = torch.zeros(2, names, dtype=torch.uint8)
+        assert denoiser(x, torch.zeros(2), y).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(g, o) for g, o in OPTIONS if g != "experiment"], ids=lambda v: v
+)
+def test_every_key_is_an_argument(group, option):
+    """A misspelt key in a committed YAML would only show when somebody picks the option."""
+    node = composed(f"{group}={option}")[group]
+    if "_target_" not in node:
+        pytest.skip("a typed group: its schema checks the keys")
+    accepted = inspect.signature(get_class(node._target_).__init__).parameters
+    keys = {key for key in node if key not in ("_target_", "_partial_")}
+    assert keys <= set(accepted), f"{node._target_} does not take {keys - set(accepted)}"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_hold_the_recipe(experiment):
+    cfg = composed(f"experiment={experiment}")
+    assert cfg.data._target_.lower().endswith(experiment)
+    assert cfg.prediction._target_.endswith("Noise")
+    assert cfg.weighting._target_.endswith("SNR")
+    assert cfg.schedule._target_.endswith("Cosine")
+
+
+def test_explicit_choice_wins_over_experiment():
+    cfg = composed("experiment=mnist", "schedule=linear", "trainer.steps=7")
+    assert cfg.schedule._target_.endswith("Linear")
+    assert cfg.trainer.steps == 7
+
+
+def test_celebahq_brings_multihot_and_a_choice_wins():
+    assert composed("data=celebahq").conditioning._target_.endswith("MultiHot")
+    chosen = composed("data=celebahq", "conditioning=onehot")
+    assert chosen.conditioning._target_.endswith("OneHot")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model=unet_huge", "unet_large"),
+        ("trainer.steps=abc", "trainer.steps|steps"),
+        ("trainer.precision=fp8", "bf16"),
+        ("trainer.step=5", "step"),
+        ("seed=one", "seed"),
+    ],
+)
+def test_wrong_overrides_are_named(override, message):
+    with pytest.raises(ConfigCompositionException) as caught:
+        composed(override)
+    assert any(part in f"{caught.value} {caught.value.__cause__}" for part in message.split("|"))
+
+
+def test_a_key_that_nothing_reads_is_refused():
+    schema.typed(composed(), schema.TrainConfig)
+    with pytest.raises(UserError, match=r"modle.*did you mean model"):
+        schema.typed(composed("+modle=unet_large"), schema.TrainConfig)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "trainer.steps=0",
+        "trainer.accumulate=3",
+        "trainer.grad_clip=-1",
+        "trainer.warmup=-1",
+    ],
+)
+def test_impossible_settings_are_refused_by_name(override):
+    cfg = composed(override)
+    with pytest.raises(UserError, match=override.split("=")[0]):
+        OmegaConf.to_object(cfg.trainer)
+
+
+@pytest.mark.parametrize(
+    "override", ["model.groups=7", "schedule.max_log_snr=-1", "conditioning.drop=1.5"]
+)
+def test_refused_values_become_user_errors(override):
+    group = override.split(".")[0]
+    with pytest.raises(UserError):
+        instantiate(composed(override)[group])

@@ -1,0 +1,116 @@
+"""Sampling from a run that is known by its directory alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cli import TINY, call, succeed
+from PIL import Image
+
+from ccdiff.compose import trained_denoiser
+from ccdiff.errors import UserError
+from ccdiff.training.checkpoints import load_checkpoint
+
+QUICK = ("sampler.steps=3", "device=cpu", "precision=fp32")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A tiny run trained long enough for its samples to be more than noise."""
+    folder = tmp_path_factory.mktemp("sample")
+    steps = ("trainer.steps=60", "trainer.checkpoint_every=60", "tracker=none")
+    succeed("train.py", *TINY, *steps, "hydra.run.dir=outputs/one", cwd=folder)
+    return folder / "outputs" / "one"
+
+
+def drawn(run: Path, out: Path, *arguments: str) -> dict[str, np.ndarray]:
+    succeed("sample.py", f"run={run}", f"out={out}", *QUICK, *arguments, cwd=run)
+    with np.load(out / "samples.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def three_and_seven(run, tmp_path_factory) -> tuple[Path, dict[str, np.ndarray]]:
+    out = tmp_path_factory.mktemp("out") / "new"
+    return out, drawn(run, out, "labels=[3,7]", "num_per_label=8")
+
+
+def test_everything_promised_is_written(three_and_seven):
+    out, samples = three_and_seven
+    assert samples["images"].shape == (16, 8, 8, 1)
+    assert samples["images"].dtype == np.uint8
+    assert samples["labels"].tolist() == [3] * 8 + [7] * 8
+    pictures = sorted((out / "images").glob("*.png"))
+    assert len(pictures) == 16
+    with Image.open(pictures[9]) as picture:
+        assert np.array_equal(np.asarray(picture), samples["images"][9, ..., 0])
+    with Image.open(out / "denoising.gif") as film:
+        assert film.n_frames == 3
+    assert (out / "grid.png").exists()
+
+
+def test_an_image_depends_on_its_label_and_seed_alone(run, three_and_seven, tmp_path):
+    _, together = three_and_seven
+    alone = drawn(run, tmp_path / "alone", "labels=[7]", "num_per_label=8", "batch_size=1")
+    difference = alone["images"].astype(int) - together["images"][8:].astype(int)
+    # A different batch size may round differently in the last bit of a convolution.
+    assert abs(difference).max() <= 1
+    assert len({image.tobytes() for image in together["images"]}) == 16
+
+
+def test_another_seed_gives_other_images(run, three_and_seven, tmp_path):
+    _, first = three_and_seven
+    second = drawn(run, tmp_path / "other", "labels=[3,7]", "num_per_label=8", "seed=1")
+    assert not np.array_equal(first["images"], second["images"])
+
+
+def test_latest_and_checkpoint_mean_the_same_run(run):
+    folder = run.parent.parent
+    succeed("sample.py", "run=latest", "num_per_label=1", *QUICK, cwd=folder)
+    checkpoint = next((run / "checkpoints").iterdir())
+    succeed("sample.py", f"run={checkpoint}", "num_per_label=1", *QUICK, cwd=folder)
+    first, second = (np.load(run / "generated" / name / "samples.npz") for name in ("001", "002"))
+    assert np.array_equal(first["images"], second["images"])
+    assert first["labels"].tolist() == list(range(10))
+
+
+def test_raw_and_averaged_weights_differ(run):
+    checkpoint = load_checkpoint(next((run / "checkpoints").iterdir()))
+    raw, ema = (trained_denoiser(checkpoint, weights=w).state_dict() for w in ("raw", "ema"))
+    assert any(not torch.equal(raw[key], ema[key]) for key in raw)
+    with pytest.raises(UserError, match="best"):
+        trained_denoiser(checkpoint, weights="best")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run=outputs/two"], ["outputs/two", "outputs/one"]),
+        (["run=nowhere/at/all"], ["nowhere", "latest"]),
+        (["run=text.pt"], ["text.pt", "not a checkpoint"]),
+        (["run=tensor.pt"], ["tensor.pt", "not a checkpoint"]),
+        (["run=outputs/one", "labels=[therr]"], ["therr"]),
+        (["run=outputs/one", "labels=[10]"], ["10"]),
+        (["run=outputs/one", "sampler.steps=0"], ["steps", "0"]),
+        ([], ["run="]),
+    ],
+    ids=lambda value: " ".join(value) if value and "=" in value[0] else "",
+)
+def test_bad_input_is_one_clear_error(arguments, parts, run):
+    folder = run.parent.parent
+    (folder / "text.pt").write_text("not a checkpoint at all")
+    torch.save(torch.zeros(3), folder / "tensor.pt")
+    done = call("sample.py", *arguments, cwd=folder)
+    printed = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "Traceback" not in printed
+    for part in parts:
+        assert part in printed
+
+
+def test_samples_are_never_overwritten(run, three_and_seven):
+    out, _ = three_and_seven
+    done = call("sample.py", f"run={run}", f"out={out}", *QUICK, cwd=run)
+    assert done.returncode != 0
+    assert "already holds samples" in done.stdout + done.stderr
