@@ -1,9 +1,12 @@
 """What every data set becomes: uint8 images with labels, in an order that is a pure function."""
 
+import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,15 +14,57 @@ from torch import Tensor
 from ccdiff.errors import UserError
 from ccdiff.seeding import generator_for
 
-__all__ = ["Batches", "DataSet", "Split", "augment", "order", "to_float", "to_uint8"]
+__all__ = ["DataSet", "ImageRows", "Split", "augment", "order", "to_float", "to_uint8"]
+
+
+class ImageRows:
+    """Images uint8 [N, C, H, W] in a file, read by number and not mapped into memory.
+
+    What is read from a map counts as memory of the process until the system takes it back.
+
+    Arguments:
+        path: The file.
+        offset: Bytes before the first image.
+        shape: ``(C, H, W)``.
+    """
+
+    def __init__(self, path: Path, *, offset: int, shape: Sequence[int]) -> None:
+        self.path = path
+        self.offset = offset
+        self.shape = tuple(shape)
+        self.row_bytes = torch.Size(self.shape).numel()
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def after(self, n: int) -> "ImageRows":
+        """The same images without the first ``n``."""
+        return ImageRows(self.path, offset=self.offset + n * self.row_bytes, shape=self.shape)
+
+    def read(self, index: Tensor, out: Tensor) -> None:
+        """Reads the images ``index`` [B] into ``out``, uint8 [B, C, H, W] on the CPU.
+
+        Raises:
+            UserError: Where the file is shorter than it was.
+        """
+        for i, row in zip(index.tolist(), out.numpy(), strict=True):
+            read = os.preadv(self._file, [row.data], self.offset + i * self.row_bytes)
+            if read != self.row_bytes:
+                raise UserError(f"image {i} cannot be read from {self.path}: it was cut short")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, C, H, W] with labels: int64 class indices [N] or uint8 bits [N, K]."""
+    """Images uint8 [N, C, H, W] with labels: int64 class indices [N] or uint8 bits [N, K].
+
+    Arguments:
+        images: In memory or mapped into it.
+        labels: In memory.
+        rows: The same images in their file, where they have one.
+    """
 
     images: Tensor
     labels: Tensor
+    rows: ImageRows | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -62,10 +107,15 @@ class DataSet(ABC):
     ) -> None:
         self.image_size = image_size
         self.channels = channels
-        self.label_names = tuple(label_names)
+        self._label_names = tuple(label_names)
         self.flip = flip
         self.placement = placement
         self.balance = balance
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """One name per class or attribute."""
+        return self._label_names
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -97,44 +147,6 @@ class DataSet(ABC):
 def order(n: int, seed: int, epoch: int) -> Tensor:
     """The permutation of ``n`` images in ``epoch``: a pure function, int64 [n]. Do not modify."""
     return torch.randperm(n, generator=generator_for(seed, "order", epoch))
-
-
-class Batches:
-    """Training batches by number: batch ``i`` is a function of the seed and ``i`` alone.
-
-    Epochs follow one another without a gap, so no image is dropped and any batch size will do.
-    The images live on ``device``.
-
-    Arguments:
-        split: The images.
-        batch_size: Images per batch.
-        seed: Of the order.
-        device: Where images are held and batches are built.
-    """
-
-    def __init__(
-        self, split: Split, *, batch_size: int, seed: int, device: torch.device | str = "cpu"
-    ) -> None:
-        self.images = split.images.to(device)
-        self.labels = split.labels.to(device)
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def indices(self, i: int) -> Tensor:
-        """Which images batch ``i`` holds, int64 [batch_size]."""
-        n, start = len(self.images), i * self.batch_size
-        parts, end = [], start + self.batch_size
-        while start < end:
-            epoch, position = divmod(start, n)
-            part = order(n, self.seed, epoch)[position : position + end - start]
-            parts.append(part)
-            start += len(part)
-        return torch.cat(parts)
-
-    def batch(self, i: int) -> tuple[Tensor, Tensor]:
-        """Images uint8 [batch_size, C, H, W] and labels of batch ``i``, on the device."""
-        index = self.indices(i).to(self.images.device)
-        return self.images[index], self.labels[index]
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -1,0 +1,186 @@
+"""From the bytes of an image file to uint8 pixels, or to a plain reason why not.
+
+The picture is turned as its EXIF orientation says, laid on a background where it is transparent,
+cropped to its centred square and resized with Lanczos' antialiasing filter. 16-bit gray is scaled
+to 8 bits. Of an animation the first frame is taken; colour profiles are not applied.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from stat import S_ISREG
+
+import numpy as np
+from PIL import Image, ImageColor, UnidentifiedImageError
+
+from ccdiff.errors import UserError
+
+__all__ = ["EXTENSIONS", "BadImage", "PixelSettings", "decode", "parse_color", "read_file"]
+
+# Formats whose decoders read pixels and nothing else: no PostScript, no references to files.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+# PIL's own bound on what it decodes without a warning: a quarter of a gibibyte of RGB.
+_MAX_PIXELS = 89_478_485
+_MAX_BYTES = 1 << 28
+
+# EXIF 2.3, tag 0x0112: how the stored picture must be turned to stand upright.
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSettings:
+    """What a pixel depends on besides the file.
+
+    Arguments:
+        image_size: Height and width.
+        channels: 1 (gray) or 3 (RGB).
+        background: What shows through where the image is transparent.
+    """
+
+    image_size: int
+    channels: int
+    background: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image."""
+        return self.channels, self.image_size, self.image_size
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one image."""
+        return self.channels * self.image_size**2
+
+
+class BadImage(Exception):
+    """A file that cannot be used; the message says why, in a few words."""
+
+
+def parse_color(color: str | Sequence[int]) -> tuple[int, int, int]:
+    """Red, green and blue of a colour name, ``"#rrggbb"`` or three numbers from 0 to 255.
+
+    Raises:
+        UserError: Where it is none of these.
+    """
+    try:
+        rgb = ImageColor.getrgb(color)[:3] if isinstance(color, str) else tuple(color)
+    except ValueError:
+        rgb = ()
+    if len(rgb) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in rgb):
+        raise UserError(
+            f"data.background must be a colour name, '#rrggbb' or three numbers from 0 to 255, "
+            f"got {color!r}"
+        )
+    return rgb[0], rgb[1], rgb[2]
+
+
+def read_file(root: Path, name: str) -> bytes:
+    """The bytes of a regular file inside ``root``.
+
+    Arguments:
+        root: A resolved folder.
+        name: Path of the file relative to it.
+
+    Raises:
+        BadImage: Where there is no such file, or it lies outside, directly or by a link.
+    """
+    try:
+        path = (root / name).resolve(strict=True)
+        if not path.is_relative_to(root):
+            raise BadImage("leads out of the folder")
+        status = path.stat()
+        if not S_ISREG(status.st_mode):
+            raise BadImage("not a regular file")
+        if status.st_size == 0:
+            raise BadImage("empty file")
+        if status.st_size > _MAX_BYTES:
+            raise BadImage(f"file of {status.st_size / 2**20:.0f} MiB, too large for an image")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadImage("no such file") from None
+    # Before Python 3.13 a loop of links is a RuntimeError; a null byte is a ValueError.
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadImage(f"cannot be read: {reason}") from None
+
+
+def decode(data: bytes, settings: PixelSettings) -> tuple[np.ndarray, bool]:
+    """Decodes one image.
+
+    Arguments:
+        data: The file's bytes; its content decides on the format, not its name.
+        settings: What to make of it.
+
+    Returns:
+        Pixels, uint8 [C, H, W], and whether the source was smaller than that.
+
+    Raises:
+        BadImage: Where the bytes are no image, a damaged one or one too large to decode.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise BadImage(f"{image.width} x {image.height} pixels: a decompression bomb")
+            image.load()
+            picture = _flatten(_upright(image), settings.background)
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side))
+        size = settings.image_size
+        if side != size:
+            picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+        pixels = np.asarray(picture if settings.channels == 3 else picture.convert("L"))
+    except BadImage:
+        raise
+    except UnidentifiedImageError:
+        raise BadImage("not an image in a known format") from None
+    except Image.DecompressionBombError:
+        raise BadImage("a decompression bomb") from None
+    # Decoders raise almost anything on malformed bytes.
+    except Exception as error:
+        raise BadImage(f"damaged: {error or type(error).__name__}") from None
+    pixels = pixels.transpose(2, 0, 1) if settings.channels == 3 else pixels[None]
+    return np.ascontiguousarray(pixels), side < size
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation says, as it is where that cannot be read."""
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:
+        # The pixels are sound; only their description is not.
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """RGB with 8 bits, on the background where the picture is transparent."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_16_bit(image).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba).convert(
+        "RGB"
+    )
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Gray of 16 bits scaled to 8; wider numbers have no agreed black and white."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise BadImage("pixels of 32 bits, whose black and white are not known")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
