@@ -54,22 +54,31 @@ class GaussianOracle:
 
 @dataclass(frozen=True)
 class FiniteOracle:
-    """The exact denoiser of the uniform distribution over finitely many points.
+    """The exact denoiser of the uniform mixture of ``N(x_i, std^2)`` over finitely many points.
 
     Arguments:
         schedule: Gives the scales at ``t``.
-        points: The data, [N, ...].
+        points: The data ``x_i``, [N, ...].
+        std: Standard deviation about each point; zero is the points themselves.
     """
 
     schedule: Schedule
     points: Tensor
+    std: float = 0.0
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The points averaged by ``softmax(-|x_t - alpha x_i|^2 / (2 sigma^2))``."""
+        """The points averaged by ``softmax(-|x_t - alpha x_i|^2 / (2 v))``, then each its own.
+
+        ``v = alpha^2 std^2 + sigma^2``; the mean of a Gaussian about a point is as for
+        :class:`GaussianOracle`.
+        """
         alpha, sigma = (
             f(t).reshape(-1, 1).to(x_t.dtype) for f in (self.schedule.alpha, self.schedule.sigma)
         )
-        flat = self.points.flatten(1)
+        variance = alpha**2 * self.std**2 + sigma**2
+        x, flat = x_t.flatten(1), self.points.flatten(1)
         # |x_t - alpha x_i|^2 without its first term, which is the same for all points.
-        logits = (alpha * x_t.flatten(1) @ flat.T - alpha**2 * flat.square().sum(1) / 2) / sigma**2
-        return (torch.softmax(logits, dim=1) @ flat).reshape(x_t.shape)
+        logits = (alpha * x @ flat.T - alpha**2 * flat.square().sum(1) / 2) / variance
+        mean = torch.softmax(logits, dim=1) @ flat
+        gain = alpha * self.std**2 / variance
+        return (mean + gain * (x - alpha * mean)).reshape(x_t.shape)

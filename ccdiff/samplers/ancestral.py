@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from ccdiff.denoiser import Denoise
-from ccdiff.samplers.core import Estimate, Sampler
+from ccdiff.samplers.core import Estimate, Level, Sampler, level_at
 from ccdiff.samplers.noise import NoiseSource
 from ccdiff.schedules import Schedule
 
 __all__ = ["DDIM", "DDPM"]
 
 
-def _lost_share(schedule: Schedule, t: Tensor, s: Tensor) -> Tensor:
-    """``1 - snr_t / snr_s``: 0 where the times coincide, 1 where ``t`` is pure noise."""
-    return -torch.expm1(schedule.log_snr(t) - schedule.log_snr(s))
+def _lost_share(now: Level, after: Level) -> Tensor:
+    """``1 - snr_t / snr_s``: 0 where the levels coincide, 1 where ``t`` is pure noise."""
+    return -torch.expm1(now.log_snr - after.log_snr)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,11 @@ class DDPM(Sampler):
         noise: NoiseSource,
         past: Sequence[Estimate] = (),
     ) -> Tensor:
-        x0_hat = denoise(x_t, t)
-        c = _lost_share(schedule, t, s)
-        shrink = (schedule.alpha(t) / schedule.alpha(s)) * (
-            schedule.sigma(s) / schedule.sigma(t)
-        ).square()
-        mean = shrink * x_t + schedule.alpha(s) * c * x0_hat
-        return mean + schedule.sigma(s) * c.sqrt() * noise.randn(x_t.shape)
+        now, after = level_at(schedule, t), level_at(schedule, s)
+        c = _lost_share(now, after)
+        shrink = (now.alpha / after.alpha) * (after.sigma / now.sigma).square()
+        mean = shrink * x_t + after.alpha * c * denoise(x_t, t)
+        return mean + after.sigma * c.sqrt() * noise.randn(x_t.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +87,11 @@ class DDIM(Sampler):
         noise: NoiseSource,
         past: Sequence[Estimate] = (),
     ) -> Tensor:
+        now, after = level_at(schedule, t), level_at(schedule, s)
         x0_hat = denoise(x_t, t)
-        eps_hat = (x_t - schedule.alpha(t) * x0_hat) / schedule.sigma(t)
-        added = self.eta**2 * _lost_share(schedule, t, s)
-        kept = schedule.sigma(s) * (1 - added).sqrt()
-        x_s = schedule.alpha(s) * x0_hat + kept * eps_hat
+        eps_hat = (x_t - now.alpha * x0_hat) / now.sigma
+        added = self.eta**2 * _lost_share(now, after)
+        x_s = after.alpha * x0_hat + after.sigma * (1 - added).sqrt() * eps_hat
         if self.eta == 0:
             return x_s
-        return x_s + schedule.sigma(s) * added.sqrt() * noise.randn(x_t.shape)
+        return x_s + after.sigma * added.sqrt() * noise.randn(x_t.shape)

@@ -14,7 +14,35 @@ from ccdiff.grids import Grid, Uniform
 from ccdiff.samplers.noise import NoiseSource
 from ccdiff.schedules import Schedule
 
-__all__ = ["Estimate", "OnStep", "Sampler", "integrate", "sample", "start_std"]
+__all__ = [
+    "Estimate",
+    "Level",
+    "OnStep",
+    "Sampler",
+    "integrate",
+    "level_at",
+    "sample",
+    "start_std",
+]
+
+
+class Level(NamedTuple):
+    """The noise level at one time, as scalars of the CPU."""
+
+    log_snr: Tensor
+    alpha: Tensor
+    sigma: Tensor
+
+    @property
+    def ratio(self) -> Tensor:
+        """``sigma / alpha``."""
+        return (-self.log_snr / 2).exp()
+
+
+def level_at(schedule: Schedule, t: Tensor) -> Level:
+    """The noise level of ``schedule`` at the scalar time ``t``."""
+    log_snr = schedule.log_snr(t)
+    return Level(log_snr, *schedule.scales(log_snr))
 
 
 class Estimate(NamedTuple):
@@ -137,7 +165,8 @@ def integrate(
 
 def start_std(schedule: Schedule, t: Tensor) -> Tensor:
     """Of unit-variance data at ``t``: at the start ``alpha`` is small but need not be zero."""
-    return (schedule.alpha(t).square() + schedule.sigma(t).square()).sqrt()
+    _, alpha, sigma = level_at(schedule, t)
+    return (alpha.square() + sigma.square()).sqrt()
 
 
 def sample(

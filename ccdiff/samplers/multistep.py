@@ -13,19 +13,16 @@ from dataclasses import dataclass
 from math import expm1
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ccdiff.denoiser import Denoise
-from ccdiff.samplers.core import Estimate, Sampler
+from ccdiff.samplers.core import Estimate, Sampler, level_at
 from ccdiff.samplers.noise import NoiseSource
 from ccdiff.schedules import Schedule
 
 __all__ = ["DPMpp2M", "UniPC"]
-
-
-def _lam(schedule: Schedule, t: Tensor) -> Tensor:
-    return schedule.log_snr(t) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,19 +62,20 @@ class DPMpp2M(Sampler):
         noise: NoiseSource,
         past: Sequence[Estimate] = (),
     ) -> Tensor:
+        now, after = level_at(schedule, t), level_at(schedule, s)
+        h = (after.log_snr - now.log_snr) / 2
         x0_hat = middle = denoise(x_t, t)
-        h = _lam(schedule, s) - _lam(schedule, t)
         if past and s != 0:
-            h_past = _lam(schedule, t) - _lam(schedule, past[0].t)
+            h_past = (now.log_snr - schedule.log_snr(past[0].t)) / 2
             # Times beyond the clip of log_snr share one noise level: nothing to extrapolate from.
             if h_past != 0:
                 middle = x0_hat + h / (2 * h_past) * (x0_hat - past[0].x0_hat)
-        shrink = schedule.sigma(s) / schedule.sigma(t) * (-self.eta * h).exp()
-        x_s = shrink * x_t - schedule.alpha(s) * torch.expm1(-(1 + self.eta) * h) * middle
+        shrink = after.sigma / now.sigma * (-self.eta * h).exp()
+        x_s = shrink * x_t - after.alpha * torch.expm1(-(1 + self.eta) * h) * middle
         if self.eta == 0:
             return x_s
         fresh = (-torch.expm1(-2 * self.eta * h)).sqrt()
-        return x_s + schedule.sigma(s) * fresh * noise.randn(x_t.shape)
+        return x_s + after.sigma * fresh * noise.randn(x_t.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,34 +102,40 @@ class UniPC(Sampler):
         noise: NoiseSource,
         past: Sequence[Estimate] = (),
     ) -> Tensor:
-        known = (Estimate(t, denoise(x_t, t)), *past)
+        now, after = level_at(schedule, t), level_at(schedule, s)
+        known = [denoise(x_t, t), *(e.x0_hat for e in past)]
+        lams = [float(now.log_snr) / 2, *(float(schedule.log_snr(e.t)) / 2 for e in past)]
+        shrink = after.sigma / now.sigma
+        weights = np.zeros(len(known))
         if past:
-            # Both integrals leave from the same x: where x_t went wrong is in x0_hat alone.
-            arrived = past[0].t, t
-            x_t = x_t + _integral(schedule, known, *arrived) - _integral(schedule, past, *arrived)
-        shrink = schedule.sigma(s) / schedule.sigma(t)
-        return shrink * x_t + _integral(schedule, known[: 1 if s == 0 else 2], t, s)
+            # Prediction and correction leave from the same x: they differ in x0_hat alone.
+            came = lams[1], lams[0]
+            weights += _adams(lams, *came)
+            weights[1:] -= _adams(lams[1:], *came)
+            weights *= float(shrink * now.alpha)
+        used = 1 if s == 0 else 2
+        going = lams[0], float(after.log_snr) / 2
+        weights[:used] += float(after.alpha) * _adams(lams[:used], *going)
+        x_s = shrink * x_t
+        for weight, x0_hat in zip(weights.tolist(), known, strict=True):
+            x_s = x_s + weight * x0_hat
+        return x_s
 
 
-def _integral(schedule: Schedule, known: Sequence[Estimate], t: Tensor, s: Tensor) -> Tensor:
-    r"""``alpha_s \int_{lam_t}^{lam_s} exp(lam - lam_s) P(lam) d lam``.
+def _adams(lams: Sequence[float], start: float, end: float) -> np.ndarray:
+    r"""Weights of the values at ``lams`` in ``\int_start^end exp(lam - end) P(lam) d lam``.
 
-    ``P`` is the polynomial through the estimates in ``known``, one or more, latest first.
+    ``P`` is the polynomial through those values. Of values at one place, the first counts.
     """
-    start, h = _lam(schedule, t), float(_lam(schedule, s) - _lam(schedule, t))
+    h = end - start
+    weights = np.zeros(len(lams))
     if h == 0:
-        return torch.zeros_like(known[0].x0_hat)
-    # A dict, since estimates beyond the clip of log_snr share one place; the latest counts.
-    places = {float(_lam(schedule, e.t) - start) / h: e.x0_hat for e in reversed(known)}
-    nodes = torch.tensor(list(places), dtype=torch.float64)
-    powers = torch.arange(len(nodes), dtype=torch.float64).unsqueeze(1)
-    moments = torch.tensor(_moments(h, len(nodes)), dtype=torch.float64)
+        return weights
+    places, first = np.unique((np.array(lams) - start) / h, return_index=True)
     # Weights that integrate 1, tau, tau^2, ... exactly.
-    weights = torch.linalg.solve(nodes**powers, moments)
-    total = torch.zeros_like(known[0].x0_hat)
-    for weight, x0_hat in zip(weights, places.values(), strict=True):
-        total = total + weight * x0_hat
-    return schedule.alpha(s) * total
+    powers = np.vander(places, increasing=True).T
+    weights[first] = np.linalg.solve(powers, _moments(h, len(places)))
+    return weights
 
 
 def _moments(h: float, count: int) -> list[float]:

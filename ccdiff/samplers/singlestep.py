@@ -12,27 +12,21 @@ from typing import ClassVar
 from torch import Tensor
 
 from ccdiff.denoiser import Denoise
-from ccdiff.samplers.core import Estimate, Sampler
+from ccdiff.samplers.core import Estimate, Level, Sampler, level_at
 from ccdiff.samplers.noise import NoiseSource
 from ccdiff.schedules import Schedule
 
 __all__ = ["Euler", "Heun", "StochasticHeun"]
 
 
-def _level(schedule: Schedule, t: Tensor) -> Tensor:
-    """``u = sigma / alpha``."""
-    return (-schedule.log_snr(t) / 2).exp()
-
-
-def _slope(denoise: Denoise, schedule: Schedule, x_t: Tensor, t: Tensor) -> Tensor:
+def _slope(denoise: Denoise, level: Level, x_t: Tensor, t: Tensor) -> Tensor:
     """``dz/du = eps_hat`` at ``x_t``, with its shape."""
-    return (x_t - schedule.alpha(t) * denoise(x_t, t)) / schedule.sigma(t)
+    return (x_t - level.alpha * denoise(x_t, t)) / level.sigma
 
 
-def _along(schedule: Schedule, x_t: Tensor, t: Tensor, s: Tensor, slope: Tensor) -> Tensor:
+def _along(now: Level, after: Level, x_t: Tensor, slope: Tensor) -> Tensor:
     """``x_s`` on the straight line of ``z`` over ``u`` through ``x_t``."""
-    run = _level(schedule, s) - _level(schedule, t)
-    return schedule.alpha(s) * (x_t / schedule.alpha(t) + run * slope)
+    return after.alpha * (x_t / now.alpha + (after.ratio - now.ratio) * slope)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +48,8 @@ class Euler(Sampler):
         noise: NoiseSource,
         past: Sequence[Estimate] = (),
     ) -> Tensor:
-        return _along(schedule, x_t, t, s, _slope(denoise, schedule, x_t, t))
+        now, after = level_at(schedule, t), level_at(schedule, s)
+        return _along(now, after, x_t, _slope(denoise, now, x_t, t))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +73,12 @@ class Heun(Sampler):
         noise: NoiseSource,
         past: Sequence[Estimate] = (),
     ) -> Tensor:
-        slope = _slope(denoise, schedule, x_t, t)
-        x_s = _along(schedule, x_t, t, s, slope)
+        now, after = level_at(schedule, t), level_at(schedule, s)
+        slope = _slope(denoise, now, x_t, t)
+        x_s = _along(now, after, x_t, slope)
         if s == 0:
             return x_s
-        return _along(schedule, x_t, t, s, (slope + _slope(denoise, schedule, x_s, s)) / 2)
+        return _along(now, after, x_t, (slope + _slope(denoise, after, x_s, s)) / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +122,13 @@ class StochasticHeun(Heun):
         noise: NoiseSource,
         past: Sequence[Estimate] = (),
     ) -> Tensor:
-        level = _level(schedule, t)
-        if self.churn > 0 and self.churn_min <= level <= self.churn_max:
+        now = level_at(schedule, t)
+        if self.churn > 0 and self.churn_min <= now.ratio <= self.churn_max:
             growth = 1 + min(self.churn / self.steps, sqrt(2) - 1)
             # The schedule may end below the level aimed at; its time then is 1.
-            noisier = schedule.time(-2 * (growth * level).log())
-            added = (_level(schedule, noisier).square() - level.square()).clamp(min=0).sqrt()
+            t = schedule.time(-2 * (growth * now.ratio).log())
+            noisier = level_at(schedule, t)
+            added = (noisier.ratio.square() - now.ratio.square()).clamp(min=0).sqrt()
             fresh = self.inflate * added * noise.randn(x_t.shape)
-            x_t = schedule.alpha(noisier) * (x_t / schedule.alpha(t) + fresh)
-            t = noisier
+            x_t = noisier.alpha * (x_t / now.alpha + fresh)
         return super().step(denoise, schedule, x_t, t, s, noise, past)
