@@ -276,7 +276,9 @@ def _sync(file: BinaryIO) -> None:
 
 def _versions() -> dict[str, str | None]:
     """Of everything that has a say in a pixel."""
-    codecs = {name: features.version(name) for name in ("libjpeg_turbo", "webp", "libtiff", "zlib")}
+    codecs = {
+        name: features.version(name) for name in ("libjpeg_turbo", "webp", "libtiff", "zlib")
+    }
     return {
         "ccdiff": version("ccdiff"),
         "numpy": np.__version__,

@@ -90,7 +90,8 @@ def read_table(path: Path, *, columns: Sequence[str] | None = None) -> Table:
     else:
         names = tuple(name for name in rows[0] if name not in (file_column, split))
         if columns is not None:
-            names = tuple(name for name in names if name.strip() in columns)
+            # Those that are not there are missed by name when they are selected.
+            names = tuple(name for name in names if name.strip() in columns) or names
         labels, names = _read_attributes(path, names, rows)
     return Table(files, labels, names, heldout)
 
