@@ -106,17 +106,22 @@ def test_the_exact_ode_keeps_the_marginals_and_composes(schedule):
 
 
 @pytest.mark.parametrize("schedule", [Cosine(), Flow()], ids=repr)
+@pytest.mark.parametrize("std", [0.0, 0.4])
 @pytest.mark.parametrize("t", TIMES)
-def test_the_finite_oracle_is_the_rule_of_bayes(schedule, t):
+def test_the_finite_oracle_is_the_rule_of_bayes(schedule, t, std):
     t = f64(t)
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
     points = torch.randn(5, 1, 2, 2, dtype=torch.float64)
     x_t = torch.randn(7, 1, 2, 2, dtype=torch.float64)
-    x0_hat = FiniteOracle(schedule, points)(x_t, t)
+    x0_hat = FiniteOracle(schedule, points, std)(x_t, t)
     for x, estimate in zip(x_t, x0_hat, strict=True):
-        likelihood = torch.distributions.Normal(schedule.alpha(t) * points, schedule.sigma(t))
+        likelihood = torch.distributions.Normal(
+            alpha * points, (alpha**2 * std**2 + sigma**2).sqrt()
+        )
         log_joint = likelihood.log_prob(x).flatten(1).sum(1)
         posterior = (log_joint - log_joint.logsumexp(0)).exp()
-        expected = (posterior[:, None, None, None] * points).sum(0)
+        means = GaussianOracle(schedule, points, f64(std))(x, t)
+        expected = (posterior[:, None, None, None] * means).sum(0)
         torch.testing.assert_close(estimate, expected, rtol=1e-6, atol=1e-9)
 
 

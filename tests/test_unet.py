@@ -70,6 +70,15 @@ def test_a_new_network_returns_exactly_zero(make_unet):
     assert network(x, log_snr, tokens).any()
 
 
+def test_new_residual_branches_are_the_identity():
+    x, tokens = torch.randn(2, 16, 4, 4), torch.randn(2, 3, 8)
+    film, embedding = FiLM(8, 16), torch.randn(2, 8)
+    block = ResidualBlock(16, out_channels=16, groups=4, dropout=0.0)
+    assert torch.equal(block(x, film(embedding)), x)
+    assert torch.equal(SelfAttention(16, head_channels=8, groups=4)(x), x)
+    assert torch.equal(CrossAttention(16, token_dim=8, head_channels=8, groups=4)(x, tokens), x)
+
+
 def test_every_parameter_has_a_part_in_the_output(make_unet):
     network = make_unet()
     network(*inputs(2, 1, 8, 8)).square().sum().backward()
@@ -152,6 +161,20 @@ def test_resolution_changes_by_strided_convolution_and_nearest_neighbour():
     nn.init.zeros_(up.conv.bias)
     x = torch.arange(4.0).reshape(1, 1, 2, 2)
     assert up(x)[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+
+
+def test_skips_join_stages_that_mirror_each_other(make_unet):
+    network = make_unet(num_blocks=3)
+    sent, received = [], []
+    for down in network.down:
+        sent += [record(stage) for stage in down.stages]
+    for up in network.up:
+        for stage in up.stages:
+            stage.register_forward_pre_hook(lambda _module, inputs: received.append(inputs[0]))
+    network(*inputs(2, 1, 8, 8))
+    assert len(received) == 6
+    for (skip,), joined in zip(reversed(sent), received, strict=True):
+        assert torch.equal(joined[:, -skip.shape[1] :], skip)
 
 
 @pytest.mark.parametrize(("size", "bottleneck"), [(256, 16), (32, 2)])
