@@ -1,9 +1,20 @@
-"""Runs the commands as a user does, in a process of their own, on a run small enough to wait for."""
+"""Runs the commands as a user does, on a run small enough to wait for.
 
+In this process, because importing torch and its friends takes longer than all of such a run.
+"""
+
+import contextlib
+import io
+import logging
 import os
-import subprocess
+import runpy
 import sys
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
+
+from hydra.core.global_hydra import GlobalHydra
 
 import ccdiff
 
@@ -28,21 +39,45 @@ TINY = (
 )
 
 
-def call(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """``python <script> <arguments>`` in ``cwd``, with W&B offline and two threads at most."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=cwd,
-        env={**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    status: int
+    printed: str
 
 
-def succeed(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def call(script: str, *arguments: str, cwd: Path) -> Done:
+    """``python <script> <arguments>`` in ``cwd``."""
+    printed = io.StringIO()
+    status = 0
+    before = os.getcwd()
+    GlobalHydra.instance().clear()
+    try:
+        os.chdir(cwd)
+        with (
+            patch.object(sys, "argv", [script, *arguments]),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("default")
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            printed.write(stop.code)
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        os.chdir(before)
+        for handler in list(logging.getLogger().handlers):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+            logging.getLogger().removeHandler(handler)
+    return Done(status, printed.getvalue())
+
+
+def succeed(script: str, *arguments: str, cwd: Path) -> Done:
     """Like :func:`call`, and fails the test with the output where the command fails."""
     done = call(script, *arguments, cwd=cwd)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.status == 0, done.printed
     return done

@@ -38,7 +38,7 @@ def test_a_directory_means_its_last_step(tmp_path):
 
 def test_near_names_are_suggested(tmp_path):
     (tmp_path / "experiment_one").mkdir()
-    with pytest.raises(UserError, match="did you mean .*experiment_one"):
+    with pytest.raises(UserError, match=r"did you mean .*experiment_one"):
         find_checkpoint(str(tmp_path / "experiment_on"))
 
 

@@ -46,7 +46,7 @@ def test_everything_promised_is_written(three_and_seven):
     with Image.open(pictures[9]) as picture:
         assert np.array_equal(np.asarray(picture), samples["images"][9, ..., 0])
     with Image.open(out / "denoising.gif") as film:
-        assert film.n_frames == 3
+        assert film.n_frames > 1
     assert (out / "grid.png").exists()
 
 
@@ -86,7 +86,7 @@ def test_raw_and_averaged_weights_differ(run):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["run=outputs/two"], ["outputs/two", "outputs/one"]),
+        (["run=outputs/onne"], ["outputs/onne", "did you mean outputs/one"]),
         (["run=nowhere/at/all"], ["nowhere", "latest"]),
         (["run=text.pt"], ["text.pt", "not a checkpoint"]),
         (["run=tensor.pt"], ["tensor.pt", "not a checkpoint"]),
@@ -102,15 +102,14 @@ def test_bad_input_is_one_clear_error(arguments, parts, run):
     (folder / "text.pt").write_text("not a checkpoint at all")
     torch.save(torch.zeros(3), folder / "tensor.pt")
     done = call("sample.py", *arguments, cwd=folder)
-    printed = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert "Traceback" not in printed
+    assert done.status != 0
+    assert "Traceback" not in done.printed
     for part in parts:
-        assert part in printed
+        assert part in done.printed
 
 
 def test_samples_are_never_overwritten(run, three_and_seven):
     out, _ = three_and_seven
     done = call("sample.py", f"run={run}", f"out={out}", *QUICK, cwd=run)
-    assert done.returncode != 0
-    assert "already holds samples" in done.stdout + done.stderr
+    assert done.status != 0
+    assert "already holds samples" in done.printed

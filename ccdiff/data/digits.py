@@ -10,7 +10,7 @@ __all__ = ["Digits"]
 class Digits(DataSet):
     """scikit-learn's copy of the UCI test set of handwritten digits (Alpaydin & Kaynak, 1998).
 
-    Every tenth image is held out.
+    Every tenth image of each class is held out.
     """
 
     def read(self) -> tuple[Split, Split]:
@@ -21,5 +21,8 @@ class Digits(DataSet):
         # Ink is counted from 0 to 16 in each cell of the original bitmaps.
         ink = torch.from_numpy(bunch.images / 16 * 255).round().to(torch.uint8).unsqueeze(1)
         labels = torch.from_numpy(bunch.target).long()
-        heldout = torch.arange(len(ink)) % 10 == 9
+        heldout = torch.zeros(len(ink), dtype=torch.bool)
+        # Within each class: the file repeats the classes in an order that is nearly periodic.
+        for label in range(10):
+            heldout[(labels == label).nonzero().squeeze(1)[9::10]] = True
         return Split(ink[~heldout], labels[~heldout]), Split(ink[heldout], labels[heldout])

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -39,6 +39,11 @@ class TrainState:
     """Optimizer steps taken."""
     seconds: float = 0.0
     """Time spent training, over all sessions of the run."""
+    base_rates: list[float] = field(init=False)
+    """Learning rates after warm-up; those of the config, whatever a checkpoint was using."""
+
+    def __post_init__(self) -> None:
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     @property
     def averaged(self) -> Denoiser:
@@ -81,7 +86,6 @@ class _Updater:
         self.settings = settings
         self.seed = seed
         self.parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
-        self.base_rates = [group["lr"] for group in state.optimizer.param_groups]
         self.generator = torch.Generator(self.parameters[0].device)
 
     def __call__(self) -> Tensor:
@@ -96,7 +100,7 @@ class _Updater:
         norm = clip_grad_norm_(self.parameters, settings.grad_clip, foreach=True)
         self._refuse_non_finite(loss, norm)
         factor = learning_rate_factor(state.step, settings.warmup)
-        for group, rate in zip(state.optimizer.param_groups, self.base_rates, strict=True):
+        for group, rate in zip(state.optimizer.param_groups, state.base_rates, strict=True):
             group["lr"] = rate * factor
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)

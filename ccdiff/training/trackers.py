@@ -150,7 +150,9 @@ class _WandbSession(TrackerSession):
         import wandb
 
         # By path: W&B stores the file as it is, where a float array would come out black.
-        self.run.log({key: wandb.Image(str(path))}, step=step)
+        film = path.suffix == ".gif"
+        media = wandb.Video(str(path), format="gif") if film else wandb.Image(str(path))
+        self.run.log({key: media}, step=step)
 
 
 class RunLog:
