@@ -116,7 +116,7 @@ class Folder(ImageFiles):
 
     def _from_table(self, path: Path) -> Source:
         wanted = self.attributes if self.attribute is None else [self.attribute]
-        table = read_table(path, columns=wanted)
+        table = read_table(path, needed=wanted)
         prefix = path.parent.relative_to(self.root)
         files = [(prefix / name).as_posix() for name in table.files]
         order = sorted(range(len(files)), key=lambda i: natural_key(files[i]))

@@ -151,12 +151,12 @@ def _agreeing(
     if known is not None and (known["names"], known["values_sha256"]) == (list(names), digest):
         return manifest
     try:
-        written = write_labels(path, labels)
-        manifest = {
-            **manifest,
-            "labels": {"names": list(names), "values_sha256": digest, "sha256": written},
-        }
-        write_manifest(path, manifest)
-    except OSError as error:
-        log.warning("labels in %s are out of date and cannot be written: %s", path, error.strerror)
+        with _alone(path.parent):
+            written = write_labels(path, labels)
+            known = {"names": list(names), "values_sha256": digest, "sha256": written}
+            manifest = {**manifest, "labels": known}
+            write_manifest(path, manifest)
+    except (OSError, UserError) as error:
+        # Nothing is lost: those of the source count.
+        log.warning("labels in %s are out of date and cannot be written: %s", path, error)
     return manifest

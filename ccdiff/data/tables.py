@@ -57,12 +57,13 @@ def read_bit(value: object) -> int | None:
     return _BITS.get(text.removesuffix(".0"))
 
 
-def read_table(path: Path, *, columns: Sequence[str] | None = None) -> Table:
+def read_table(path: Path, *, needed: Sequence[str] | None = None) -> Table:
     """Reads a table.
 
     Arguments:
         path: Ends in one of ``TABLE_SUFFIXES``.
-        columns: Attributes to read, where each is a column; none reads all columns.
+        needed: Attributes that will be used: where each is a column, the others are left out if
+            they are none; by default all columns must be attributes.
 
     Raises:
         UserError: Where the table is not of the form that this module describes.
@@ -88,11 +89,8 @@ def read_table(path: Path, *, columns: Sequence[str] | None = None) -> Table:
     elif tags is not None:
         labels, names = _read_tags(path, tags, [row[tags] for row in rows])
     else:
-        names = tuple(name for name in rows[0] if name not in (file_column, split))
-        if columns is not None:
-            # Those that are not there are missed by name when they are selected.
-            names = tuple(name for name in names if name.strip() in columns) or names
-        labels, names = _read_attributes(path, names, rows)
+        others = [name for name in rows[0] if name not in (file_column, split)]
+        labels, names = _read_attributes(path, others, rows, needed)
     return Table(files, labels, names, heldout)
 
 
@@ -210,21 +208,23 @@ def _read_tags(
 
 
 def _read_attributes(
-    path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]
+    path: Path,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, object]],
+    needed: Sequence[str] | None,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    if not columns:
-        raise UserError(
-            f"{path} names images but says nothing of them: add a column per attribute"
-        )
-    labels = np.empty((len(rows), len(columns)), dtype=np.uint8)
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            bit = read_bit(row[column])
-            if bit is None:
-                raise UserError(
-                    f"column {column!r} of image {i + 1} of {path} is {row[column]!r}, which is "
-                    f"neither 1 nor 0 (or -1); choose the columns that are by "
-                    f"data.attributes=[...]"
-                )
-            labels[i, j] = bit
-    return labels, tuple(column.strip() for column in columns)
+    found: dict[str, list[int]] = {}
+    for column in columns:
+        name = column.strip()
+        bits = [read_bit(row[column]) for row in rows]
+        if None not in bits:
+            found[name] = [bit for bit in bits if bit is not None]
+        elif needed is None or name in needed:
+            i = bits.index(None)
+            raise UserError(
+                f"column {name!r} of image {i + 1} of {path} is {rows[i][column]!r}, which is "
+                f"neither 1 nor 0 (or -1); choose the columns that are by data.attributes=[...]"
+            )
+    if not found:
+        raise UserError(f"{path} names images but no attribute of them: add a column for each")
+    return np.array(list(found.values()), dtype=np.uint8).T.copy(), tuple(found)
