@@ -67,6 +67,10 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
     )
     if checkpoint is not None:
         restore(state, checkpoint)
+        if state.step >= settings.steps:
+            raise UserError(
+                f"{run.path} has all its {state.step} steps; to train on, pass trainer.steps=<more>"
+            )
         log.info("going on from step %d", state.step)
 
     config = save_config(cfg, run.config)
@@ -77,7 +81,12 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
             state,
             objective=objective,
             batches=Batches(
-                train_split, batch_size=settings.batch_size, seed=cfg.seed, device=device
+                train_split,
+                batch_size=settings.batch_size,
+                seed=cfg.seed,
+                device=device,
+                placement=data.placement,
+                balance=data.balance,
             ),
             flip=data.flip,
             settings=settings,

@@ -151,3 +151,15 @@ def test_refused_values_become_user_errors(override):
     group = override.split(".")[0]
     with pytest.raises(UserError):
         instantiate(composed(override)[group])
+
+
+def test_readme_names_every_option():
+    readme = (ROOT / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `")]
+    folders = {folder for folder in CONF.rglob("*") if folder.is_dir()}
+    for folder in folders:
+        group = folder.relative_to(CONF).as_posix()
+        row = next((row for row in rows if f"`{group}`" in row.split("|")[1]), None)
+        assert row is not None, f"the README's map of groups lacks {group}"
+        missing = [path.stem for path in folder.glob("*.yaml") if f"`{path.stem}`" not in row]
+        assert not missing, f"the README's row of {group} lacks {missing}"

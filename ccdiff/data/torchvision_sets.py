@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -93,12 +93,56 @@ class MNIST(_Torchvision):
 
 
 class CIFAR10(_Torchvision):
-    """60,000 photographs of ten classes, 32 x 32 RGB (Krizhevsky, 2009); 10,000 are held out."""
+    """60,000 photographs of ten classes, 32 x 32 RGB (Krizhevsky, 2009); 10,000 are held out.
+
+    Arguments:
+        verify: Whether the files must have the published checksums. They are pickles, which can
+            run code when they are read: pass False for a copy of your own making only.
+
+    The others are as for torchvision's sets.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        download: bool,
+        verify: bool = True,
+        image_size: int,
+        channels: int,
+        label_names: Sequence[str],
+        flip: bool,
+        placement: str = "auto",
+        balance: str = "none",
+    ) -> None:
+        super().__init__(
+            root=root,
+            download=download,
+            image_size=image_size,
+            channels=channels,
+            label_names=label_names,
+            flip=flip,
+            placement=placement,
+            balance=balance,
+        )
+        self.verify = verify
 
     def open(self, *, train: bool, download: bool) -> Any:
         from torchvision.datasets import CIFAR10 as Source
 
-        return Source(self.root, train=train, download=download)
+        class Unverified(Source):
+            train_list: ClassVar = [(name, None) for name, _ in Source.train_list]
+            test_list: ClassVar = [(name, None) for name, _ in Source.test_list]
+            meta: ClassVar = {**Source.meta, "md5": None}
+
+        if self.verify and download and (self.root / Source.base_folder).exists():
+            # torchvision would download over it.
+            raise UserError(
+                f"{self.root / Source.base_folder} is not the published CIFAR-10: a file is "
+                f"missing or its checksum differs. Remove the folder to have it fetched anew, or, "
+                f"if the copy is your own, pass data.verify=false"
+            )
+        return (Source if self.verify else Unverified)(self.root, train=train, download=download)
 
     def images(self, data: Any) -> Tensor:
         return torch.from_numpy(data).permute(0, 3, 1, 2).contiguous()
