@@ -69,7 +69,7 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
         restore(state, checkpoint)
         if state.step >= settings.steps:
             raise UserError(
-                f"{run.path} has all its {state.step} steps; to train on, pass trainer.steps=<more>"
+                f"{run.path} has taken all its {state.step} steps; to go on, pass trainer.steps"
             )
         log.info("going on from step %d", state.step)
 

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from ccdiff.data import to_uint8
-from ccdiff.denoiser import Denoise, Denoiser
+from ccdiff.denoiser import Denoiser
+from ccdiff.guidance import Guidance
+from ccdiff.rescheduling import reschedule
 from ccdiff.samplers import SampleNoise, Sampler, sample
+from ccdiff.schedules import Schedule
 from ccdiff.seeding import seed_for
+from ccdiff.thresholding import Threshold
 
-__all__ = ["Generator", "Guidance", "Threshold", "frame_steps", "sample_seeds"]
-
-Guidance = Callable[[Denoiser, Tensor, Tensor | None], Denoise]
-Threshold = Callable[[Denoise], Denoise]
+__all__ = ["Generator", "frame_steps", "sample_seeds"]
 
 
 def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[int]:
@@ -39,6 +40,7 @@ class Generator:
         guidance: Makes the denoise function of a labelled batch.
         threshold: Keeps estimates in range.
         image_shape: (C, H, W).
+        schedule: The schedule to sample under; None is the one of training.
         batch_size: Images at a time; it never changes an image, but for rounding.
     """
 
@@ -46,6 +48,7 @@ class Generator:
     guidance: Guidance
     threshold: Threshold
     image_shape: tuple[int, int, int]
+    schedule: Schedule | None = None
     batch_size: int = 256
 
     @torch.no_grad()
@@ -92,7 +95,9 @@ class Generator:
     ) -> tuple[Tensor, Tensor]:
         device = next(denoiser.parameters()).device
         y, drop = y.to(device), None if drop is None else drop.to(device)
+        schedule = self.schedule or denoiser.schedule
         denoise = self.threshold(self.guidance(denoiser, y, drop))
+        denoise = reschedule(denoise, trained=denoiser.schedule, sampled=schedule)
         keep = frame_steps(self.sampler.steps, num_frames)
         film = []
 
@@ -102,6 +107,6 @@ class Generator:
 
         noise = SampleNoise(seeds, device=device)
         shape = (len(y), *self.image_shape)
-        x = sample(self.sampler, denoise, denoiser.schedule, shape, noise, on_step=on_step)
+        x = sample(self.sampler, denoise, schedule, shape, noise, on_step=on_step)
         empty = torch.empty(0, *shape, dtype=torch.uint8)
         return to_uint8(x).cpu(), torch.stack(film) if film else empty

@@ -60,6 +60,7 @@ def run_sampling(cfg: DictConfig) -> Path:
         sampler=instantiate(cfg.sampler),
         guidance=instantiate(cfg.guidance),
         threshold=instantiate(cfg.threshold),
+        schedule=instantiate(cfg.schedule) if cfg.schedule else None,
         image_shape=(trained.data.channels, trained.data.image_size, trained.data.image_size),
         batch_size=cfg.batch_size,
     )

@@ -48,6 +48,8 @@ class SampleConfig:
     sampler: Any = MISSING
     threshold: Any = MISSING
     guidance: Any = MISSING
+    schedule: Any = None
+    """None is the schedule of training."""
     run: str | None = None
     """A run directory, a checkpoint file, or ``latest``."""
     labels: Any = None
