@@ -20,13 +20,6 @@ _LISTS = {"sampler": "samplers", "samplers": "samplers", "steps": "steps", "seed
 
 
 @dataclass
-class MovedData:
-    """What may differ from the config that a run was trained with."""
-
-    root: str | None = None
-
-
-@dataclass
 class CurveConfig:
     """What ``python -m ccdiff.curve`` takes; conf/curve.yaml says what each key means."""
 
@@ -48,7 +41,7 @@ class CurveConfig:
     device: str = MISSING
     precision: Precision = Precision.auto
     cache: str = MISSING
-    data: MovedData = field(default_factory=MovedData)
+    data: schema.MovedData = field(default_factory=schema.MovedData)
 
 
 def list_arguments(arguments: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ccdiff.errors import UserError
 from ccdiff.training.settings import Precision, TrainerSettings
 
-__all__ = ["SampleConfig", "TrainConfig", "register", "typed"]
+__all__ = ["MovedData", "SampleConfig", "TrainConfig", "register", "typed"]
 
 
 @dataclass
@@ -63,6 +63,14 @@ class SampleConfig:
     batch_size: int = 256
     device: str = "auto"
     precision: Precision = Precision.auto
+
+
+@dataclass
+class MovedData:
+    """What of a run's data set a later command may be told anew."""
+
+    root: str | None = None
+    """Where it is now, if it has moved."""
 
 
 def typed(cfg: DictConfig, schema: type) -> DictConfig:
