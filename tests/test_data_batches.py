@@ -30,7 +30,8 @@ def split(tmp_path) -> Split:
 
 @pytest.mark.parametrize("balance", ["none", "class"])
 @pytest.mark.parametrize("placement", ["auto", "device", "memory", "disk"])
-def test_placement_changes_no_batch(split, placement, balance):
+def test_placement_changes_no_batch(split, placement, balance, monkeypatch):
+    monkeypatch.setattr(batches, "_COPY_BYTES", 100)
     held = Batches(split, batch_size=7, seed=3, placement=placement, balance=balance)
     for i in (0, 1, 2, 3, 4, 20, 2, 5):
         images, labels = held.batch(i)

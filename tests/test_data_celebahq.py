@@ -17,7 +17,7 @@ from PIL import Image
 import ccdiff
 from ccdiff import schema
 from ccdiff.compose import build_data
-from ccdiff.data import CelebAHQ, Split
+from ccdiff.data import Batches, CelebAHQ, Split
 from ccdiff.data.celebahq import read_annotations
 from ccdiff.errors import UserError
 
@@ -137,6 +137,10 @@ def test_celebamask_gives_all_attributes_in_numeric_order(tmp_path):
     assert torch.equal(heldout.images, torch.from_numpy(PIXELS[[11, 23]]))
     assert torch.equal(heldout.labels, torch.from_numpy(BITS[[11, 23]]))
     assert train.labels.dtype == torch.uint8
+    for part in (train, heldout):
+        images, labels = Batches(part, batch_size=5, seed=0, placement="disk").batch(0)
+        where = [by_pixels(part).index(pair) for pair in by_pixels(Split(images, labels))]
+        assert len(where) == 5
 
 
 def test_every_layout_gives_the_same_images_and_names(tmp_path):

@@ -187,7 +187,9 @@ for argument in sys.argv[2:]:
 """
 
 
-def test_a_killed_preparation_goes_on_and_comes_out_the_same(pictures, tmp_path, decoded):
+def test_a_killed_preparation_goes_on_and_comes_out_the_same(
+    pictures, tmp_path, decoded, monkeypatch
+):
     whole, early, late = (tmp_path / name for name in ("whole", "early", "late"))
     open_folder(pictures, whole).prepare()
     # A process for each kill -9, before (positive) or after (negative) the n-th time that it
@@ -207,10 +209,15 @@ def test_a_killed_preparation_goes_on_and_comes_out_the_same(pictures, tmp_path,
     (unfinished / "journal.jsonl").write_bytes(b"".join(lines) + lines[0][:20])
     with (unfinished / "images.npy").open("ab") as file:
         file.write(b"half an image")
-    for cache, left in ((early, NUM - 14), (late, 0)):
-        decoded[0] = 0
+    decoded[0] = 0
+    with monkeypatch.context() as patched:
+        patched.setattr(preparation, "file_sha256", lambda path: sys.exit("stopped"))
+        with pytest.raises(SystemExit):
+            open_folder(pictures, early).prepare()
+    assert decoded == [NUM - 14]
+    for cache in (early, late):
         open_folder(pictures, cache).prepare()
-        assert decoded == [left]
+        assert decoded == [NUM - 14]
         assert contents(cache) == contents(whole)
 
 

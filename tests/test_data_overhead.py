@@ -1,0 +1,73 @@
+"""Training waits for no batch: steps fed from a data set against steps fed from one batch.
+
+``pytest -m slow tests/test_data_overhead.py -s`` prints the ratios.
+"""
+
+import time
+from statistics import median
+
+import numpy as np
+import pytest
+import torch
+
+from ccdiff.data import Batches, ImageRows, Split, augment, to_float
+from ccdiff.objective import Objective
+from ccdiff.times import UniformTimes
+from ccdiff.weightings import SNR
+
+SETS = {
+    "mnist": {"num": 60_000, "shape": (1, 28, 28), "batch_size": 64},
+    "cifar10": {"num": 50_000, "shape": (3, 32, 32), "batch_size": 64},
+    "256 px on disk": {"num": 2_000, "shape": (3, 256, 256), "batch_size": 8},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETS)
+def test_batches_cost_less_than_three_percent(name, tmp_path, make_unet, make_denoiser):
+    num, shape, batch_size = SETS[name].values()
+    labels = torch.arange(num) % 3
+    on_disk = name.endswith("on disk")
+    if on_disk:
+        path = tmp_path / "images.npy"
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num, *shape))
+        mapped = np.load(path, mmap_mode="c")
+        rows = ImageRows(path, offset=mapped.offset, shape=shape)
+        split = Split(torch.from_numpy(mapped), labels, rows)
+    else:
+        split = Split(torch.zeros(num, *shape, dtype=torch.uint8), labels)
+    placement = "disk" if on_disk else "auto"
+    batches = Batches(split, batch_size=batch_size, seed=0, placement=placement)
+    resident = batches.batch(0)
+
+    denoiser = make_denoiser(make_unet(image_channels=shape[0]))
+    objective = Objective(weighting=SNR(), times=UniformTimes())
+    optimizer = torch.optim.AdamW(denoiser.parameters())
+    generator = torch.Generator().manual_seed(0)
+
+    def step(images: torch.Tensor, y: torch.Tensor) -> None:
+        x0 = to_float(augment(images, generator))
+        objective(denoiser, x0, y, generator).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def seconds(feed) -> float:
+        started = time.perf_counter()
+        step(*feed())
+        return time.perf_counter() - started
+
+    numbers = iter(range(10_000))
+    feeds = {
+        "set": lambda: batches.batch(next(numbers)),
+        "resident": lambda: resident,
+    }
+    taken: dict[str, list[float]] = {"set": [], "resident": []}
+    for i in range(103):
+        # Alternating, so that whatever else the machine does hits both alike.
+        for which in ("set", "resident") if i % 2 else ("resident", "set"):
+            spent = seconds(feeds[which])
+            if i >= 3:
+                taken[which].append(spent)
+    ratio = median(taken["set"]) / median(taken["resident"])
+    print(f"{name}: {1e3 * median(taken['resident']):.1f} ms a step, times {ratio:.4f} with data")
+    assert ratio < 1.03
