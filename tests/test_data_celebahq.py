@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -339,14 +340,52 @@ def test_parquet_with_other_classes_is_not_taken_for_faces(tmp_path):
     (tmp_path / "set").mkdir()
     table = pa.table({"image": [{"bytes": FILES[0], "path": None}] * 3, "label": [0, 1, 2]})
     pq.write_table(table, tmp_path / "set" / "train.parquet")
-    with pytest.raises(UserError, match="labels other than female and male: 2; is it CelebA-HQ"):
+    with pytest.raises(
+        UserError, match="labels other than female and male: 2; are they CelebA-HQ"
+    ):
+        _ = open_celebahq(tmp_path / "set").label_names
+    pq.write_table(table.drop_columns(["label"]), tmp_path / "set" / "train.parquet")
+    with pytest.raises(UserError, match="have no column called label"):
+        _ = open_celebahq(tmp_path / "set").label_names
+    pq.write_table(table.slice(0, 0), tmp_path / "set" / "train.parquet")
+    with pytest.raises(UserError, match="have no rows"):
         _ = open_celebahq(tmp_path / "set").label_names
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "set" / "train.parquet")
-    with pytest.raises(UserError, match="no column of images"):
+    with pytest.raises(UserError, match="was not found"):
         _ = open_celebahq(tmp_path / "set").label_names
     (tmp_path / "set" / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match="cannot be read as parquet"):
         _ = open_celebahq(tmp_path / "set").label_names
+
+
+def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
+    parquet(tmp_path / "set")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"pip install 'ccdiff\[parquet\]'"):
+        _ = open_celebahq(tmp_path / "set").label_names
+
+
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("celebamask", "CelebA-HQ-img"),
+        ("celebamask", "CelebAMask-HQ-attribute-anno.txt"),
+        ("parquet", "train-00000-of-00002.parquet"),
+    ],
+)
+def test_links_out_of_the_folder_are_not_followed(tmp_path, layout, name):
+    LAYOUTS[layout](tmp_path / "set")
+    (tmp_path / "set" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "set" / name).symlink_to("../elsewhere")
+    with pytest.raises(UserError, match=f"{name} is a link that leads out of .*elsewhere"):
+        _ = open_celebahq(tmp_path / "set").label_names
+
+
+def test_the_root_itself_may_be_a_link(tmp_path):
+    celebamask(tmp_path / "set")
+    (tmp_path / "link").symlink_to("set")
+    train, heldout = open_celebahq(tmp_path / "link").load()
+    assert len(train) + len(heldout) == NUM
 
 
 def test_a_row_without_bytes_leads_to_no_file(tmp_path):

@@ -1,6 +1,7 @@
 """Any folder of images with classes or attributes, told by folders or by a table."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def test_images_beside_folders_of_images_are_ambiguous(root):
         ({"root": "/nowhere/at/all"}, "/nowhere/at/all is not a folder"),
         ({}, "holds no images: it needs a folder per class"),
         ({"table": "labels.csv"}, r"data\.table=labels\.csv is not a file in"),
-        ({"table": "../x.txt"}, r"ends in \.csv, \.tsv, \.jsonl, \.parquet"),
+        ({"table": "x.txt"}, r"ends in \.csv, \.tsv, \.jsonl, \.parquet"),
     ],
 )
 def test_folders_without_images_are_told(root, options, message):
@@ -323,6 +324,76 @@ def test_free_text_is_no_list_of_tags(pictures):
     write_jsonl(pictures / "t.jsonl", rows)
     with pytest.raises(UserError, match="holds 5000 different tags; it takes 1 to 4096"):
         _ = open_folder(pictures).label_names
+
+
+def test_tables_that_are_no_text_are_told(pictures):
+    (pictures / "t.csv").write_bytes("file,größe".encode("latin-1"))
+    with pytest.raises(UserError, match="is no text in UTF-8"):
+        _ = open_folder(pictures).label_names
+
+
+def test_quoted_fields_may_hold_anything(pictures):
+    text = "file,tags\r\n" + "".join(
+        f'"pictures/{i}.png","{",".join(tags_of(i))},odd \u2028 one"\r\n' for i in range(NUM)
+    )
+    (pictures / "t.csv").write_text(text, newline="", encoding="utf-8")
+    data = open_folder(pictures, attributes=["dark", "small"])
+    assert labels_by_number(*data.load()) == BITS
+
+
+def test_a_table_outside_the_folder_is_not_read(pictures):
+    write_csv(pictures.parent / "t.csv", ROWS)
+    (pictures / "t.csv").symlink_to("../t.csv")
+    for options in ({}, {"table": "t.csv"}, {"table": "../t.csv"}):
+        with pytest.raises(UserError, match="is a link that leads out of"):
+            _ = open_folder(pictures, **options).label_names
+
+
+# Parquet files with images in them
+
+
+def encoded(i: int) -> dict[str, bytes]:
+    file = io.BytesIO()
+    Image.fromarray(shade(i)).save(file, "PNG")
+    return {"bytes": file.getvalue()}
+
+
+def write_images(path: Path, numbers: list[int], columns: dict, names: list[str] | None) -> None:
+    table = pa.table({"image": [encoded(i) for i in numbers], **columns})
+    if names is not None:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        about = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": about})
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(table, path, row_group_size=3)
+
+
+@pytest.mark.parametrize("names", [None, ["tail", "head"]])
+def test_parquet_files_hold_images_with_classes(root, names):
+    for part, numbers in (("train-0", range(7)), ("train-1", range(7, 10)), ("test-0", (10, 11))):
+        columns = {"label": [i % 2 for i in numbers]}
+        write_images(root / "data" / f"{part}.parquet", list(numbers), columns, names)
+    data = open_folder(root)
+    assert data.label_names == (("0", "1") if names is None else ("head", "tail"))
+    train, heldout = data.load()
+    expected = {i: i % 2 if names is None else 1 - i % 2 for i in range(NUM)}
+    assert labels_by_number(train) == {i: expected[i] for i in range(10)}
+    assert labels_by_number(heldout) == {i: expected[i] for i in (10, 11)}
+
+
+def test_parquet_files_hold_images_with_attributes(root):
+    columns = {"dark": [i < 6 for i in range(NUM)], "small": [i % 3 == 0 for i in range(NUM)]}
+    write_images(root / "all.parquet", list(range(NUM)), columns, None)
+    train, heldout = open_folder(root).load()
+    assert len(heldout) == 1
+    assert labels_by_number(train, heldout) == BITS
+
+
+def test_classes_without_a_name_are_told(root):
+    columns = {"label": [0, 1, -1]}
+    write_images(root / "test.parquet", [0, 1, 2], columns, ["head", "tail"])
+    with pytest.raises(UserError, match=r"row 2 of .*test\.parquet has the label -1"):
+        _ = open_folder(root).label_names
 
 
 # Order and splits

@@ -7,18 +7,16 @@ Karras et al., Progressive Growing of GANs for Improved Quality, Stability, and 
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ccdiff.data.class_folders import HELD_OUT, ONE_CLASS, from_class_folders, parts
+from ccdiff.data.class_folders import ONE_CLASS, from_class_folders, parts
 from ccdiff.data.image_files import ImageFiles
-from ccdiff.data.listing import folders, natural_key
-from ccdiff.data.parquet import ParquetImages, class_names, open_parquet
+from ccdiff.data.listing import folders, inside, natural_key
+from ccdiff.data.parquet import find_parquet
 from ccdiff.data.source import FileImages, Source, every_nth
 from ccdiff.errors import UserError
 
@@ -180,11 +178,11 @@ def _celebamask(place: Path, heldout: float) -> Source | None:
     table = place / _ANNOTATIONS
     if not table.is_file() or not (place / _IMAGES).is_dir():
         return None
-    files, names, bits = read_annotations(table)
+    files, names, bits = read_annotations(inside(place, table))
     order = sorted(range(len(files)), key=lambda i: natural_key(files[i]))
     return Source(
         title=_TITLE,
-        images=FileImages(place / _IMAGES, [files[i] for i in order]),
+        images=FileImages(inside(place, place / _IMAGES), [files[i] for i in order]),
         labels=bits[order],
         label_names=names,
         heldout=every_nth(len(files), heldout),
@@ -192,44 +190,29 @@ def _celebamask(place: Path, heldout: float) -> Source | None:
 
 
 def _parquet(place: Path, heldout: float) -> Source | None:
-    for folder in (place, place / "data"):
-        files = [path.name for path in folder.glob("*.parquet") if not path.name.startswith(".")]
-        if files:
-            break
-    else:
+    images = find_parquet(place)
+    if images is None:
         return None
-    images = ParquetImages(folder, sorted(files, key=natural_key))
-    opened = [open_parquet(folder / name) for name in images.files]
-    held = np.repeat(
-        [re.split("[^a-z]", name.lower())[0] in HELD_OUT for name in images.files],
-        [file.metadata.num_rows for file in opened],
-    )
-    bits = np.concatenate(
-        [_males(file, folder / n) for file, n in zip(opened, images.files, strict=True)]
-    )
+    rows = images.rows()
+    if "label" not in rows[0]:
+        raise UserError(f"the parquet files in {images.root} have no column called label")
+    # Numbers where the files do not name the classes.
+    told = [_SEXES[row["label"]] if row["label"] in (0, 1) else row["label"] for row in rows]
+    unknown = {str(label) for label in told if str(label).lower() not in _SEXES}
+    if unknown:
+        raise UserError(
+            f"the parquet files in {images.root} have labels other than {' and '.join(_SEXES)}: "
+            f"{', '.join(sorted(unknown))}; are they CelebA-HQ?"
+        )
+    bits = np.array([[str(label).lower() == _SEXES[1]] for label in told], dtype=np.uint8)
+    held = images.heldout
     return Source(
         title=_TITLE,
         images=images,
-        labels=bits[:, None],
+        labels=bits,
         label_names=(_MALE,),
         heldout=held if held.any() else every_nth(len(held), heldout),
     )
-
-
-def _males(file: Any, path: Path) -> np.ndarray:
-    """Of each row of a parquet file, whether its label says male, uint8 [rows]."""
-    if "label" not in file.schema_arrow.names:
-        raise UserError(f"{path} has no column called label, but {file.schema_arrow.names}")
-    names = class_names(file, "label") or _SEXES
-    values = file.read(columns=["label"])["label"].to_pylist()
-    told = [str(names[v] if isinstance(v, int) and 0 <= v < len(names) else v) for v in values]
-    unknown = {name for name in told if name.lower() not in _SEXES}
-    if unknown:
-        raise UserError(
-            f"{path} has labels other than {' and '.join(_SEXES)}: {', '.join(sorted(unknown))}; "
-            f"is it CelebA-HQ?"
-        )
-    return np.array([name.lower() == _SEXES[1] for name in told], dtype=np.uint8)
 
 
 def _class_folders(place: Path, heldout: float) -> Source | None:

@@ -69,7 +69,8 @@ def from_class_folders(root: Path, *, heldout: float) -> Source | None:
     if not found:
         return None
     classes = sorted({part.label for part, _ in found}, key=natural_key)
-    index = np.array([classes.index(part.label) for part, files in found for _ in files])
+    number = {label: i for i, label in enumerate(classes)}
+    index = np.array([number[part.label] for part, files in found for _ in files])
     files = [file for _, files in found for file in files]
     held = np.array([part.heldout is True for part, files in found for _ in files])
     if any(part.heldout for part, _ in found):

@@ -1,4 +1,4 @@
-"""Any folder of images: one folder per class, or a table that says what each image shows."""
+"""Any folder of images: one folder per class, or tables that say what each image shows."""
 
 import logging
 from collections.abc import Sequence
@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ccdiff.data.class_folders import from_class_folders
 from ccdiff.data.image_files import ImageFiles
-from ccdiff.data.listing import list_images, natural_key
+from ccdiff.data.listing import inside, list_images, natural_key
+from ccdiff.data.parquet import ParquetImages, find_parquet
 from ccdiff.data.source import FileImages, Source, every_nth
-from ccdiff.data.tables import TABLE_SUFFIXES, read_table
+from ccdiff.data.tables import TABLE_SUFFIXES, read_rows, read_table
 from ccdiff.errors import UserError
 
 __all__ = ["Folder"]
@@ -17,8 +18,9 @@ log = logging.getLogger(__name__)
 
 
 class Folder(ImageFiles):
-    """A folder of images, in one of three layouts.
+    """A folder of images, in the first of four layouts that it has.
 
+    - Parquet files hold images and labels, as Hugging Face's data sets do.
     - A table lies beside the images (CSV, TSV, JSON lines or parquet): it names attributes or
       classes, see :mod:`ccdiff.data.tables`.
     - Each class has its folder, directly or inside ``train`` and ``val``.
@@ -82,12 +84,13 @@ class Folder(ImageFiles):
     def find(self) -> Source:
         if not self.root.is_dir():
             raise UserError(f"data.root={self.root} is not a folder ({self.root.absolute()})")
-        table = self._find_table()
-        source = (
-            from_class_folders(self.root, heldout=self.heldout)
-            if table is None
-            else self._from_table(table)
-        )
+        source: Source | None
+        if (images := find_parquet(self.root)) is not None:
+            source = self._from_parquet(images)
+        elif (table := self._find_table()) is not None:
+            source = self._from_table(table)
+        else:
+            source = from_class_folders(self.root, heldout=self.heldout)
         if source is None:
             raise UserError(
                 f"{self.root.absolute()} holds no images: it needs a folder per class, or images "
@@ -99,13 +102,13 @@ class Folder(ImageFiles):
         if self.table is not None:
             path = self.root / self.table
             if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-                return path
+                return inside(self.root, path)
             raise UserError(
                 f"data.table={self.table} is not a file in {self.root.absolute()} that ends in "
                 f"{', '.join(TABLE_SUFFIXES)}"
             )
         found = [
-            path
+            inside(self.root, path)
             for path in sorted(self.root.iterdir())
             if path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
         ]
@@ -114,9 +117,26 @@ class Folder(ImageFiles):
             raise UserError(f"{self.root} holds several tables: pass data.table=<one of {names}>")
         return found[0] if found else None
 
+    def _needed(self) -> Sequence[str] | None:
+        return self.attributes if self.attribute is None else [self.attribute]
+
+    def _from_parquet(self, images: ParquetImages) -> Source:
+        labels, names, heldout = read_rows(
+            images.rows(), f"the parquet files in {images.root}", needed=self._needed()
+        )
+        if images.heldout.any():
+            heldout = images.heldout
+        n = len(images.names)
+        return Source(
+            title=self.root.resolve().name,
+            images=images,
+            labels=labels,
+            label_names=names,
+            heldout=every_nth(n, self.heldout) if heldout is None else heldout,
+        )
+
     def _from_table(self, path: Path) -> Source:
-        wanted = self.attributes if self.attribute is None else [self.attribute]
-        table = read_table(path, needed=wanted)
+        table = read_table(path, needed=self._needed())
         prefix = path.parent.relative_to(self.root)
         files = [(prefix / name).as_posix() for name in table.files]
         order = sorted(range(len(files)), key=lambda i: natural_key(files[i]))

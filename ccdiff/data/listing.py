@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ccdiff.data.decode import EXTENSIONS
+from ccdiff.errors import UserError
 
-__all__ = ["fingerprint", "folders", "list_images", "natural_key"]
+__all__ = ["fingerprint", "folders", "inside", "list_images", "natural_key"]
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[str | int, ...], ...], str]:
@@ -59,6 +60,20 @@ def list_images(root: Path, *, under: str = "", deep: bool = True) -> list[str]:
 
 def _links_to_folder(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink() and entry.is_dir()
+
+
+def inside(root: Path, path: Path) -> Path:
+    """``path``, unless it leads out of the folder ``root`` by a link.
+
+    Raises:
+        UserError: Where it does.
+    """
+    if path.resolve().is_relative_to(root.resolve()):
+        return path
+    raise UserError(
+        f"{path} is a link that leads out of {root}, to {path.resolve()}: links are not followed; "
+        f"put the files themselves there"
+    )
 
 
 def fingerprint(root: Path, names: Sequence[str]) -> str:

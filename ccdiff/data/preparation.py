@@ -170,8 +170,11 @@ def _decode_all(
                 _sync(pixels)
                 journal.write(step.to_line())
                 _sync(journal)
-                progress = progress.plus(step)
+                before, progress = progress.done, progress.plus(step)
                 bar.update(len(numbers))
+                # A line now and then, for logs that show no bar.
+                if progress.done * 10 // len(order) > before * 10 // len(order):
+                    log.info("%d of %d images prepared", progress.done, len(order))
     return progress
 
 

@@ -121,7 +121,11 @@ def _alone(cache: Path) -> Iterator[None]:
         except ImportError:
             log.debug("no file locks on this system: prepare in one process at a time")
         else:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("waiting for another process that prepares images in %s", cache)
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

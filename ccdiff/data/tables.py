@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ccdiff.data.listing import natural_key
 from ccdiff.data.parquet import open_parquet
 from ccdiff.errors import UserError
 
-__all__ = ["TABLE_SUFFIXES", "Table", "read_bit", "read_table"]
+__all__ = ["TABLE_SUFFIXES", "Table", "read_rows", "read_table"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _FILE_COLUMNS = ("file", "file_name", "filename", "image", "image_id", "path")
@@ -51,7 +52,7 @@ class Table:
     heldout: np.ndarray | None
 
 
-def read_bit(value: object) -> int | None:
+def _read_bit(value: object) -> int | None:
     """1 for 1, true and yes; 0 for 0, -1, false and no; none for anything else."""
     text = str(value).strip().lower()
     return _BITS.get(text.removesuffix(".0"))
@@ -80,29 +81,50 @@ def read_table(path: Path, *, needed: Sequence[str] | None = None) -> Table:
         )
     files = tuple(str(row[file_column]).strip().replace("\\", "/") for row in rows)
     _refuse_repeated(path, files)
+    rest = [{name: row[name] for name in row if name != file_column} for row in rows]
+    return Table(files, *read_rows(rest, str(path), needed=needed))
+
+
+def read_rows(
+    rows: Sequence[Mapping[str, Any]], where: str, *, needed: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+    """Labels, their names and what is held out, as in :class:`Table`.
+
+    Arguments:
+        rows: One for each image, without the column that names its file.
+        where: Names the table in messages.
+        needed: As for :func:`read_table`.
+    """
+    by_name = {name.strip().lower(): name for name in rows[0]}
     split = by_name.get(_SPLIT_COLUMN)
-    heldout = None if split is None else _read_split(path, [row[split] for row in rows])
+    heldout = None if split is None else _read_split(where, [row[split] for row in rows])
     classes = next((by_name[c] for c in _CLASS_COLUMNS if c in by_name), None)
     tags = next((by_name[c] for c in _TAG_COLUMNS if c in by_name), None)
     if classes is not None:
-        labels, names = _read_classes(path, classes, [row[classes] for row in rows])
+        labels, names = _read_classes(where, classes, [row[classes] for row in rows])
     elif tags is not None:
-        labels, names = _read_tags(path, tags, [row[tags] for row in rows])
+        labels, names = _read_tags(where, tags, [row[tags] for row in rows])
     else:
-        others = [name for name in rows[0] if name not in (file_column, split)]
-        labels, names = _read_attributes(path, others, rows, needed)
-    return Table(files, labels, names, heldout)
+        others = [name for name in rows[0] if name != split]
+        labels, names = _read_attributes(where, others, rows, needed)
+    return labels, names, heldout
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8: {error}") from error
 
 
 def _read_csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        file.seek(0)
-        delimiter = max(",;\t", key=header.count)
-        try:
-            rows = list(csv.DictReader(file, delimiter=delimiter, strict=True))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path} cannot be read as CSV: {error}") from error
+    lines = StringIO(_read_text(path), newline="")
+    delimiter = max(",;\t", key=lines.readline().count)
+    lines.seek(0)
+    try:
+        rows = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}") from error
     for i, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise UserError(f"row {i} of {path} does not have as many fields as the header")
@@ -111,7 +133,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
 
 def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for i, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for i, line in enumerate(_read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -145,24 +167,24 @@ def _refuse_repeated(path: Path, files: Sequence[str]) -> None:
         seen.add(name)
 
 
-def _read_split(path: Path, values: Iterable[object]) -> np.ndarray:
+def _read_split(where: str, values: Iterable[object]) -> np.ndarray:
     heldout = []
     for i, value in enumerate(values, start=1):
         text = str(value).strip().lower()
         if text not in (*TRAIN, *HELD_OUT):
             raise UserError(
-                f"image {i} of {path} has the split {value!r}; use {TRAIN[0]} or {HELD_OUT[0]}"
+                f"image {i} of {where} has the split {value!r}; use {TRAIN[0]} or {HELD_OUT[0]}"
             )
         heldout.append(text in HELD_OUT)
     return np.array(heldout)
 
 
 def _read_classes(
-    path: Path, column: str, values: Iterable[object]
+    where: str, column: str, values: Iterable[object]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     names = [str(value).strip() for value in values]
     if "" in names:
-        raise UserError(f"image {names.index('') + 1} of {path} has no {column!r}")
+        raise UserError(f"image {names.index('') + 1} of {where} has no {column!r}")
     classes = tuple(sorted(set(names), key=natural_key))
     index = {name: i for i, name in enumerate(classes)}
     return np.array([index[name] for name in names], dtype=np.int64), classes
@@ -173,7 +195,7 @@ def _tags(value: object) -> set[str]:
     if value is None:
         return set()
     if isinstance(value, Mapping):
-        bits = {str(name): read_bit(bit) for name, bit in value.items()}
+        bits = {str(name): _read_bit(bit) for name, bit in value.items()}
         if None in bits.values():
             raise ValueError(f"{value!r} maps names to something else than 0 and 1")
         return {name.strip() for name, bit in bits.items() if bit}
@@ -184,7 +206,7 @@ def _tags(value: object) -> set[str]:
 
 
 def _read_tags(
-    path: Path, column: str, values: Sequence[object]
+    where: str, column: str, values: Sequence[object]
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     rows = []
     known: set[str] = set()
@@ -192,7 +214,7 @@ def _read_tags(
         try:
             rows.append(_tags(value))
         except ValueError as error:
-            raise UserError(f"{column!r} of image {i} of {path}: {error}") from error
+            raise UserError(f"{column!r} of image {i} of {where}: {error}") from error
         # A mapping names what is absent too.
         known |= rows[-1] | (
             {str(n).strip() for n in value} if isinstance(value, Mapping) else set()
@@ -200,7 +222,7 @@ def _read_tags(
     names = tuple(sorted(known, key=natural_key))
     if not 0 < len(names) <= _MAX_TAGS:
         raise UserError(
-            f"column {column!r} of {path} holds {len(names)} different tags; it takes 1 to "
+            f"column {column!r} of {where} holds {len(names)} different tags; it takes 1 to "
             f"{_MAX_TAGS} of them, separated by commas, and no free text"
         )
     labels = np.array([[name in row for name in names] for row in rows], dtype=np.uint8)
@@ -208,7 +230,7 @@ def _read_tags(
 
 
 def _read_attributes(
-    path: Path,
+    where: str,
     columns: Sequence[str],
     rows: Sequence[Mapping[str, object]],
     needed: Sequence[str] | None,
@@ -216,15 +238,15 @@ def _read_attributes(
     found: dict[str, list[int]] = {}
     for column in columns:
         name = column.strip()
-        bits = [read_bit(row[column]) for row in rows]
+        bits = [_read_bit(row[column]) for row in rows]
         if None not in bits:
             found[name] = [bit for bit in bits if bit is not None]
         elif needed is None or name in needed:
             i = bits.index(None)
             raise UserError(
-                f"column {name!r} of image {i + 1} of {path} is {rows[i][column]!r}, which is "
+                f"column {name!r} of image {i + 1} of {where} is {rows[i][column]!r}, which is "
                 f"neither 1 nor 0 (or -1); choose the columns that are by data.attributes=[...]"
             )
     if not found:
-        raise UserError(f"{path} names images but no attribute of them: add a column for each")
+        raise UserError(f"{where} names images but no attribute of them: add a column for each")
     return np.array(list(found.values()), dtype=np.uint8).T.copy(), tuple(found)
