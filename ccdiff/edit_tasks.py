@@ -234,7 +234,7 @@ class Interpolate(Task):
         return Pictures(
             images=to_uint8(x).cpu(),
             columns=self.frames,
-            titles=[" → ".join(dict.fromkeys(titles))],
+            titles=[" to ".join(dict.fromkeys(titles))],
             film=True,
         )
 

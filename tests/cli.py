@@ -48,7 +48,7 @@ class Done:
 
 
 def call(script: str, *arguments: str, cwd: Path) -> Done:
-    """``python <script> <arguments>`` in ``cwd``."""
+    """``python <script> <arguments>``, or ``python -m``, in ``cwd``."""
     printed = io.StringIO()
     status = 0
     before = os.getcwd()
@@ -62,7 +62,12 @@ def call(script: str, *arguments: str, cwd: Path) -> Done:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("default")
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+            if script.endswith(".py"):
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+            else:
+                # A module that a test has imported would be warned of as run twice.
+                sys.modules.pop(script, None)
+                runpy.run_module(script, run_name="__main__")
     except SystemExit as stop:
         if isinstance(stop.code, str):
             printed.write(stop.code)
