@@ -308,6 +308,17 @@ def test_churn_acts_between_its_bounds_alone(level, acts):
     assert len(noise.draws) == (0 if acts else 1)
 
 
+def test_inflated_churn_is_churn_with_larger_noise():
+    schedule, x, draw = Cosine(), torch.ones(1, 1, dtype=torch.float64), torch.full((1, 1), 0.7)
+    plain, twice = (
+        StochasticHeun(steps=10, inflate=inflate).step(
+            gaussian(schedule), schedule, x, f64(0.5), f64(0.4), GivenNoise(noise.double())
+        )
+        for inflate, noise in [(1.0, 2 * draw), (2.0, draw)]
+    )
+    torch.testing.assert_close(twice, plain)
+
+
 @pytest.mark.parametrize("sampler", ALL + VARIANTS, ids=name)
 def test_one_seed_is_one_image_alone_or_in_a_batch(sampler):
     schedule = Cosine()
