@@ -78,6 +78,9 @@ def _panel(
     axes.set_axisbelow(True)
     axes.tick_params(colors=_INK, labelsize=_FONT)
     axes.spines[["top", "right"]].set_visible(False)
+    places = [_place(row, by_time=by_time) for row in rows]
+    # Stated, since a log axis finds no limits for a single point; more room where names go.
+    axes.set_xlim(0.75 * min(places), 1.6 * max(places))
     reference, *others = rows
     ends = []
     lines = [[reference], *(list(g) for _, g in groupby(others, key=lambda r: r.setting.name))]
@@ -97,7 +100,7 @@ def _panel(
         ends.append((x, y, f"{name}-{line[0].setting.sampler.steps}" if i == 0 else name, color))
         if i == 0:
             axes.axhline(y, color=_INK, linewidth=0.8, linestyle=(0, (4, 4)), zorder=1)
-    axes.margins(x=0.12, y=0.1)
+    axes.margins(y=0.1)
     return ends
 
 
