@@ -8,7 +8,7 @@ the score, which are affine in ``x0_hat``.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from math import inf
 from typing import NamedTuple
@@ -226,13 +226,13 @@ class AttributeGuidance(_Extrapolation):
     Composable Diffusion Models, 2022 (arXiv:2206.01714), do so for independent attributes.
 
     Arguments:
-        weights: ``w`` of single attributes, by name.
+        weights: ``w`` of single attributes, by name; None for no exceptions to ``scale``.
         scale: ``w`` of all other attributes.
         log_snr_range: ``[low, high]``: where guidance acts; conditional elsewhere.
         rescale: phi, in [0, 1]: how far to bring back the standard deviation of ``x0_hat``.
     """
 
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] | None = None
     scale: float = 1.0
 
     def terms(self, denoiser: Denoiser, y: Tensor, drop: Tensor) -> list[Term]:
@@ -244,7 +244,7 @@ class AttributeGuidance(_Extrapolation):
             )
         names = conditioning.label_names
         weights = [self.scale] * len(names)
-        for name, weight in self.weights.items():
+        for name, weight in (self.weights or {}).items():
             weights[label_index(name, names)] = weight
         of_attribute = torch.tensor(weights, dtype=torch.float64, device=y.device)
         drop = (drop if drop.ndim == 2 else drop.unsqueeze(1)).expand(len(y), len(names))
