@@ -41,13 +41,14 @@ VARIANTS: list[object] = [
 
 
 def concrete(base: type) -> list[type]:
-    """Every class of the package that can be built and is a ``base``, by name."""
+    """Every public class of the package that can be built and is a ``base``, by name."""
     found: set[type] = set()
     unseen = [base]
     while unseen:
         cls = unseen.pop()
         unseen += cls.__subclasses__()
-        if not inspect.isabstract(cls) and cls.__module__.startswith("ccdiff."):
+        public = cls.__module__.startswith("ccdiff.") and not cls.__name__.startswith("_")
+        if public and not inspect.isabstract(cls):
             found.add(cls)
     return sorted(found, key=lambda cls: cls.__name__)
 

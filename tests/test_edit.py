@@ -49,7 +49,7 @@ def gap(first: np.ndarray, second: np.ndarray) -> float:
 def test_a_strip_ends_in_the_sample(run, tmp_path):
     strip = done(run, tmp_path / "a", "task=strip", "labels=[3,7]", "task.frames=4")
     assert strip.shape == (8, 8, 8, 1)
-    succeed("sample.py", f"run={run}", *QUICK, "labels=[3,7]", "num_per_label=1",
+    succeed("sample.py", f"run={run}", *QUICK, "sampler=ddim", "labels=[3,7]", "num_per_label=1",
             f"out={tmp_path / 'b'}", cwd=run)  # fmt: skip
     with np.load(tmp_path / "b" / "samples.npz") as file:
         assert gap(strip[[3, 7]], file["images"]) < 0.1
