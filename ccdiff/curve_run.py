@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def run_curve(cfg: DictConfig) -> Path:
-    """Measures what ``cfg`` asks for; the table and the plot are written anew after each seed.
+    """Measures what ``cfg`` asks for; the table is written anew after each measurement.
 
     Returns:
         The folder that holds ``curve.csv``, ``curve.png`` and ``config.yaml``.
@@ -99,8 +99,8 @@ def run_curve(cfg: DictConfig) -> Path:
                     measured[setting][-1],
                     progress.left(),
                 )
-            rows = [summarise(setting, done) for setting, done in measured.items()]
-            write_csv(rows, real, out / "curve.csv", images=len(y))
+                rows = [summarise(s, done) for s, done in measured.items() if done]
+                write_csv(rows, real, out / "curve.csv", images=len(y))
             plot_curve(rows, real, out / "curve.png", title=_title(trained, cfg, len(y)))
     _log_to_tracker(trained, rows, out / "curve.png")
     log.info("the table and the plot are in %s", out)
