@@ -1,6 +1,7 @@
 """Data sets of image files, which are prepared once and then held, or read as they are needed."""
 
 import logging
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
@@ -150,12 +151,14 @@ class ImageFiles(DataSet):
 
     def read(self) -> tuple[Split, Split]:
         prepared = self.prepare()
-        # Copy-on-write only because a read-only array would make torch warn; nothing writes.
-        pixels = np.load(prepared.images_path, mmap_mode="c")
+        pixels = np.load(prepared.images_path, mmap_mode="r")
         labels = torch.from_numpy(self.selected.labels[prepared.kept])
         n = prepared.num_train
         if not 0 < n < len(pixels):
             raise UserError(f"no usable {'held-out' if n else 'training'} images in {self.root}")
         rows = ImageRows(prepared.images_path, offset=pixels.offset, shape=pixels.shape[1:])
-        images = torch.from_numpy(pixels)
+        with warnings.catch_warnings():
+            # Torch warns that it cannot keep anyone from writing; nobody does.
+            warnings.simplefilter("ignore", UserWarning)
+            images = torch.from_numpy(pixels)
         return Split(images[:n], labels[:n], rows), Split(images[n:], labels[n:], rows.after(n))

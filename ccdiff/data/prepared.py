@@ -126,6 +126,8 @@ def _alone(cache: Path) -> Iterator[None]:
             except BlockingIOError:
                 log.info("waiting for another process that prepares images in %s", cache)
                 fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                log.warning("no file locks in %s (%s): prepare in one process", cache, error)
         yield
 
 
