@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -307,3 +308,12 @@ def test_the_file_is_a_numpy_file(folder, tmp_path):
 def test_small_images_are_told(folder, tmp_path, caplog):
     open_folder(folder, tmp_path / "cache", image_size=13).load()
     assert "39 of 39 images are smaller than data.image_size=13" in caplog.text
+
+
+def test_a_package_that_is_not_installed_prepares_too(folder, tmp_path, monkeypatch):
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(preparation, "version", missing)
+    prepared = open_folder(folder, tmp_path / "cache").prepare()
+    assert prepared.manifest["versions"]["ccdiff"] is None

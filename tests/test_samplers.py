@@ -29,6 +29,7 @@ from ccdiff.samplers import (
     integrate,
     sample,
 )
+from ccdiff.samplers.multistep import _adams
 from ccdiff.schedules import Cosine, Flow, Schedule
 
 ALL = [cls(steps=1) for cls in concrete(Sampler)]
@@ -281,6 +282,20 @@ def test_euler_in_the_noise_level_is_ddim(schedule):
         for sampler in (Euler(steps=12), DDIM(steps=12))
     )
     torch.testing.assert_close(x, y, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("h", [1e-8, -1e-8, 1e-4, 0.3, -0.3, 0.999, 1.001, 5.0, -5.0])
+@pytest.mark.parametrize("places", [[0.0], [0.0, -0.7], [0.0, -0.7, -1.1], [1.0, 0.0, -2.0]])
+def test_the_integrals_of_multistep_solvers_are_exact_for_polynomials(h, places):
+    start, coefficients = 1.3, [0.4, -1.0, 0.8][: len(places)]
+    weights = _adams([start + place * h for place in places], start, start + h)
+    # Both in tau = (lam - start) / h, by a quadrature of much higher order.
+    tau, share = np.polynomial.legendre.leggauss(20)
+    tau, share = (tau + 1) / 2, share / 2
+    values = np.polynomial.polynomial.polyval(tau, coefficients)
+    exact = (share * h * np.exp(h * (tau - 1)) * values).sum()
+    at_places = np.polynomial.polynomial.polyval(np.array(places), coefficients)
+    assert weights @ at_places == pytest.approx(exact, rel=1e-6)
 
 
 def test_without_churn_edm_is_heun():

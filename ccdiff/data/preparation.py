@@ -279,15 +279,13 @@ def _sync(file: BinaryIO) -> None:
 
 def _versions() -> dict[str, str | None]:
     """Of everything that has a say in a pixel."""
-    codecs = {
-        name: features.version(name) for name in ("libjpeg_turbo", "webp", "libtiff", "zlib")
-    }
-    return {
-        "ccdiff": version("ccdiff"),
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-        **codecs,
-    }
+    try:
+        own = version("ccdiff")
+    except PackageNotFoundError:  # run from its folder, without being installed
+        own = None
+    codecs = ("libjpeg_turbo", "webp", "libtiff", "zlib")
+    found = {"ccdiff": own, "numpy": np.__version__, "pillow": PIL.__version__}
+    return {**found, **{name: features.version(name) for name in codecs}}
 
 
 def _num_cores() -> int:
