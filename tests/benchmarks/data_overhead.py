@@ -1,6 +1,6 @@
 """Training waits for no batch: steps fed from a data set against steps fed from one batch.
 
-``pytest -m slow tests/test_data_overhead.py -s`` prints the ratios.
+``pytest tests/benchmarks/data_overhead.py -s`` prints the ratios.
 """
 
 import time
@@ -40,9 +40,8 @@ class Patches(nn.Module):
         return self.layers(x)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
-def test_batches_cost_less_than_three_percent(name, tmp_path, make_denoiser):
+def test_what_batches_cost(name, tmp_path, make_denoiser):
     num, shape, batch_size, patch = SETS[name].values()
     labels = torch.arange(num) % 3
     on_disk = name.endswith("on disk")
@@ -88,4 +87,3 @@ def test_batches_cost_less_than_three_percent(name, tmp_path, make_denoiser):
                 taken[which].append(spent)
     ratio = median(taken["set"]) / median(taken["resident"])
     print(f"{name}: {1e3 * median(taken['resident']):.1f} ms a step, times {ratio:.4f} with data")
-    assert ratio < 1.03
