@@ -311,6 +311,14 @@ def test_a_weight_of_zero_is_an_attribute_not_told():
     young_alone = torch.tensor([[False, True]]).expand(6, 2)
     expected = bind_label(model, BITS, young_alone)(X, T)
     assert torch.equal(AttributeGuidance(weights={"Male": 0.0})(model, BITS)(X, T), expected)
+    # Nor is it told to what weighs less than it.
+    away = AttributeGuidance(weights={"Young": 0.0, "Male": -1.0})(model, BITS)(X, T)
+
+    def log_away(x):
+        none, male = log_told(model, x, []), log_told(model, x, [1])
+        return none - (male - none)
+
+    torch.testing.assert_close(away, model.tweedie(X, T, log_away))
     rescaled = AttributeGuidance(weights={"Male": 0.0}, rescale=1.0)(model, BITS)(X, T)
     torch.testing.assert_close(rescaled.std(1), model(X, T, BITS).std(1))
 
