@@ -25,6 +25,7 @@ class CurveConfig:
 
     threshold: Any = MISSING
     guidance: Any = MISSING
+    schedule: Any = None
     run: str | None = None
     samplers: list[str] = MISSING
     sampler_overrides: list[str] = MISSING

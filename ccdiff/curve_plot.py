@@ -88,7 +88,8 @@ def _panel(
         points = [
             (_place(row, by_time=by_time), spread)
             for row in line
-            if (spread := row.metrics[metric]) is not None
+            # The solution itself is no distance away from it, which a log axis cannot show.
+            if (spread := row.metrics[metric]) is not None and spread.mean > 0
         ]
         if not points:
             continue

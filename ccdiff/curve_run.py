@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ccdiff.compose import instantiate, plain
 from ccdiff.curve_plot import plot_curve
 from ccdiff.curve_samplers import compose_sampler
-from ccdiff.curve_table import Measurement, Row, Setting, summarise, write_csv
+from ccdiff.curve_table import Measurement, Row, Setting, summarise, table, write_csv
 from ccdiff.data import Split, to_float
 from ccdiff.denoiser import Denoise, Denoiser
 from ccdiff.errors import UserError
@@ -100,9 +100,9 @@ def run_curve(cfg: DictConfig) -> Path:
                     progress.left(),
                 )
                 rows = [summarise(s, done) for s, done in measured.items() if done]
-                write_csv(rows, real, out / "curve.csv", images=len(y))
+                write_csv(table(rows, real, images=len(y)), out / "curve.csv")
             plot_curve(rows, real, out / "curve.png", title=_title(trained, cfg, len(y)))
-    _log_to_tracker(trained, rows, out / "curve.png")
+    _log_to_tracker(trained, rows, table(rows, real, images=len(y)), out / "curve.png")
     log.info("the table and the plot are in %s", out)
     return out
 
@@ -262,7 +262,9 @@ def _title(trained: Trained, cfg: DictConfig, num_images: int) -> str:
     )
 
 
-def _log_to_tracker(trained: Trained, rows: Sequence[Row], plot: Path) -> None:
+def _log_to_tracker(
+    trained: Trained, rows: Sequence[Row], lines: Sequence[Sequence[object]], plot: Path
+) -> None:
     """To the run's own record of the tracker, where it had one."""
     tracker_id = trained.checkpoint["tracker_id"]
     if tracker_id is None:
@@ -282,3 +284,4 @@ def _log_to_tracker(trained: Trained, rows: Sequence[Row], plot: Path) -> None:
     with instantiate(trained.config.tracker).session(info) as session:
         session.metrics({k: v for row in rows for k, v in row.flat().items()}, step=step)
         session.image("curve", plot, step=step)
+        session.table("curve/table", lines, step=step)

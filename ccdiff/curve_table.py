@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ccdiff.samplers import Sampler
 
-__all__ = ["METRICS", "Measurement", "Row", "Setting", "Spread", "summarise", "write_csv"]
+__all__ = ["METRICS", "Measurement", "Row", "Setting", "Spread", "summarise", "table", "write_csv"]
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,16 @@ def _spread(values: Sequence[float | None]) -> Spread | None:
     return Spread(statistics.fmean(known), sd)
 
 
-def write_csv(rows: Sequence[Row], real: Measurement, path: Path, *, images: int) -> None:
-    """Writes one line per row, the reference first, then training images for comparison.
+def table(rows: Sequence[Row], real: Measurement, *, images: int) -> list[list[object]]:
+    """The names of the columns, one line per row, the reference first, then training images.
 
     Arguments:
         rows: As measured.
         real: What training images get.
-        path: Where to.
         images: Per row and seed.
+
+    Returns:
+        Strings and numbers; None where a metric does not apply.
     """
     header = ["sampler", "grid", "steps", "calls", "seeds", "images_per_seed"]
     lines: list[list[object]] = [[*header, *(f"{m}{sd}" for m in METRICS for sd in ("", "_sd"))]]
@@ -122,15 +124,22 @@ def write_csv(rows: Sequence[Row], real: Measurement, path: Path, *, images: int
         cells: list[object] = [row.setting.name, grid, sampler.steps, row.calls, row.num_seeds]
         cells.append(images)
         for name in METRICS:
-            cells += [_digits(value) for value in row.metrics[name] or (None, None)]
+            cells += row.metrics[name] or (None, None)
         lines.append(cells)
-    last: list[object] = ["training images", "", "", "", "", images, "", "", "", ""]
-    lines.append([*last, _digits(real.label_agreement), "", _digits(real.fd_classifier), ""])
+    of_real = (None, None, None, None, real.label_agreement, None, real.fd_classifier, None)
+    lines.append(["training images", None, None, None, None, images, *of_real])
+    return lines
+
+
+def write_csv(lines: Sequence[Sequence[object]], path: Path) -> None:
+    """Writes a table, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", newline="") as file:
-        csv.writer(file).writerows(lines)
+        csv.writer(file).writerows([_cell(value) for value in line] for line in lines)
     os.replace(partial, path)
 
 
-def _digits(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else value

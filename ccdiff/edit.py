@@ -75,6 +75,7 @@ class EditConfig:
     sampler: Any = MISSING
     threshold: Any = MISSING
     guidance: Any = MISSING
+    schedule: Any = None
     run: str | None = None
     images: Any = None
     labels: Any = None

@@ -19,6 +19,7 @@ from ccdiff.denoiser import Denoise
 from ccdiff.edit_tasks import Given, Pictures, Task
 from ccdiff.errors import UserError
 from ccdiff.labels import Labels, parse_labels
+from ccdiff.rescheduling import reschedule
 from ccdiff.trained import Trained, new_folder, open_run
 from ccdiff.visual import grid, save_gif, save_png
 
@@ -40,16 +41,19 @@ def run_edit(cfg: DictConfig) -> Path:
     task: Task = instantiate(cfg.task)
     trained = open_run(cfg)
     guidance, threshold = instantiate(cfg.guidance), instantiate(cfg.threshold)
+    learnt = trained.denoiser.schedule
+    schedule = instantiate(cfg.schedule) if cfg.schedule else learnt
 
     def denoise(y: Tensor, drop: Tensor | None) -> Denoise:
-        return threshold(guidance(trained.denoiser, y, drop))
+        guided = threshold(guidance(trained.denoiser, y, drop))
+        return reschedule(guided, trained=learnt, sampled=schedule)
 
     x0, labels = _read(cfg, trained)
     with torch.no_grad(), tqdm(unit="step", disable=None) as bar:
         pictures = task(
             Given(
                 sampler=instantiate(cfg.sampler),
-                schedule=trained.denoiser.schedule,
+                schedule=schedule,
                 denoise=denoise,
                 x0=x0,
                 labels=labels,

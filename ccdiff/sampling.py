@@ -13,13 +13,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ccdiff.compose import instantiate, trained_config, trained_denoiser
+from ccdiff.compose import instantiate
 from ccdiff.errors import UserError
-from ccdiff.generation import Generator, sample_seeds
+from ccdiff.generation import sample_seeds
 from ccdiff.labels import parse_labels
-from ccdiff.runs import Run, find_checkpoint, run_of
-from ccdiff.training.checkpoints import load_checkpoint
-from ccdiff.training.device import autocast_dtype, pick_device
+from ccdiff.runs import Run
+from ccdiff.trained import open_run
 from ccdiff.visual import grid, save_gif, save_png
 
 __all__ = ["run_sampling"]
@@ -40,34 +39,18 @@ def run_sampling(cfg: DictConfig) -> Path:
     Raises:
         UserError: Where the run, a label or the folder will not do.
     """
-    if cfg.run is None:
-        raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
     for key in ("num_per_label", "batch_size"):
         if cfg[key] < 1:
             raise UserError(f"{key} must be at least 1, got {cfg[key]}")
-    path = find_checkpoint(cfg.run)
-    out = _output_folder(cfg.out, run_of(path))
-    checkpoint = load_checkpoint(path)
-    trained = trained_config(checkpoint)
-    denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
+    trained = open_run(cfg)
+    out = _output_folder(cfg.out, trained.run)
     request = OmegaConf.to_container(cfg.labels) if OmegaConf.is_config(cfg.labels) else cfg.labels
-    y, drop, titles = parse_labels(request, denoiser.conditioning)
-    device = pick_device(cfg.device)
-    denoiser.to(device).autocast_dtype = autocast_dtype(cfg.precision, device)
-    log.info("sampling from %s (step %d) on %s", path, checkpoint["step"], device)
-
-    generator = Generator(
-        sampler=instantiate(cfg.sampler),
-        guidance=instantiate(cfg.guidance),
-        threshold=instantiate(cfg.threshold),
-        schedule=instantiate(cfg.schedule) if cfg.schedule else None,
-        image_shape=(trained.data.channels, trained.data.image_size, trained.data.image_size),
-        batch_size=cfg.batch_size,
-    )
+    y, drop, titles = parse_labels(request, trained.denoiser.conditioning)
+    generator = trained.generator(cfg, instantiate(cfg.sampler))
     each = partial(_repeat, times=cfg.num_per_label)
     labels = each(y)
     images, frames = generator(
-        denoiser,
+        trained.denoiser,
         labels,
         None if drop is None else each(drop),
         seeds=sample_seeds(cfg.seed, titles, cfg.num_per_label),

@@ -79,11 +79,12 @@ class Trained:
         return data
 
     def generator(self, cfg: DictConfig, sampler: Sampler) -> Generator:
-        """Draws images as the keys guidance, threshold and batch_size of a command say."""
+        """Draws images as a command says by guidance, threshold, schedule and batch_size."""
         return Generator(
             sampler=sampler,
             guidance=instantiate(cfg.guidance),
             threshold=instantiate(cfg.threshold),
+            schedule=instantiate(cfg.schedule) if cfg.schedule else None,
             image_shape=self.image_shape,
             batch_size=cfg.batch_size,
         )

@@ -11,10 +11,10 @@ from cli import TINY, call, succeed
 from PIL import Image
 
 from ccdiff.curve import list_arguments
-from ccdiff.curve_plot import spread_out
+from ccdiff.curve_plot import plot_curve, spread_out
 from ccdiff.curve_table import Measurement, Setting, summarise
 from ccdiff.evaluation import Classifier
-from ccdiff.samplers import DDIM, Heun
+from ccdiff.samplers import DDIM, DDPM, Heun
 from ccdiff.training.trackers import TrackerSession, WandbTracker
 
 QUICK = (
@@ -47,6 +47,7 @@ class Recorder(TrackerSession):
     def __init__(self) -> None:
         self.values: dict[str, float] = {}
         self.images: list[str] = []
+        self.tables: dict[str, list] = {}
         self.steps: set[int] = set()
 
     def metrics(self, values, *, step):
@@ -57,6 +58,9 @@ class Recorder(TrackerSession):
         self.images.append(key)
         self.steps.add(step)
         assert path.exists()
+
+    def table(self, key, rows, *, step):
+        self.tables[key] = rows
 
 
 class Tracked:
@@ -142,12 +146,16 @@ def test_the_tracker_goes_on_with_the_run(table, run, tracked):
     assert tracked.recorder.steps == {40}
     logged = tracked.recorder.values["curve/heun_10/fd_classifier"]
     assert logged == pytest.approx(float(row(table, "heun", 10)["fd_classifier"]), rel=1e-4)
+    header, *lines = tracked.recorder.tables["curve/table"]
+    assert header == list(table[0])
+    assert [line[0] for line in lines] == [r["sampler"] for r in table]
 
 
 def test_nothing_is_overwritten_and_the_grid_is_a_choice(table, run, monkeypatch):
     before = (run / "curve" / "001" / "curve.csv").read_bytes()
     monkeypatch.setattr(WandbTracker, "session", lambda self, info: Tracked().session(info))
     one = ("sampler=ddim", "steps=4", "seeds=3", "sampler/grid=log_snr", "sampler.eta=0.5")
+    one += ("schedule=linear",)
     succeed(COMMAND, f"run={run}", *one, *QUICK, cwd=run)
     assert (run / "curve" / "001" / "curve.csv").read_bytes() == before
     with (run / "curve" / "002" / "curve.csv").open() as file:
@@ -213,3 +221,16 @@ def test_names_are_moved_apart_and_no_further(places):
     assert all(b - a >= 4 - 1e-9 for a, b in itertools.pairwise(order))
     assert sum(moved) == pytest.approx(sum(places))
     assert spread_out([0, 10, 20], gap=4) == [0, 10, 20]
+
+
+@pytest.mark.parametrize("gap", [None, 0.0, 0.1])
+def test_few_points_make_a_picture_too(gap, tmp_path):
+    """Of the reference alone, of the solution against itself: a log axis has no room for zero."""
+    measured = Measurement(1.0, None, 0.9, 3.0)
+    rows = [summarise(Setting("ddpm", DDPM(steps=1000)), [measured])]
+    if gap is not None:
+        again = measured._replace(rms_to_solution=gap)
+        rows.append(summarise(Setting("ddim", DDIM(steps=10)), [again]))
+    plot_curve(rows, measured, tmp_path / "curve.png", title="few")
+    with Image.open(tmp_path / "curve.png") as picture:
+        assert min(picture.size) > 800

@@ -51,6 +51,10 @@ class TrackerSession(ABC):
     def image(self, key: str, path: Path, *, step: int) -> None:
         """Records a PNG or GIF file under a stable key."""
 
+    @abstractmethod
+    def table(self, key: str, rows: Sequence[Sequence[object]], *, step: int) -> None:
+        """Records rows of strings and numbers, the first of which names the columns."""
+
 
 class Tracker(ABC):
     """The contract: a context that records one run, and marks it failed where it raises."""
@@ -69,6 +73,9 @@ class NoSession(TrackerSession):
         pass
 
     def image(self, key: str, path: Path, *, step: int) -> None:
+        pass
+
+    def table(self, key: str, rows: Sequence[Sequence[object]], *, step: int) -> None:
         pass
 
 
@@ -153,6 +160,13 @@ class _WandbSession(TrackerSession):
         film = path.suffix == ".gif"
         media = wandb.Video(str(path), format="gif") if film else wandb.Image(str(path))
         self.run.log({key: media}, step=step)
+
+    def table(self, key: str, rows: Sequence[Sequence[object]], *, step: int) -> None:
+        import wandb
+
+        header, *data = rows
+        shown = wandb.Table(columns=[str(name) for name in header], data=[list(r) for r in data])
+        self.run.log({key: shown}, step=step)
 
 
 class RunLog:
