@@ -1,20 +1,31 @@
-"""Training waits for no batch: steps fed from a data set against steps fed from one batch.
+"""What feeding costs: training steps fed from a data set, against steps fed from one batch.
 
-``pytest tests/benchmarks/data_overhead.py -s`` prints the ratios.
+``python -m tests.benchmarks.data_overhead`` prints the ratios, and the peak memory of a process
+that reads a set from disk, and of one that reads a set four times as large.
 """
 
-import time
-from statistics import median
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
+from ccdiff.conditioning import OneHot
 from ccdiff.data import Batches, ImageRows, Split, augment, to_float
+from ccdiff.denoiser import Denoiser
 from ccdiff.objective import Objective
+from ccdiff.predictions import Noise
+from ccdiff.schedules import Cosine
 from ccdiff.times import UniformTimes
 from ccdiff.weightings import SNR
+from tests.benchmarks.kit import Case, interleave, machine, table
 
 SETS = {
     "mnist": {"num": 60_000, "shape": (1, 28, 28), "batch_size": 64, "patch": 2},
@@ -40,24 +51,27 @@ class Patches(nn.Module):
         return self.layers(x)
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_what_batches_cost(name, tmp_path, make_denoiser):
-    num, shape, batch_size, patch = SETS[name].values()
-    labels = torch.arange(num) % 3
-    on_disk = name.endswith("on disk")
-    if on_disk:
-        path = tmp_path / "images.npy"
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num, *shape))
-        mapped = np.load(path, mmap_mode="c")
-        rows = ImageRows(path, offset=mapped.offset, shape=shape)
-        split = Split(torch.from_numpy(mapped), labels, rows)
-    else:
-        split = Split(torch.zeros(num, *shape, dtype=torch.uint8), labels)
-    placement = "disk" if on_disk else "auto"
-    batches = Batches(split, batch_size=batch_size, seed=0, placement=placement)
-    resident = batches.batch(0)
+def on_disk(num: int, shape: tuple[int, ...], folder: Path) -> Split:
+    """A set whose images are in a file."""
+    path = folder / f"{num}.npy"
+    header = {"descr": "|u1", "fortran_order": False, "shape": (num, *shape)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for i in range(num):
+            file.write(np.full(shape, i % 255, np.uint8).tobytes())
+    mapped = np.load(path, mmap_mode="c")
+    rows = ImageRows(path, offset=mapped.offset, shape=shape)
+    return Split(torch.from_numpy(mapped), torch.arange(num) % 3, rows)
 
-    denoiser = make_denoiser(Patches(shape[0], patch))
+
+def step_for(shape: tuple[int, ...], patch: int) -> Callable[[Tensor, Tensor], None]:
+    """A training step from images and labels."""
+    denoiser = Denoiser(
+        Patches(shape[0], patch),
+        conditioning=OneHot(label_names=["a", "b", "c"], dim=4),
+        prediction=Noise(),
+        schedule=Cosine(),
+    )
     objective = Objective(weighting=SNR(), times=UniformTimes())
     optimizer = torch.optim.AdamW(denoiser.parameters())
     generator = torch.Generator().manual_seed(0)
@@ -68,22 +82,53 @@ def test_what_batches_cost(name, tmp_path, make_denoiser):
         optimizer.step()
         optimizer.zero_grad()
 
-    def seconds(feed) -> float:
-        started = time.perf_counter()
-        step(*feed())
-        return time.perf_counter() - started
+    return step
 
-    numbers = iter(range(10_000))
-    feeds = {
-        "set": lambda: batches.batch(next(numbers)),
-        "resident": lambda: resident,
+
+def compare(name: str, folder: Path, rounds: int) -> str:
+    num, shape, batch_size, patch = SETS[name].values()
+    if name.endswith("on disk"):
+        split, placement = on_disk(num, shape, folder), "disk"
+    else:
+        images = torch.zeros(num, *shape, dtype=torch.uint8)
+        split, placement = Split(images, torch.arange(num) % 3), "auto"
+    batches = Batches(split, batch_size=batch_size, seed=0, placement=placement)
+    resident, step, numbers = batches.batch(0), step_for(shape, patch), count()
+    cases = {
+        "one batch": Case(run=lambda: step(*resident), images=batch_size),
+        "the set": Case(run=lambda: step(*batches.batch(next(numbers))), images=batch_size),
     }
-    taken: dict[str, list[float]] = {"set": [], "resident": []}
-    for i in range(103):
-        # Alternating, so that whatever else the machine does hits both alike.
-        for which in ("set", "resident") if i % 2 else ("resident", "set"):
-            spent = seconds(feeds[which])
-            if i >= 3:
-                taken[which].append(spent)
-    ratio = median(taken["set"]) / median(taken["resident"])
-    print(f"{name}: {1e3 * median(taken['resident']):.1f} ms a step, times {ratio:.4f} with data")
+    return table(cases, interleave(cases, rounds=rounds, warmup=5))
+
+
+def peak(num: int, folder: Path) -> None:
+    """Reads a set of ``num`` images once from disk and prints the peak memory in MiB."""
+    batches = Batches(on_disk(num, (3, 256, 256), folder), batch_size=8, seed=0, placement="disk")
+    for i in range(num // 8):
+        batches.batch(i)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--peak", type=int, help="only read so many images, and print the memory")
+    parser.add_argument("--folder", type=Path, help="where files are written")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        if args.peak:
+            peak(args.peak, folder)
+            return
+        print(machine())
+        for title in SETS:
+            print(f"\n{title}\n\n{compare(title, folder, args.rounds)}")
+        for num in (2_000, 8_000):
+            command = [sys.executable, "-m", __spec__.name, "--peak", str(num)]
+            command += ["--folder", str(folder)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            print(f"\npeak memory, {num} images of 256 px on disk: {done.stdout.strip()} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Ratios from one run: cases take turns, so that whatever else the machine does hits all alike."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Something to time.
+
+    Arguments:
+        run: Does the work once.
+        images: How many images that is.
+        network: Whose parameters are counted, or None.
+        flops: Floating-point operations per image, or None.
+    """
+
+    run: Run
+    images: int
+    network: nn.Module | None = None
+    flops: float | None = None
+
+
+def measure_flops(run: Run, *, images: int) -> float:
+    """Operations per image of convolutions and matrix products, forwards and backwards."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / images
+
+
+def interleave(
+    cases: Mapping[str, Case], *, rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Seconds of each case in each round; the order turns round from one to the next."""
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for i in range(warmup + rounds):
+        for name in list(cases)[:: 1 if i % 2 else -1]:
+            started = time.perf_counter()
+            cases[name].run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if i >= warmup:
+                taken[name].append(time.perf_counter() - started)
+    return taken
+
+
+def table(cases: Mapping[str, Case], taken: Mapping[str, Sequence[float]]) -> str:
+    """Markdown: one row per case, ratios against the first one, round by round."""
+    first = next(iter(cases))
+    base = [seconds / cases[first].images for seconds in taken[first]]
+    lines = [
+        "| case | parameters | GFLOPs per image | images/s | GFLOP/s | speed against the first |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, case in cases.items():
+        each = [seconds / case.images for seconds in taken[name]]
+        ratios = sorted(b / e for b, e in zip(base, each, strict=True))
+        low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]
+        size = "" if case.network is None else f"{count(case.network) / 1e6:.2f} M"
+        flops = "" if case.flops is None else f"{case.flops / 1e9:.3f}"
+        rate = "" if case.flops is None else f"{case.flops / 1e9 / median(each):.0f}"
+        lines.append(
+            f"| {name} | {size} | {flops} | {1 / median(each):.1f} | {rate} | "
+            f"{median(ratios):.2f} ({low:.2f} to {high:.2f}) |"
+        )
+    return "\n".join(lines)
+
+
+def count(network: nn.Module) -> int:
+    """Parameters."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def machine() -> str:
+    """What the figures were taken on."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = names[0].partition(":")[2].strip() if names else name
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"

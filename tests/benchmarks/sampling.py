@@ -1,0 +1,94 @@
+"""Images per second of what ``sample.py`` runs, against a diffusers pipeline.
+
+``python -m tests.benchmarks.sampling`` prints the table. Both draw as many images in as many steps
+with a U-Net of the same number of parameters; the pipeline has no labels, which spares it work.
+"""
+
+import argparse
+import logging
+
+import torch
+from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from hydra import compose, initialize
+
+from ccdiff import schema
+from ccdiff.compose import build_denoiser
+from ccdiff.generation import Generator
+from ccdiff.guidance import NoGuidance
+from ccdiff.samplers import DDIM
+from ccdiff.thresholding import Clip
+from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
+
+
+def ours(args: argparse.Namespace, dtype: torch.dtype | None) -> Case:
+    schema.register()
+    with initialize(version_base=None, config_path="../../conf"):
+        denoiser = build_denoiser(compose("train", overrides=["experiment=mnist"]))
+    denoiser.eval().to(args.device).autocast_dtype = dtype
+    generator = Generator(
+        sampler=DDIM(steps=args.steps),
+        guidance=NoGuidance(),
+        threshold=Clip(),
+        image_shape=(1, 28, 28),
+        batch_size=args.images,
+    )
+    y = torch.arange(args.images) % 10
+    network = denoiser.network
+    x, times = torch.randn(1, 1, 28, 28, device=args.device), torch.zeros(1, device=args.device)
+    with torch.no_grad():
+        flops = measure_flops(lambda: denoiser(x, times, y[:1].to(args.device)), images=1)
+    return Case(
+        run=lambda: generator(denoiser, y, None, seeds=range(args.images)),
+        images=args.images,
+        network=network,
+        flops=flops * args.steps,
+    )
+
+
+def diffusers(args: argparse.Namespace, *, autocast: bool) -> Case:
+    unet = UNet2DModel(
+        sample_size=28,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=2,
+        # As many parameters and operations as unet_mnist.
+        block_out_channels=(32, 56, 64),
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D",) * 3,
+        up_block_types=("UpBlock2D",) * 3,
+        add_attention=False,
+    )
+    unet.eval().to(args.device)
+    pipeline = DDIMPipeline(unet=unet, scheduler=DDIMScheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    x = torch.randn(1, 1, 28, 28, device=args.device)
+    with torch.no_grad():
+        flops = measure_flops(lambda: unet(x, torch.tensor(10)), images=1)
+
+    def run() -> None:
+        with torch.autocast(args.device, torch.bfloat16, enabled=autocast):
+            pipeline(args.images, num_inference_steps=args.steps, output_type="np")
+
+    return Case(run=run, images=args.images, network=unet, flops=flops * args.steps)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=10)
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    print(f"{machine()}; {args.images} images in {args.steps} steps of DDIM\n")
+    for title, dtype in {"fp32": None, "bf16": torch.bfloat16}.items():
+        cases = {
+            "diffusers": diffusers(args, autocast=dtype is not None),
+            "ccdiff": ours(args, dtype),
+        }
+        taken = interleave(cases, rounds=args.rounds, warmup=1)
+        print(f"{title}\n\n{table(cases, taken)}\n")
+
+
+if __name__ == "__main__":
+    main()
