@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections import Counter
 from math import sqrt
 from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import pytest
@@ -50,25 +50,24 @@ def test_batches_may_be_changed_without_harm(split):
 
 
 def test_reading_runs_ahead_of_asking(split, monkeypatch):
-    read = Counter()
-    everything = threading.Event()
+    read = Queue()
     original = ImageRows.read
 
-    def counting(self, index, out):
-        read[threading.current_thread() is threading.main_thread()] += 1
+    def noting(self, index, out):
         original(self, index, out)
-        if read[False] == 1 + batches._NUM_AHEAD:
-            everything.set()
+        read.put(threading.current_thread() is threading.main_thread())
 
-    monkeypatch.setattr(ImageRows, "read", counting)
+    monkeypatch.setattr(ImageRows, "read", noting)
     held = Batches(split, batch_size=7, seed=3, placement="disk")
     held.batch(0)
-    assert everything.wait(10)
+    by_whom = [read.get(timeout=60) for _ in range(1 + batches._NUM_AHEAD)]
     held.batch(1)
     held.batch(2)
+    by_whom += [read.get(timeout=60) for _ in range(2)]
     # Nothing is read twice, and nothing by the one who asks.
     time.sleep(0.05)
-    assert read == {False: 3 + batches._NUM_AHEAD}
+    assert read.empty()
+    assert not any(by_whom)
 
 
 def test_what_goes_wrong_ahead_is_raised_when_it_is_asked_for(split):

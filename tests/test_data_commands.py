@@ -40,7 +40,7 @@ def call(command: str, *arguments: str, cwd: Path) -> subprocess.CompletedProces
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 

@@ -200,7 +200,7 @@ def test_a_killed_preparation_goes_on_and_comes_out_the_same(
     kills += [(late, n) for n in (12, 3, -2, 3, 2, -1, 1)]
     arguments = [f"{cache}={n}" for cache, n in kills]
     script = [sys.executable, "-c", _KILLED, str(pictures), *arguments]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.split() == ["9"] * len(kills)
 
     (unfinished,) = early.glob("*.partial")
