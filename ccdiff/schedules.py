@@ -10,6 +10,7 @@ Discrete-time schedules of ``T`` steps are met exactly at ``t = i / T``; between
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from math import cosh, log, pi, sqrt
 
 import torch
@@ -127,12 +128,18 @@ class _Betas(VariancePreserving):
 
     def unclipped_log_snr(self, t: Tensor) -> Tensor:
         """From ``log alpha^2``, the running sum of ``log(1 - beta)``, interpolated linearly."""
-        steps = torch.log1p(-self.betas()).cumsum(0)
-        table = torch.cat([steps.new_zeros(1), steps]).to(t.device)
+        table = _log_alpha_bar(self, t.device)
         n = t.double() * self.num_steps
         i = n.long().clamp(0, self.num_steps - 1)
         log_alpha_bar = torch.lerp(table[i], table[i + 1], n - i)
         return (log_alpha_bar - (-torch.expm1(log_alpha_bar)).log()).to(t.dtype)
+
+
+@lru_cache(maxsize=32)
+def _log_alpha_bar(schedule: _Betas, device: torch.device) -> Tensor:
+    """``log alpha^2`` after 0, 1, ..., T increments, float64 [T + 1]."""
+    steps = torch.log1p(-schedule.betas()).cumsum(0)
+    return torch.cat([steps.new_zeros(1), steps]).to(device)
 
 
 def _linspace(start: float, end: float, num: int) -> Tensor:
