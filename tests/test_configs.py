@@ -84,6 +84,13 @@ def test_every_key_is_an_argument(group, option):
     accepted = inspect.signature(get_class(node._target_).__init__).parameters
     keys = {key for key in node if key not in ("_target_", "_partial_")}
     assert keys <= set(accepted), f"{node._target_} does not take {keys - set(accepted)}"
+    if node._target_.startswith("ccdiff."):
+        # What can be set is seen in the file, and can be set on the command line.
+        named = {
+            n for n, p in accepted.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        }
+        lacking = named - keys - {"self"}
+        assert not lacking, f"conf/{group}/{option}.yaml does not state {sorted(lacking)}"
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
