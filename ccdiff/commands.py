@@ -3,6 +3,7 @@
 import functools
 import gc
 import logging
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ccdiff.errors import UserError
+from ccdiff.training.stopping import EXIT_STATUS, Preempted
 
 __all__ = ["command", "resume_arguments"]
 
@@ -32,6 +34,13 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         _forget_previous_job()
         try:
             return main(cfg)
+        except Preempted as stopped:
+            # Also ends a sweep, whose other jobs have no more time than this one.
+            log.warning("%s; go on with the same command and resume=...", stopped)
+            sys.exit(EXIT_STATUS)
+        except KeyboardInterrupt:
+            log.error("interrupted; what was saved before is untouched")
+            sys.exit(128 + signal.SIGINT)
         except Exception as error:
             expected = isinstance(error, UserError)
             log.error("%s" if expected else "the job failed: %s", error, exc_info=not expected)
@@ -64,7 +73,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         UserError: Where the run does not exist or left no config.
     """
     given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
-    if not given or given[-1] in ("", "null"):
+    if not given or given[-1] in ("", "null", "auto"):
         return arguments
     if {"-m", "--multirun"} & set(arguments):
         raise UserError("resume= goes on with one run: leave out --multirun")

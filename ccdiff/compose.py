@@ -13,6 +13,7 @@ from ccdiff.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.objective import Objective
 from ccdiff.training.checkpoints import Checkpoint
+from ccdiff.training.durable import write_whole
 
 __all__ = [
     "build_data",
@@ -111,5 +112,5 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 def save_config(cfg: DictConfig, path: Path) -> str:
     """Writes the whole config with every interpolation resolved; returns it as YAML."""
     text = OmegaConf.to_yaml(cfg, resolve=True)
-    path.write_text(text)
+    write_whole(path, lambda file: file.write(text.encode()))
     return text

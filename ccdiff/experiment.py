@@ -20,14 +20,17 @@ from ccdiff.compose import (
 from ccdiff.data import Batches, DataSet, Split
 from ccdiff.errors import UserError
 from ccdiff.generation import Generator
-from ccdiff.runs import Run, find_checkpoint
-from ccdiff.training.checkpoints import Checkpoint, load_checkpoint
+from ccdiff.resuming import check_config, check_data
+from ccdiff.runs import Run
+from ccdiff.training.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.training.device import autocast_dtype, pick_device
-from ccdiff.training.hooks import DrawGrids, HeldOutLoss, SaveCheckpoint, restore
+from ccdiff.training.hooks import DrawGrids, HeldOutLoss
 from ccdiff.training.loop import Hook, TrainState, train
-from ccdiff.training.settings import TrainerSettings
+from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
+from ccdiff.training.settings import OnNonFinite, TrainerSettings
 from ccdiff.training.showcase import showcase
 from ccdiff.training.startup import check_fit, measure
+from ccdiff.training.stopping import Stop
 from ccdiff.training.trackers import RunInfo, RunLog, read_metrics
 
 __all__ = ["run_experiment"]
@@ -43,15 +46,29 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
 
     Raises:
         UserError: Where the parts do not fit together, before anything is trained.
+        Preempted: Where a signal or ``trainer.max_time`` stopped it; everything is saved.
     """
     run = Run(Path(job.runtime.output_dir))
     settings = cast(TrainerSettings, OmegaConf.to_object(cfg.trainer))
+    stop = Stop(settings.max_seconds)
+    with run.alone():
+        return _train(cfg, job, run, settings, stop)
+
+
+def _train(
+    cfg: DictConfig, job: HydraConf, run: Run, settings: TrainerSettings, stop: Stop
+) -> float:
     device = pick_device(settings.device)
     checkpoint = _checkpoint_to_resume(cfg, run)
 
     torch.manual_seed(cfg.seed)
     data = build_data(cfg)
+    if checkpoint is not None:
+        check_config(checkpoint, cfg)
     train_split, heldout = data.load()
+    fingerprint = train_split.fingerprint()
+    if checkpoint is not None:
+        check_data(checkpoint, fingerprint)
     denoiser = build_denoiser(cfg)
     objective = build_objective(cfg)
     check_fit(denoiser, objective, train_split)
@@ -72,10 +89,12 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
                 f"{run.path} has taken all its {state.step} steps; to go on, pass trainer.steps"
             )
         log.info("going on from step %d", state.step)
+    run.set_aside_after(state.step)
 
     config = save_config(cfg, run.config)
     info = _describe(cfg, job, run, checkpoint)
-    with instantiate(cfg.tracker).session(info) as session:
+    rolls_back = settings.on_nonfinite is OnNonFinite.rollback
+    with instantiate(cfg.tracker).session(info) as session, stop.listening():
         run_log = RunLog(run.metrics, session, step=state.step)
         train(
             state,
@@ -92,15 +111,29 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
             settings=settings,
             seed=cfg.seed,
             run_log=run_log,
-            hooks=_hooks(cfg, settings, run, run_log, config, data, train_split, heldout),
+            hooks=_hooks(cfg, settings, run, run_log, data, train_split, heldout),
+            save=SaveCheckpoint(
+                every=settings.checkpoint_every,
+                keep=settings.keep,
+                keep_bytes=settings.keep_bytes,
+                run=run,
+                config=config,
+                data=fingerprint,
+                run_log=run_log,
+            ),
+            stop=stop,
+            rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
         )
     log.info("trained for %.0f s; samples and checkpoints are in %s", state.seconds, run.path)
     return _last_heldout_error(run)
 
 
 def _checkpoint_to_resume(cfg: DictConfig, run: Run) -> Checkpoint | None:
+    """The checkpoint to go on from; ``resume=auto`` is that of the run directory, if any."""
+    if cfg.resume == "auto":
+        return open_checkpoint(str(run.path))[1] if run.checkpoints() else None
     if cfg.resume is not None:
-        return load_checkpoint(find_checkpoint(cfg.resume))
+        return open_checkpoint(cfg.resume)[1]
     if run.checkpoints():
         raise UserError(
             f"{run.path} already holds a run: go on with it by resume={run.path}, or pass another "
@@ -128,7 +161,6 @@ def _hooks(
     settings: TrainerSettings,
     run: Run,
     run_log: RunLog,
-    config: str,
     data: DataSet,
     train_split: Split,
     heldout: Split,
@@ -154,14 +186,6 @@ def _hooks(
                 data.label_names, train_split.labels, columns=settings.samples_per_label
             ),
             run=run,
-            run_log=run_log,
-        ),
-        # Last, so that a run resumed from it has already logged this step.
-        SaveCheckpoint(
-            every=settings.checkpoint_every,
-            keep=settings.keep,
-            run=run,
-            config=config,
             run_log=run_log,
         ),
     ]

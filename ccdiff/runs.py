@@ -3,6 +3,11 @@
 ``config.yaml``, ``metrics.jsonl``, ``checkpoints/step_*.pt``, ``samples/``, ``wandb/``.
 """
 
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,6 +15,8 @@ from pathlib import Path
 from ccdiff.errors import UserError
 
 __all__ = ["Run", "find_checkpoint", "run_of"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,49 @@ class Run:
             f"{self.path} holds no checkpoint: training writes one every trainer.checkpoint_every "
             f"steps and at its end"
         )
+
+    def set_aside_after(self, step: int) -> None:
+        """Renames checkpoints of later steps to ``*.aside``, and removes unfinished ones.
+
+        A run that goes on from ``step`` takes those steps anew; until it has, nobody may take
+        their old checkpoints for its newest.
+        """
+        for path in self.checkpoints():
+            if path.name > self.checkpoint(step).name:
+                aside = path.with_name(f"{path.name}.aside")
+                os.replace(path, aside)
+                log.warning("going on from step %d: %s is now %s", step, path.name, aside.name)
+        for unfinished in (self.path / "checkpoints").glob(".step_*.partial"):
+            unfinished.unlink()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Lets one process at a time train in the directory; a killed one leaves no lock behind.
+
+        Raises:
+            UserError: Where another process does.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+") as lock:
+            try:
+                import fcntl
+            except ImportError:
+                log.debug("no file locks on this system: train a run in one process at a time")
+            else:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    lock.seek(0)
+                    raise UserError(
+                        f"{self.path} is being trained by another process ({lock.read().strip()}):"
+                        f" wait for it, stop it, or pass another hydra.run.dir"
+                    ) from None
+                except OSError as error:
+                    log.warning("no file locks in %s (%s): train in one process", self.path, error)
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
+            yield
 
 
 def run_of(checkpoint: Path) -> Run:

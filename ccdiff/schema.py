@@ -38,7 +38,11 @@ class TrainConfig:
     experiment: Any = None
     seed: int = 0
     resume: str | None = None
-    """A run directory or checkpoint to go on from, in the same directory."""
+    """A run directory or checkpoint to go on from, in the same directory, with its config.
+
+    ``auto`` goes on with what hydra.run.dir holds, and starts where that is nothing, so that one
+    command does both.
+    """
 
 
 @dataclass

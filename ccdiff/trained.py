@@ -12,9 +12,9 @@ from ccdiff.data import DataSet
 from ccdiff.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.generation import Generator
-from ccdiff.runs import Run, find_checkpoint, run_of
+from ccdiff.runs import Run, run_of
 from ccdiff.samplers import Sampler
-from ccdiff.training.checkpoints import Checkpoint, load_checkpoint
+from ccdiff.training.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.training.device import autocast_dtype, pick_device
 
 __all__ = ["Trained", "new_folder", "open_run"]
@@ -98,8 +98,7 @@ def open_run(cfg: DictConfig) -> Trained:
     """
     if cfg.run is None:
         raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
-    path = find_checkpoint(cfg.run)
-    checkpoint = load_checkpoint(path)
+    path, checkpoint = open_checkpoint(cfg.run)
     denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
     device = pick_device(cfg.device)
     denoiser.to(device).autocast_dtype = autocast_dtype(cfg.precision, device)

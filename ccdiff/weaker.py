@@ -3,8 +3,7 @@
 from ccdiff.compose import trained_denoiser
 from ccdiff.denoiser import Denoiser
 from ccdiff.errors import UserError
-from ccdiff.runs import find_checkpoint
-from ccdiff.training.checkpoints import load_checkpoint
+from ccdiff.training.checkpoints import open_checkpoint
 
 __all__ = ["load_weaker"]
 
@@ -24,4 +23,5 @@ def load_weaker(run: str | None, *, weights: str = "ema") -> Denoiser:
             "autoguidance leads away from a weaker model: pass guidance.weak.run=<an earlier "
             "checkpoint of this run, or a smaller run on the same data>"
         )
-    return trained_denoiser(load_checkpoint(find_checkpoint(run)), weights=weights)
+    _, checkpoint = open_checkpoint(run)
+    return trained_denoiser(checkpoint, weights=weights)

@@ -9,10 +9,24 @@ import torch
 
 from ccdiff.errors import UserError
 from ccdiff.runs import Run, find_checkpoint, run_of
-from ccdiff.training.checkpoints import FORMAT, load_checkpoint, save_checkpoint
+from ccdiff.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from ccdiff.training.trackers import NoSession, RunLog, read_metrics
 
-CHECKPOINT = {"format": FORMAT, "step": 3, "config": "seed: 0", "denoiser": {"w": torch.ones(2)}}
+CHECKPOINT = Checkpoint(
+    format=FORMAT,
+    step=3,
+    seconds=1.0,
+    config="seed: 0",
+    data="0123",
+    denoiser={"w": torch.ones(2)},
+    ema={"ema_model.w": torch.ones(2)},
+    optimizer={},
+    rng={"cpu": torch.get_rng_state(), "cuda": []},
+    draw=0,
+    loss_sum=torch.tensor(0.5),
+    loss_count=1,
+    tracker_id=None,
+)
 
 
 def made(path: Path, *, age: float) -> Path:

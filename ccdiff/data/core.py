@@ -1,5 +1,6 @@
 """What every data set becomes: uint8 images with labels, in an order that is a pure function."""
 
+import hashlib
 import os
 import weakref
 from abc import ABC, abstractmethod
@@ -15,6 +16,8 @@ from ccdiff.errors import UserError
 from ccdiff.seeding import generator_for
 
 __all__ = ["DataSet", "ImageRows", "Split", "augment", "order", "to_float", "to_uint8"]
+
+_FINGERPRINT_BYTES = 64 << 20
 
 
 class ImageRows:
@@ -81,6 +84,17 @@ class Split:
         n = min(n, len(self))
         index = torch.arange(n) * len(self) // n
         return Split(self.images[index], self.labels[index])
+
+    def fingerprint(self) -> str:
+        """A hash of all labels and of images spread evenly, as many as make 64 MiB.
+
+        It is of what they are, not of where: a folder may be moved or copied.
+        """
+        some = self.take(max(1, _FINGERPRINT_BYTES // self.images[0].numel()))
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.labels.shape)).encode())
+        for tensor in (self.labels, some.images):
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
 
 
 class DataSet(ABC):

@@ -1,4 +1,4 @@
-"""What a run does between steps: measure, draw, save."""
+"""What a run does between steps: measure and draw."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,12 @@ from ccdiff.denoiser import Denoiser, expand_like
 from ccdiff.generation import Generator
 from ccdiff.runs import Run
 from ccdiff.seeding import generator_for
-from ccdiff.training.checkpoints import FORMAT, Checkpoint, save_checkpoint
 from ccdiff.training.loop import TrainState
 from ccdiff.training.showcase import Showcase
 from ccdiff.training.trackers import RunLog
 from ccdiff.visual import grid, save_gif, save_png
 
-__all__ = ["DrawGrids", "HeldOutLoss", "SaveCheckpoint", "noise_level_errors", "restore"]
+__all__ = ["DrawGrids", "HeldOutLoss", "noise_level_errors"]
 
 _BIN_EDGES = tuple(range(-12, 13, 3))
 _FRAMES = 40
@@ -130,55 +129,3 @@ class DrawGrids:
         film = self.run.samples / "denoising.gif"
         save_gif([self._grid(frame) for frame in frames], film)
         self.run_log.image("samples/denoising", film, step=step)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SaveCheckpoint:
-    """Writes a checkpoint and removes those before the last few.
-
-    Arguments:
-        every: Steps between checkpoints.
-        keep: How many to keep.
-        run: Where to.
-        config: The whole resolved config, as YAML.
-        run_log: Knows the tracker's identity of the run.
-    """
-
-    every: int
-    keep: int
-    run: Run
-    config: str
-    run_log: RunLog
-
-    def __call__(self, state: TrainState) -> None:
-        save_checkpoint(
-            Checkpoint(
-                format=FORMAT,
-                step=state.step,
-                seconds=state.seconds,
-                config=self.config,
-                denoiser=state.denoiser.state_dict(),
-                ema=state.ema.state_dict(),
-                optimizer=state.optimizer.state_dict(),
-                rng={
-                    "cpu": torch.get_rng_state(),
-                    "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                },
-                tracker_id=self.run_log.session.tracker_id,
-            ),
-            self.run.checkpoint(state.step),
-        )
-        for old in self.run.checkpoints()[: -self.keep]:
-            old.unlink()
-
-
-def restore(state: TrainState, checkpoint: Checkpoint) -> None:
-    """Puts ``state`` and the global random streams back to where the checkpoint was written."""
-    state.denoiser.load_state_dict(checkpoint["denoiser"])
-    state.ema.load_state_dict(checkpoint["ema"])
-    state.optimizer.load_state_dict(checkpoint["optimizer"])
-    state.step = checkpoint["step"]
-    state.seconds = checkpoint["seconds"]
-    torch.set_rng_state(checkpoint["rng"]["cpu"])
-    if torch.cuda.is_available() and checkpoint["rng"]["cuda"]:
-        torch.cuda.set_rng_state_all(checkpoint["rng"]["cuda"])

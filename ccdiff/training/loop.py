@@ -17,13 +17,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data import Batches, augment, to_float
 from ccdiff.denoiser import Denoiser
-from ccdiff.errors import UserError
 from ccdiff.objective import Objective
 from ccdiff.seeding import seed_for
+from ccdiff.training.divergence import Diverged, LabelledDraw, diagnose
 from ccdiff.training.settings import TrainerSettings
+from ccdiff.training.stopping import Preempted, Stop
 from ccdiff.training.trackers import RunLog
 
-__all__ = ["Hook", "TrainState", "learning_rate_factor", "train"]
+__all__ = ["Hook", "Rollback", "TrainState", "learning_rate_factor", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,17 @@ class TrainState:
     """Optimizer steps taken."""
     seconds: float = 0.0
     """Time spent training, over all sessions of the run."""
+    draw: int = 0
+    """How often training was rolled back: each time it goes on with another draw of the noise."""
+    loss_sum: Tensor = field(init=False)
+    """Sum of the losses since their mean was last logged, on the device."""
+    loss_count: int = 0
     base_rates: list[float] = field(init=False)
     """Learning rates after warm-up; those of the config, whatever a checkpoint was using."""
 
     def __post_init__(self) -> None:
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.loss_sum = torch.zeros((), device=next(self.denoiser.parameters()).device)
 
     @property
     def averaged(self) -> Denoiser:
@@ -59,6 +66,12 @@ class Hook(Protocol):
         """Steps between calls."""
 
     def __call__(self, state: TrainState) -> None: ...
+
+
+class Rollback(Protocol):
+    """Puts the state back to where it was last good, or raises the error."""
+
+    def __call__(self, state: TrainState, error: Diverged) -> None: ...
 
 
 def learning_rate_factor(step: int, warmup: int) -> float:
@@ -91,14 +104,13 @@ class _Updater:
     def __call__(self) -> Tensor:
         """Takes the step and returns the loss before it, a scalar on the device."""
         state, settings = self.state, self.settings
-        # Keyed by the step, so that a resumed run draws what an uninterrupted one would.
-        self.generator.manual_seed(seed_for(self.seed, "step", state.step))
-        images, y = self.batches.batch(state.step)
-        if self.flip:
-            images = augment(images, self.generator)
-        loss = self._backward(to_float(images), y)
+        batch = self._batch()
+        loss = self._backward(batch)
         norm = clip_grad_norm_(self.parameters, settings.grad_clip, foreach=True)
-        self._refuse_non_finite(loss, norm)
+        if not torch.isfinite(norm):
+            error = diagnose(state.denoiser, self.objective, batch, step=state.step, loss=loss)
+            state.optimizer.zero_grad(set_to_none=True)
+            raise error
         factor = learning_rate_factor(state.step, settings.warmup)
         for group, rate in zip(state.optimizer.param_groups, state.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -108,27 +120,27 @@ class _Updater:
         state.step += 1
         return loss
 
-    def _backward(self, x0: Tensor, y: Tensor) -> Tensor:
+    def _batch(self) -> LabelledDraw:
+        """Images, labels and randomness of the step."""
+        state = self.state
+        # Keyed by the step, so that a resumed run draws what an uninterrupted one would.
+        again = ("draw", state.draw) if state.draw else ()
+        self.generator.manual_seed(seed_for(self.seed, "step", state.step, *again))
+        images, y = self.batches.batch(state.step)
+        if self.flip:
+            images = augment(images, self.generator)
+        x0 = to_float(images)
+        return LabelledDraw(x0, y, self.objective.draw(state.denoiser, x0, self.generator))
+
+    def _backward(self, batch: LabelledDraw) -> Tensor:
         """Adds up the gradient of the mean loss, part by part."""
-        draw = self.objective.draw(self.state.denoiser, x0, self.generator)
-        total = x0.new_zeros(())
-        size = len(x0) // self.settings.accumulate
-        for start in range(0, len(x0), size):
-            part = slice(start, start + size)
-            losses = self.objective.at(self.state.denoiser, x0[part], y[part], draw.part(part))
-            loss = losses.sum() / len(x0)
+        total = batch.x0.new_zeros(())
+        for part in batch.split(self.settings.accumulate):
+            losses = self.objective.at(self.state.denoiser, part.x0, part.y, part.draw)
+            loss = losses.sum() / len(batch.x0)
             loss.backward()
             total += loss.detach()
         return total
-
-    def _refuse_non_finite(self, loss: Tensor, norm: Tensor) -> None:
-        if torch.isfinite(norm):
-            return
-        raise UserError(
-            f"training diverged at step {self.state.step}: loss {loss.item()}, gradient norm "
-            f"{norm.item()}. The weights were not touched. Lower optimizer.lr, raise "
-            f"trainer.warmup, or try trainer.precision=fp32"
-        )
 
 
 def train(
@@ -140,7 +152,10 @@ def train(
     settings: TrainerSettings,
     seed: int,
     run_log: RunLog,
+    save: Hook,
     hooks: Sequence[Hook] = (),
+    stop: Stop | None = None,
+    rollback: Rollback | None = None,
 ) -> None:
     """Trains ``state`` in place up to ``settings.steps``.
 
@@ -152,21 +167,33 @@ def train(
         settings: How long and how much.
         seed: Of times, noise, drop masks and mirroring.
         run_log: Where metrics go.
+        save: Called after all that a step has to log, so that a run which goes on from there
+            neither lacks nor repeats any of it.
         hooks: Called in order after every ``hook.every`` steps, and after the last.
+        stop: Says when to save and leave before the last step.
+        rollback: Called where the loss or its gradient stops being finite.
 
     Raises:
-        UserError: Where the loss or its gradient stops being finite, before the update.
+        Diverged: Where the loss or its gradient stops being finite, before the update.
+        Preempted: Where ``stop`` has said so; everything is saved.
     """
     update = _Updater(
         state, objective=objective, batches=batches, flip=flip, settings=settings, seed=seed
     )
-    meter = _Meter(settings.batch_size, next(state.denoiser.parameters()).device)
+    meter = _Meter(state, settings.batch_size)
     state.denoiser.train()
     bar = tqdm(initial=state.step, total=settings.steps, unit="step", disable=None)
     with bar, logging_redirect_tqdm():
         while state.step < settings.steps:
             started = time.perf_counter()
-            meter.add(update())
+            try:
+                meter.add(update())
+            except Diverged as error:
+                if rollback is None:
+                    raise
+                rollback(state, error)
+                bar.update(state.step - bar.n)
+                continue
             last = state.step == settings.steps
             if state.step % settings.log_every == 0 or last:
                 row = meter.read()
@@ -175,13 +202,20 @@ def train(
                 row["train/images_seen"] = state.step * settings.batch_size
                 run_log.metrics(row, step=state.step)
                 _say(state, settings, row)
+            if state.step % settings.log_every == 0:
+                meter.reset()
             bar.update()
             state.seconds += time.perf_counter() - started
-            for hook in hooks:
+            for hook in (*hooks, save):
                 if state.step % hook.every == 0 or last:
                     with meter.paused():
                         hook(state)
                     state.denoiser.train()
+            reason = None if stop is None or last else stop.reason
+            if reason is not None:
+                if state.step % save.every:
+                    save(state)
+                raise Preempted(f"{reason}: saved at step {state.step} of {settings.steps}")
 
 
 def _say(state: TrainState, settings: TrainerSettings, row: dict[str, float]) -> None:
@@ -199,26 +233,33 @@ def _say(state: TrainState, settings: TrainerSettings, row: dict[str, float]) ->
 
 
 class _Meter:
-    """Mean loss and throughput since the last reading, without a device sync in between."""
+    """Mean loss and throughput since the last reading, without a device sync in between.
 
-    def __init__(self, batch_size: int, device: torch.device) -> None:
+    The sum of the losses is part of the state, so that a resumed run logs the same means.
+    """
+
+    def __init__(self, state: TrainState, batch_size: int) -> None:
+        self.state = state
         self.batch_size = batch_size
-        self.total = torch.zeros((), device=device)
-        self.count = 0
+        self.steps = 0
         self.start = time.perf_counter()
 
     def add(self, loss: Tensor) -> None:
-        self.total += loss
-        self.count += 1
+        self.state.loss_sum += loss
+        self.state.loss_count += 1
+        self.steps += 1
 
     def read(self) -> dict[str, float]:
-        loss = (self.total / self.count).item()  # waits for the device
-        elapsed = time.perf_counter() - self.start
-        rate = self.count * self.batch_size / elapsed
-        self.total.zero_()
-        self.count = 0
+        loss = (self.state.loss_sum / self.state.loss_count).item()  # waits for the device
+        rate = self.steps * self.batch_size / (time.perf_counter() - self.start)
+        self.steps = 0
         self.start = time.perf_counter()
         return {"train/loss": loss, "train/images_per_second": rate}
+
+    def reset(self) -> None:
+        """Begins a new mean."""
+        self.state.loss_sum.zero_()
+        self.state.loss_count = 0
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -1,11 +1,12 @@
 """The typed settings of the training loop; imports no torch, so that ``--help`` is quick."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 from ccdiff.errors import UserError
 
-__all__ = ["Precision", "TrainerSettings"]
+__all__ = ["OnNonFinite", "Precision", "TrainerSettings"]
 
 
 _COUNTS = (
@@ -28,6 +29,26 @@ class Precision(Enum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+
+
+class OnNonFinite(Enum):
+    """What to do where a loss or gradient is infinite or no number.
+
+    ``stop`` ends the run; ``rollback`` takes the newest checkpoint and goes on with other noise.
+    """
+
+    stop = "stop"
+    rollback = "rollback"
+
+
+def _seconds(time: str) -> float | None:
+    """Reads ``90`` or ``90.5`` (seconds), ``11:30`` (hours, minutes) or ``11:30:15``."""
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", time):
+        return float(time)
+    if parts := re.fullmatch(r"([0-9]{1,6}):([0-5][0-9])(?::([0-5][0-9]))?", time):
+        hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+        return 3600.0 * hours + 60 * minutes + seconds
+    return None
 
 
 @dataclass
@@ -57,8 +78,30 @@ class TrainerSettings:
     checkpoint_every: int = 400
     keep: int = 2
     """How many of the latest checkpoints to keep."""
+    keep_gib: float | None = None
+    """Keeps fewer where they take more than so many GiB together; the newest always stays."""
+    max_time: str | None = None
+    """Saves and stops this long after the start: hours:minutes, such as 11:30, or seconds."""
+    on_nonfinite: OnNonFinite = OnNonFinite.stop
+
+    @property
+    def max_seconds(self) -> float | None:
+        """``max_time`` in seconds."""
+        return None if self.max_time is None else _seconds(self.max_time)
+
+    @property
+    def keep_bytes(self) -> float:
+        """``keep_gib`` in bytes, infinite where there is no bound."""
+        return float("inf") if self.keep_gib is None else self.keep_gib * 2**30
 
     def __post_init__(self) -> None:
+        if self.max_time is not None and not self.max_seconds:
+            raise UserError(
+                f"trainer.max_time must be hours:minutes, such as 11:30, or a number of seconds, "
+                f"and not 0, got {self.max_time!r}"
+            )
+        if not self.keep_bytes > 0:
+            raise UserError(f"trainer.keep_gib must be positive, got {self.keep_gib}")
         for name in _COUNTS:
             if (value := getattr(self, name)) < 1:
                 raise UserError(f"trainer.{name} must be at least 1, got {value}")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ccdiff.errors import UserError
+from ccdiff.training.durable import write_whole
+from ccdiff.training.stopping import Preempted
 
 __all__ = ["NoTracker", "RunInfo", "RunLog", "Tracker", "TrackerSession", "WandbTracker"]
 
@@ -57,7 +59,10 @@ class TrackerSession(ABC):
 
 
 class Tracker(ABC):
-    """The contract: a context that records one run, and marks it failed where it raises."""
+    """The contract: a context that records one run, and marks it failed where it raises.
+
+    Where it raises :class:`~ccdiff.training.stopping.Preempted`, the run is marked so.
+    """
 
     @abstractmethod
     @contextmanager
@@ -108,7 +113,11 @@ class WandbTracker(Tracker):
         with self._init(info) as run:
             run.define_metric("heldout/eps_mse", summary="min")
             run.define_metric("train/loss", summary="min")
-            yield _WandbSession(run)
+            try:
+                yield _WandbSession(run)
+            except Preempted:
+                run.mark_preempting()
+                raise
         if run.settings.mode == "offline":
             log.info("W&B run kept offline; to upload: wandb sync %s", Path(run.dir).parent)
 
@@ -181,25 +190,43 @@ class RunLog:
     def __init__(self, path: Path, session: TrackerSession, *, step: int = 0) -> None:
         self.path = path
         self.session = session
-        self._cut(step)
+        self._told: dict[int, set[str]] = {}
+        self.rewind(step)
 
-    def _cut(self, step: int) -> None:
+    def rewind(self, step: int) -> None:
+        """Takes out the rows after ``step``, which will be taken anew.
+
+        A tracker keeps what it was told: its history does not go back, and is not repeated.
+        """
         if not self.path.exists():
             return
-        kept = [row for row in read_metrics(self.path) if row["step"] <= step]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(partial, self.path)
+        kept = []
+        for row in read_metrics(self.path):
+            if row["step"] <= step:
+                kept.append(row)
+            else:
+                self._told.setdefault(row["step"], set()).update(row)
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        write_whole(self.path, lambda file: file.write(text.encode()))
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """Records numbers at a step."""
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        self.session.metrics(values, step=step)
+        told = self._told.get(step, set())
+        if news := {key: value for key, value in values.items() if key not in told}:
+            self.session.metrics(news, step=step)
 
     def image(self, key: str, path: Path, *, step: int) -> None:
         """Records a picture that is already in the run directory."""
-        self.session.image(key, path, step=step)
+        if step >= max(self._told, default=0):
+            self.session.image(key, path, step=step)
+
+    def sync(self) -> None:
+        """Brings the rows to the disk; a checkpoint must not outlive those before it."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def read_metrics(path: Path) -> Sequence[dict[str, Any]]:

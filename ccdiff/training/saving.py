@@ -1,0 +1,133 @@
+"""From the state of training to a checkpoint and back."""
+
+import logging
+from dataclasses import dataclass, field
+
+import torch
+
+from ccdiff.errors import UserError
+from ccdiff.runs import Run
+from ccdiff.training.checkpoints import (
+    FORMAT,
+    Checkpoint,
+    open_checkpoint,
+    save_checkpoint,
+)
+from ccdiff.training.divergence import Diverged
+from ccdiff.training.loop import TrainState
+from ccdiff.training.trackers import RunLog
+
+__all__ = ["RollBack", "SaveCheckpoint", "restore"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaveCheckpoint:
+    """Writes a checkpoint, then removes the oldest; the newest always stays.
+
+    Arguments:
+        every: Steps between checkpoints.
+        keep: How many to keep.
+        keep_bytes: How many bytes they may take together.
+        run: Where to.
+        config: The whole resolved config, as YAML.
+        data: Fingerprint of the training data.
+        run_log: Knows the tracker's identity of the run.
+    """
+
+    every: int
+    keep: int
+    keep_bytes: float = float("inf")
+    run: Run
+    config: str
+    data: str
+    run_log: RunLog
+
+    def __call__(self, state: TrainState) -> None:
+        self.run_log.sync()
+        save_checkpoint(
+            Checkpoint(
+                format=FORMAT,
+                step=state.step,
+                seconds=state.seconds,
+                config=self.config,
+                data=self.data,
+                denoiser=state.denoiser.state_dict(),
+                ema=state.ema.state_dict(),
+                optimizer=state.optimizer.state_dict(),
+                rng={
+                    "cpu": torch.get_rng_state(),
+                    "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                },
+                draw=state.draw,
+                loss_sum=state.loss_sum,
+                loss_count=state.loss_count,
+                tracker_id=self.run_log.session.tracker_id,
+            ),
+            self.run.checkpoint(state.step),
+        )
+        # Not before the new one has been read back: it may be all that is left.
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        total = 0
+        for i, path in enumerate(reversed(self.run.checkpoints())):
+            total += path.stat().st_size
+            if i and (i >= self.keep or total > self.keep_bytes):
+                path.unlink()
+
+
+def restore(state: TrainState, checkpoint: Checkpoint) -> None:
+    """Puts ``state`` and the global random streams back to where the checkpoint was written.
+
+    Raises:
+        UserError: Where the checkpoint is of another model.
+    """
+    try:
+        state.denoiser.load_state_dict(checkpoint["denoiser"])
+        state.ema.load_state_dict(checkpoint["ema"])
+        state.optimizer.load_state_dict(checkpoint["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the checkpoint does not fit the model: {error}") from error
+    state.step = checkpoint["step"]
+    state.seconds = checkpoint["seconds"]
+    state.draw = checkpoint["draw"]
+    state.loss_sum.copy_(checkpoint["loss_sum"])
+    state.loss_count = checkpoint["loss_count"]
+    torch.set_rng_state(checkpoint["rng"]["cpu"])
+    if torch.cuda.is_available() and checkpoint["rng"]["cuda"]:
+        torch.cuda.set_rng_state_all(checkpoint["rng"]["cuda"])
+
+
+@dataclass(kw_only=True)
+class RollBack:
+    """Takes the newest checkpoint where training diverged, and goes on with another draw.
+
+    Arguments:
+        run: Has the checkpoints.
+        run_log: Its rows after the checkpoint are taken out.
+        tries: How often in a row, before a later checkpoint is reached.
+    """
+
+    run: Run
+    run_log: RunLog
+    tries: int = 3
+    _step: int = field(default=-1, init=False)
+    _count: int = field(default=0, init=False)
+
+    def __call__(self, state: TrainState, error: Diverged) -> None:
+        if not self.run.checkpoints():
+            raise Diverged(f"{error} There is no checkpoint to roll back to yet") from error
+        path, checkpoint = open_checkpoint(str(self.run.path))
+        self._count = self._count + 1 if checkpoint["step"] == self._step else 1
+        self._step = checkpoint["step"]
+        if self._count > self.tries:
+            raise Diverged(f"{error} It was rolled back {self.tries} times to {path}") from error
+        draw = state.draw + 1
+        restore(state, checkpoint)
+        state.draw = draw
+        self.run.set_aside_after(state.step)
+        self.run_log.rewind(state.step)
+        log.warning("%s", error)
+        log.warning("rolled back to step %d; going on with draw %d", state.step, draw)
