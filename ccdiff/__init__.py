@@ -12,3 +12,29 @@ Notation, used verbatim as variable names everywhere:
 Modules import one way only: parts (schedules, predictions, weightings, times, conditioning, nn,
 data) <- denoiser, oracle <- objective, guidance, samplers, visual <- training, runs <- commands.
 """
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ccdiff.exported import Model
+
+__all__ = ["load"]
+
+
+def load(path: "str | Path", *, device: str = "auto") -> "Model":
+    """Opens a trained model to draw images with.
+
+    ``ccdiff.load("my_model").sample(["cat", "dog"])`` gives uint8 images [2, C, H, W].
+
+    Arguments:
+        path: A folder of ``python -m ccdiff.export``, a run directory or a checkpoint.
+        device: auto, cpu, cuda or cuda:<n>.
+
+    Raises:
+        ccdiff.errors.UserError: Where there is none, or it is damaged.
+    """
+    # torch takes seconds to import, and every command imports this package.
+    from ccdiff.exported import load_model
+
+    return load_model(path, device=device)

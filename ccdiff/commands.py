@@ -1,5 +1,6 @@
 """What every command shares around its work: errors, memory between jobs, resuming."""
 
+import errno
 import functools
 import gc
 import logging
@@ -10,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.errors import UserError
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
@@ -42,6 +44,7 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             log.error("interrupted; what was saved before is untouched")
             sys.exit(128 + signal.SIGINT)
         except Exception as error:
+            error = _told(error)
             expected = isinstance(error, UserError)
             log.error("%s" if expected else "the job failed: %s", error, exc_info=not expected)
             if HydraConfig.get().mode is not RunMode.MULTIRUN:
@@ -50,6 +53,14 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             raise
 
     return wrapped
+
+
+def _told(error: Exception) -> Exception:
+    """A disk that is full or read-only is no fault of the program: one line says so."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        told = UserError(f"{error}: make room, then go on from what was saved before by resume=")
+        return told.with_traceback(error.__traceback__)
+    return error
 
 
 def _forget_previous_job() -> None:
@@ -86,8 +97,32 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     rest = [a for a in arguments if not a.startswith("resume=")]
     return [
         *("--config-path", str(folder), "--config-name", "config"),
-        *rest,
+        *(part for argument in rest for part in _spelled_out(argument)),
         f"resume='{given[-1]}'",
         f"hydra.run.dir='{folder}'",
         "hydra.output_subdir=null",
     ]
+
+
+_CONF = Path(__file__).parents[1] / "conf"
+
+
+def _spelled_out(argument: str) -> list[str]:
+    """``group=option`` as overrides of a config that has values in place of groups."""
+    group, _, option = argument.partition("=")
+    if not (_CONF / group / f"{option}.yaml").is_file() or group == "experiment":
+        return [argument]
+    with hydra.initialize_config_dir(str(_CONF), version_base="1.3"):
+        values = hydra.compose("train", [argument])[group]
+    return [f"~{group}", f"+{group}={_written(OmegaConf.to_container(values))}"]
+
+
+def _written(value: Any) -> str:
+    """A plain value in the grammar of Hydra's overrides."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_written(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "\\'") + "'"
+    return "null" if value is None else str(value).lower()

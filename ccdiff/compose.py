@@ -12,6 +12,7 @@ from ccdiff.data import DataSet
 from ccdiff.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.objective import Objective
+from ccdiff.targets import check_targets
 from ccdiff.training.checkpoints import Checkpoint
 from ccdiff.training.durable import write_whole
 
@@ -31,8 +32,9 @@ def instantiate(node: Any) -> Any:
     """Builds the object that a config node describes.
 
     Raises:
-        UserError: Where its constructor refuses the values.
+        UserError: Where its constructor refuses the values, or where it may not be built.
     """
+    check_targets(node)
     try:
         return hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:

@@ -29,7 +29,7 @@ from ccdiff.training.loop import Hook, TrainState, train
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
 from ccdiff.training.settings import OnNonFinite, TrainerSettings
 from ccdiff.training.showcase import showcase
-from ccdiff.training.startup import check_fit, measure
+from ccdiff.training.startup import check_fit, check_noise, measure
 from ccdiff.training.stopping import Stop
 from ccdiff.training.trackers import RunInfo, RunLog, read_metrics
 
@@ -72,6 +72,7 @@ def _train(
     denoiser = build_denoiser(cfg)
     objective = build_objective(cfg)
     check_fit(denoiser, objective, train_split)
+    check_noise(denoiser, objective, instantiate(cfg.sampler))
     log.info("%d training images, %d held out", len(train_split), len(heldout))
     log.info("%s", measure(denoiser, train_split))
 
@@ -175,6 +176,7 @@ def _hooks(
         HeldOutLoss(
             every=settings.heldout_every,
             split=heldout.take(settings.heldout_images),
+            trained=train_split.take(min(settings.heldout_images, len(heldout))),
             batch_size=settings.batch_size,
             run_log=run_log,
         ),

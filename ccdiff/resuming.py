@@ -44,8 +44,6 @@ MAY_CHANGE = (
     "data.placement",
     "data.download",
     "data.verify",
-    # Names of choices, whose values are compared.
-    "experiment",
     "resume",
 )
 """Keys, or groups of them, whose change leaves a run the same experiment."""

@@ -1,32 +1,16 @@
-"""Finding runs, and checkpoints that are whole or not there at all."""
+"""Finding runs, their lock, and their record."""
 
 import os
-import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
+from cli import ROOT
 
 from ccdiff.errors import UserError
 from ccdiff.runs import Run, find_checkpoint, run_of
-from ccdiff.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from ccdiff.training.trackers import NoSession, RunLog, read_metrics
-
-CHECKPOINT = Checkpoint(
-    format=FORMAT,
-    step=3,
-    seconds=1.0,
-    config="seed: 0",
-    data="0123",
-    denoiser={"w": torch.ones(2)},
-    ema={"ema_model.w": torch.ones(2)},
-    optimizer={},
-    rng={"cpu": torch.get_rng_state(), "cuda": []},
-    draw=0,
-    loss_sum=torch.tensor(0.5),
-    loss_count=1,
-    tracker_id=None,
-)
 
 
 def made(path: Path, *, age: float) -> Path:
@@ -64,43 +48,6 @@ def test_a_sweep_is_not_a_run(tmp_path):
         find_checkpoint(str(tmp_path))
 
 
-def test_a_failed_write_leaves_the_old_checkpoint(tmp_path):
-    path = tmp_path / "step.pt"
-    save_checkpoint(CHECKPOINT, path)
-    with pytest.raises((pickle.PicklingError, AttributeError)):
-        save_checkpoint({**CHECKPOINT, "step": 4, "bad": lambda: None}, path)
-    assert load_checkpoint(path)["step"] == 3
-    assert Run(tmp_path).checkpoints() == []
-
-
-@pytest.mark.parametrize("keep", [0, 1, 100, -50])
-def test_a_damaged_checkpoint_is_named(tmp_path, keep):
-    path = tmp_path / "step.pt"
-    save_checkpoint(CHECKPOINT, path)
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"step\.pt"):
-        load_checkpoint(path)
-
-
-class _Malice:
-    def __reduce__(self):
-        return os.system, ("touch malice",)
-
-
-def test_loading_never_runs_code(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save({"format": FORMAT, "config": _Malice()}, "bad.pt")
-    with pytest.raises(UserError, match="not a checkpoint"):
-        load_checkpoint(Path("bad.pt"))
-    assert not Path("malice").exists()
-
-
-def test_a_newer_format_is_refused(tmp_path):
-    save_checkpoint({**CHECKPOINT, "format": FORMAT + 1}, tmp_path / "step.pt")
-    with pytest.raises(UserError, match="update ccdiff"):
-        load_checkpoint(tmp_path / "step.pt")
-
-
 def test_metrics_after_the_checkpoint_are_taken_out(tmp_path):
     path = tmp_path / "metrics.jsonl"
     log = RunLog(path, NoSession())
@@ -111,3 +58,65 @@ def test_metrics_after_the_checkpoint_are_taken_out(tmp_path):
     log = RunLog(path, NoSession(), step=2)
     log.metrics({"loss": 0.0}, step=3)
     assert [(row["step"], row["loss"]) for row in read_metrics(path)] == [(1, 1), (2, 0.5), (3, 0)]
+
+
+class Recorder(NoSession):
+    """Remembers what a tracker is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, dict[str, float]]] = []
+
+    def metrics(self, values, *, step):
+        self.told.append((step, dict(values)))
+
+    def image(self, key, path, *, step):
+        self.told.append((step, {key: 0.0}))
+
+
+def test_a_tracker_is_not_told_twice(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = RunLog(path, NoSession())
+    for step in (2, 4, 6):
+        log.metrics({"loss": float(step)}, step=step)
+    session = Recorder()
+    log = RunLog(path, session, step=2)
+    log.metrics({"loss": 4.0, "new": 1.0}, step=4)
+    log.image("grid", tmp_path / "4.png", step=4)
+    log.metrics({"loss": 6.0}, step=6)
+    log.image("grid", tmp_path / "6.png", step=6)
+    log.metrics({"loss": 8.0}, step=8)
+    assert session.told == [(4, {"new": 1.0}), (6, {"grid": 0.0}), (8, {"loss": 8.0})]
+    assert [row["step"] for row in read_metrics(path)] == [2, 4, 6, 8]
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(tmp_path):
+    run = Run(tmp_path)
+    code = (
+        "import pathlib, sys, time; from ccdiff.runs import Run\n"
+        "with Run(pathlib.Path(sys.argv[1])).alone():\n"
+        "    print('locked', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        try:
+            assert other.stdout.readline() == "locked\n"
+            with pytest.raises(UserError, match=f"process {other.pid} on"), run.alone():
+                pass
+        finally:
+            other.kill()
+    with run.alone():
+        pass
+
+
+def test_later_checkpoints_are_set_aside(tmp_path):
+    run = Run(tmp_path)
+    for step in (3, 6, 9):
+        made(run.checkpoint(step), age=0)
+    made(run.path / "checkpoints/.step_00000012.pt.partial", age=0)
+    run.set_aside_after(6)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step_00000003.pt",
+        "step_00000006.pt",
+        "step_00000009.pt.aside",
+    ]
+    assert run.latest_checkpoint() == run.checkpoint(6)

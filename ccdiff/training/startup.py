@@ -11,10 +11,20 @@ from ccdiff.data import Split, to_float
 from ccdiff.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.objective import Objective
+from ccdiff.samplers import Sampler
 
-__all__ = ["Size", "check_fit", "measure"]
+__all__ = ["Size", "check_fit", "check_noise", "measure"]
 
 log = logging.getLogger(__name__)
+
+_GRAY_LEVEL = 2 / 255
+_NUM_DRAWS = 1 << 16
+# A network carries over to noise levels this near to those that it has seen: a factor of e in
+# amplitude.
+_NEAR_LOG_SNR = 2.0
+# Stable Diffusion's 0.068 is known to keep its images from being dark or bright as a whole: Lin
+# et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023 (arXiv:2305.08891).
+_MAX_SIGNAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -64,4 +74,46 @@ def check_fit(denoiser: Denoiser, objective: Objective, split: Split) -> None:
         raise UserError(
             f"the loss of the untrained model is {loss.tolist()}: schedule, prediction and "
             f"weighting do not fit together"
+        )
+
+
+def check_noise(denoiser: Denoiser, objective: Objective, sampler: Sampler) -> None:
+    """Compares the noise that training ends with to the noise that sampling starts from.
+
+    Warns where training never sees the level that ``sampler`` starts from, or where the images
+    of that level still show the signal, which the noise at the start of sampling does not.
+
+    Raises:
+        UserError: Where nothing of the image can be told from the network's output at t = 1,
+            as for a prediction of the noise where there is no signal.
+    """
+    schedule = denoiser.schedule
+    end = schedule.log_snr(torch.ones((), dtype=torch.float64))
+    alpha, sigma = schedule.scales(end)
+    gain = denoiser.prediction.coefficients(alpha, sigma).c_out.abs().item()
+    if gain * torch.finfo(torch.float32).eps > _GRAY_LEVEL:
+        name = type(denoiser.prediction).__name__
+        raise UserError(
+            f"at t = 1 the schedule leaves a signal of {alpha.item():.1e}, and {name} multiplies "
+            f"the network's output by {gain:.1e} for an image, so that rounding alone moves it by "
+            f"gray levels: use prediction=velocity, or schedule.max_log_snr=15"
+        )
+    start = schedule.log_snr(sampler.times(schedule)[0])
+    signal = torch.sigmoid(start).sqrt().item()
+    if signal > _MAX_SIGNAL:
+        log.warning(
+            "sampling starts from pure noise, but where it starts training images still hold a "
+            "signal of %.3f: samples will be off in brightness. Use a schedule that ends noisier",
+            signal,
+        )
+    times = objective.times(_NUM_DRAWS, torch.Generator().manual_seed(0))
+    noisiest = schedule.log_snr(times.double()).min()
+    if noisiest > start + _NEAR_LOG_SNR:
+        log.warning(
+            "sampling starts at log-SNR %.1f, but %d draws of training's noise levels get no "
+            "further than %.1f: use other times, or schedule.max_log_snr=%.0f",
+            start.item(),
+            _NUM_DRAWS,
+            noisiest.item(),
+            max(1.0, -noisiest.item()),
         )

@@ -1,0 +1,173 @@
+"""Kills tiny runs at random moments, resumes each until it ends, and compares with one unharmed.
+
+``python tests/faults.py <kills> <seed> <folder>`` prints one JSON object. Every attempt is a fork
+of this process, which has imported everything, so it costs a fraction of a second. SIGKILL comes
+from outside after a random time, or at a random call that writes, syncs, renames or removes.
+"""
+
+import functools
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from cli import ROOT, TINY
+from hydra import compose, initialize_config_dir
+from hydra.conf import HydraConf, RuntimeConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from ccdiff import experiment, schema
+from ccdiff.data import Digits
+from ccdiff.runs import Run
+from ccdiff.training.checkpoints import load_checkpoint
+from ccdiff.training.durable import HashingWriter
+from ccdiff.training.trackers import read_metrics
+
+STEPS = 7
+ARGUMENTS = (
+    *(argument for argument in TINY if "steps=" not in argument and "_every" not in argument),
+    f"trainer.steps={STEPS}",
+    "trainer.log_every=3",
+    "trainer.heldout_every=4",
+    "trainer.sample_every=6",
+    "trainer.checkpoint_every=2",
+    "trainer.precision=fp32",
+    "trainer.accumulate=2",
+    "trainer.samples_per_label=1",
+    "sampler.steps=1",
+    "model.channels=[8]",
+    "model.attention=[false]",
+    "model.bottleneck=8",
+    "model.num_blocks=1",
+    "model.dropout=0.1",
+    "tracker=none",
+    "resume=auto",
+)
+WRITES = 2500
+OTHER_CALLS = 25
+"""About how many calls of a run write a checkpoint, and sync, rename or remove files."""
+TIMINGS = {"train/images_per_second"}
+
+
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
+    """The config of all runs."""
+    schema.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return schema.typed(compose("train", [*ARGUMENTS, *overrides]), schema.TrainConfig)
+
+
+def train(cfg: DictConfig, folder: Path, **changes: object) -> float:
+    """Trains a run in ``folder``, or goes on with it; changes name keys with ``__`` for dots."""
+    cfg = cfg.copy()
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key.replace("__", "."), value)
+    job = HydraConf(runtime=RuntimeConf(output_dir=str(folder)), mode=RunMode.RUN)
+    return experiment.run_experiment(cfg, job)
+
+
+def kill_self_at(call: int, names: list[tuple[object, str]]) -> None:
+    """Arranges for SIGKILL just before or after the given call of any of the functions."""
+    left = call
+
+    def tick() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            tick()
+            done = function(*args, **kwargs)
+            tick()
+            return done
+
+        return wrapper
+
+    for owner, name in names:
+        setattr(owner, name, counted(getattr(owner, name)))
+
+
+def attempt(cfg: DictConfig, folder: Path, chance: random.Random, *, seconds: float) -> int:
+    """One attempt to finish the run; returns how the process ended, as os.waitpid tells it."""
+    kind = chance.choice(("time", "write", "sync", "none"))
+    delay = chance.uniform(0, seconds)
+    write, other = chance.randint(1, 2 * WRITES), chance.randint(1, 2 * OTHER_CALLS)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            if kind == "write":
+                kill_self_at(write, [(HashingWriter, "write")])
+            elif kind == "sync":
+                kill_self_at(other, [(os, name) for name in ("fsync", "replace", "unlink")])
+            train(cfg, folder)
+            status = 0
+        finally:
+            os._exit(status)
+    if kind == "time":
+        time.sleep(delay)
+        os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
+
+
+def outcome(folder: Path) -> tuple[dict, list[dict]]:
+    """All that must not depend on kills."""
+    checkpoint = load_checkpoint(Run(folder).checkpoint(STEPS))
+    rows = read_metrics(Run(folder).metrics)
+    plain = [{key: row[key] for key in row if key not in TIMINGS} for row in rows]
+    return {key: checkpoint[key] for key in ("denoiser", "ema", "optimizer", "rng")}, plain
+
+
+def same(one: object, other: object) -> bool:
+    """Whether nested containers hold the same, tensors bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def main(kills: int, seed: int, folder: Path) -> dict:
+    """Makes runs until ``kills`` is reached; each is resumed until it ends."""
+    torch.set_num_threads(1)
+    # What no kill can harm is done once for all children.
+    Digits.read = functools.cache(Digits.read)
+    experiment.measure = lambda denoiser, split: "a tiny model"
+    cfg = composed()
+    chance = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    train(cfg, folder / "whole")
+    expected = outcome(folder / "whole")
+    started = time.perf_counter()
+    train(cfg, folder / "timed")
+    seconds = time.perf_counter() - started
+    report = {"kills": 0, "inside_a_save": 0, "resumed": 0, "runs": 0, "different": []}
+    while report["kills"] < kills:
+        run = folder / f"run{report['runs']}"
+        while os.WIFSIGNALED(ended := attempt(cfg, run, chance, seconds=seconds)):
+            report["kills"] += 1
+            report["inside_a_save"] += bool(list(run.glob("checkpoints/.*.partial")))
+            report["resumed"] += bool(Run(run).checkpoints())
+        report["runs"] += 1
+        if os.WEXITSTATUS(ended) or not same(outcome(run), expected):
+            report["different"].append(run.name)
+        else:
+            shutil.rmtree(run)
+    report["seconds"] = round(time.perf_counter() - started, 1)
+    return report
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))))

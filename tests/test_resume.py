@@ -1,0 +1,284 @@
+"""Going on with a run: exactly, only with its own config and data, and after a signal."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from cli import call
+from faults import ARGUMENTS, STEPS, composed, outcome, same, train
+
+from ccdiff import experiment, resuming
+from ccdiff.data import Digits, Split
+from ccdiff.errors import UserError
+from ccdiff.runs import Run
+from ccdiff.training.checkpoints import load_checkpoint
+from ccdiff.training.saving import SaveCheckpoint
+from ccdiff.training.settings import TrainerSettings
+from ccdiff.training.stopping import EXIT_STATUS, Preempted, Stop
+from ccdiff.training.trackers import read_metrics
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(composed(), folder)
+    return folder
+
+
+def stopping_after(step: int, number: int):
+    """A hook that has a signal sent while the step is taken."""
+
+    def hook(self, state):
+        if state.step == step:
+            os.kill(os.getpid(), number)
+
+    return hook
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_at_once_and_resuming_ends_the_same(whole, tmp_path, monkeypatch, number):
+    # Neither a step that is logged nor one that is saved: sums of losses must survive.
+    step = {signal.SIGTERM: 1, signal.SIGINT: 5, signal.SIGUSR1: 3}[number]
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.HeldOutLoss, "every", 1, raising=False)
+        patch.setattr(experiment.HeldOutLoss, "__call__", stopping_after(step, number))
+        patch.setattr(experiment.DrawGrids, "__call__", lambda self, state: None)
+        with pytest.raises(Preempted, match=f"{number.name}: saved at step {step} of {STEPS}"):
+            train(composed(), tmp_path, trainer__heldout_every=1)
+    assert signal.getsignal(number) is before
+    assert Run(tmp_path).latest_checkpoint() == Run(tmp_path).checkpoint(step)
+    train(composed(), tmp_path)
+    weights, rows = outcome(tmp_path)
+    expected, all_rows = outcome(whole)
+    assert same(weights, expected)
+    # The hook that was replaced did not measure; all else is there, once.
+    lost = [row for row in all_rows if "heldout/gap" in row and row["step"] <= step]
+    assert rows == [row for row in all_rows if row not in lost]
+
+
+def test_a_second_interrupt_leaves_at_once():
+    stop = Stop()
+    with stop.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.reason == "received SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_time_budget_stops_and_saves(tmp_path, monkeypatch):
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def pass_time(self, state):
+        nonlocal now
+        now += 1800 * (state.step == 3)
+
+    monkeypatch.setattr(experiment.HeldOutLoss, "__call__", pass_time)
+    with pytest.raises(Preempted, match=r"max_time is used up \(1800 s\): saved at step 3"):
+        train(composed(), tmp_path, trainer__max_time="0:30", trainer__heldout_every=1)
+    assert load_checkpoint(Run(tmp_path).latest_checkpoint())["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1.5", 1.5), ("11:30", 41400), ("0:00:07", 7)]
+)
+def test_times_are_hours_and_minutes_or_seconds(text, seconds):
+    assert TrainerSettings(max_time=text).max_seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "1:60", "1h", "-5", "1:2:3", "", "nan"])
+def test_other_times_are_refused(text):
+    with pytest.raises(UserError, match="max_time"):
+        TrainerSettings(max_time=text)
+
+
+def test_a_command_that_is_stopped_says_try_again(tmp_path, monkeypatch):
+    def stopped(cfg, job):
+        raise Preempted("received SIGTERM: saved at step 1 of 2")
+
+    monkeypatch.setattr(experiment, "run_experiment", stopped)
+    done = call("train.py", *ARGUMENTS, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.status == EXIT_STATUS == 75
+    assert "saved at step 1" in done.printed
+    assert "Traceback" not in done.printed
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(cfg, job):
+        raise OSError(28, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr(experiment, "run_experiment", full)
+    done = call("train.py", *ARGUMENTS, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.status == 1
+    assert "make room" in done.printed
+    assert "Traceback" not in done.printed
+
+
+def test_an_earlier_checkpoint_takes_the_run_back(whole, tmp_path):
+    """What came after it is set aside, so that a kill before the next save cannot mix them."""
+    train(composed(), tmp_path, trainer__keep=9)
+    run = Run(tmp_path)
+    last = run.latest_checkpoint()
+    train(composed(), tmp_path, resume=str(run.checkpoint(4)))
+    assert same(outcome(tmp_path), outcome(whole))
+    assert last.with_name(f"{last.name}.aside").exists()
+
+
+def test_the_mean_of_losses_does_not_depend_on_where_a_run_ended(whole, tmp_path):
+    train(composed(), tmp_path, trainer__steps=5)
+    train(composed(), tmp_path)
+    rows = [row for row in outcome(tmp_path)[1] if row["step"] != 5]
+    assert rows == outcome(whole)[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"model__channels": [16]}, "model.channels: [8] -> [16]"),
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"trainer__batch_size": 32}, "trainer.batch_size: 16 -> 32"),
+        ({"optimizer__weight_decay": 0.5}, "optimizer.weight_decay: 0.01 -> 0.5"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_another_config_is_refused_with_the_difference(whole, change, told):
+    with pytest.raises(UserError) as caught:
+        train(composed(), whole, trainer__steps=9, **change)
+    assert told in str(caught.value)
+    assert "trainer.steps:" not in str(caught.value)
+    assert "trainer.steps, " in str(caught.value)
+    assert Run(whole).latest_checkpoint() == Run(whole).checkpoint(STEPS)
+
+
+def test_steps_rate_and_tracker_may_change(tmp_path, caplog):
+    train(composed(), tmp_path, trainer__steps=2)
+    train(composed(), tmp_path, trainer__steps=3, optimizer__lr=0.25, trainer__log_every=1)
+    assert "optimizer.lr: 0.001 -> 0.25" in caplog.text
+    rate = read_metrics(Run(tmp_path).metrics)[-1]
+    assert (
+        load_checkpoint(Run(tmp_path).checkpoint(3))["optimizer"]["param_groups"][0]["lr"] > 1e-3
+    )
+    assert rate["step"] == 3
+
+
+def test_what_may_change_exists():
+    flat = dict(resuming._flat({key: composed()[key] for key in ("trainer", "optimizer")}))
+    for key in resuming.MAY_CHANGE:
+        if key.startswith(("trainer.", "optimizer.")):
+            assert key in flat
+
+
+def test_other_data_are_refused(tmp_path, monkeypatch):
+    train(composed(), tmp_path, trainer__steps=2)
+    read = Digits.read
+
+    def changed(self):
+        trained, heldout = read(self)
+        images = trained.images.clone()
+        images[7, 0, 3, 3] ^= 1
+        return Split(images, trained.labels), heldout
+
+    monkeypatch.setattr(Digits, "read", changed)
+    with pytest.raises(UserError, match="not those that the run was trained on"):
+        train(composed(), tmp_path)
+
+
+def test_a_run_in_use_is_refused(tmp_path):
+    with Run(tmp_path).alone(), pytest.raises(UserError, match="trained by another process"):
+        train(composed(), tmp_path)
+
+
+def test_groups_may_be_exchanged_on_the_command_line(tmp_path):
+    call("train.py", *ARGUMENTS, "trainer.steps=2", "hydra.run.dir=run", cwd=tmp_path)
+    more = ("trainer.steps=3", "tracker=none", "sampler=ddim", "sampler.steps=2")
+    done = call("train.py", "resume=run", *more, cwd=tmp_path)
+    assert done.status == 0, done.printed
+    assert "sampler._target_: ccdiff.samplers.DDPM -> ccdiff.samplers.DDIM" in done.printed
+    done = call("train.py", "resume=run", "trainer.steps=4", "schedule=linear", cwd=tmp_path)
+    assert done.status == 1
+    assert "schedule._target_: ccdiff.schedules.Cosine -> ccdiff.schedules.Linear" in done.printed
+
+
+def test_divergence_rolls_back_and_goes_on_with_another_draw(whole, tmp_path, monkeypatch, caplog):
+    at = TrainedBadly(monkeypatch, step=5, draws={0, 1})
+    train(composed(), tmp_path, trainer__on_nonfinite="rollback")
+    assert at.seen == [0, 1]
+    assert load_checkpoint(Run(tmp_path).latest_checkpoint())["draw"] == 2
+    assert caplog.text.count("rolled back to step 4") == 2
+    rows, expected = outcome(tmp_path)[1], outcome(whole)[1]
+    assert [row["step"] for row in rows] == [row["step"] for row in expected]
+    assert rows[:2] == expected[:2]
+    assert rows[-1] != expected[-1]
+
+
+def test_rolling_back_ends(tmp_path, monkeypatch):
+    at = TrainedBadly(monkeypatch, step=5, draws=set(range(99)))
+    with pytest.raises(UserError, match="rolled back 3 times"):
+        train(composed(), tmp_path, trainer__on_nonfinite="rollback")
+    assert at.seen == [0, 1, 2, 3]
+    assert Run(tmp_path).latest_checkpoint() == Run(tmp_path).checkpoint(4)
+
+
+class TrainedBadly:
+    """Makes the gradient of a step infinite in one layer, for some draws."""
+
+    def __init__(self, monkeypatch, *, step: int, draws: set[int]) -> None:
+        from ccdiff.training.loop import _Updater
+
+        self.seen: list[int] = []
+        backward = _Updater._backward
+
+        def spoiled(updater, batch):
+            loss = backward(updater, batch)
+            if updater.state.step == step and updater.state.draw in draws:
+                self.seen.append(updater.state.draw)
+                updater.state.denoiser.network.stem.weight.grad[0, 0, 0, 0] = torch.inf
+            return loss
+
+        monkeypatch.setattr(_Updater, "_backward", spoiled)
+
+
+def test_divergence_is_diagnosed_and_touches_no_weight(tmp_path, monkeypatch):
+    TrainedBadly(monkeypatch, step=5, draws={0})
+    with pytest.raises(UserError) as caught:
+        train(composed(), tmp_path)
+    told = str(caught.value)
+    assert "diverged at step 5" in told
+    assert "log-SNR" in told
+    assert "network.stem.weight" in told or "stem.weight" in told
+    assert Run(tmp_path).latest_checkpoint() == Run(tmp_path).checkpoint(4)
+
+
+def test_no_secret_is_kept(tmp_path, monkeypatch):
+    secret = "0123456789abcdef0123456789abcdef01234567"
+    monkeypatch.setenv("WANDB_API_KEY", secret)
+    monkeypatch.setenv("MY_PASSWORD", secret)
+    arguments = [argument for argument in ARGUMENTS if argument != "tracker=none"]
+    done = call("train.py", *arguments, "trainer.steps=2", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.status == 0, done.printed
+    assert secret not in done.printed
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("wandb" in path.parts for path in files)
+    assert [path for path in files if secret.encode() in path.read_bytes()] == []
+
+
+def test_a_preempted_run_is_marked_so_and_keeps_its_identity(tmp_path, monkeypatch):
+    from test_train import wandb_records
+
+    arguments = [argument for argument in ARGUMENTS if argument != "tracker=none"]
+
+    def stopped(self, state):
+        raise Preempted("told to")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveCheckpoint, "__call__", stopped)
+        done = call("train.py", *arguments, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.status == EXIT_STATUS
+    records = json.dumps(wandb_records(tmp_path / "run"))
+    assert "preempting" in records
