@@ -14,22 +14,21 @@ data) <- denoiser, oracle <- objective, guidance, samplers, visual <- training, 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ccdiff.exported import Model
+from typing import Any
 
 __all__ = ["load"]
 
 
-def load(path: "str | Path", *, device: str = "auto") -> "Model":
+def load(path: str | Path, *, device: str = "auto") -> Any:
     """Opens a trained model to draw images with.
-
-    ``ccdiff.load("my_model").sample(["cat", "dog"])`` gives uint8 images [2, C, H, W].
 
     Arguments:
         path: A folder of ``python -m ccdiff.export``, a run directory or a checkpoint.
         device: auto, cpu, cuda or cuda:<n>.
+
+    Returns:
+        A :class:`ccdiff.exported.Model`, whose ``sample(["cat", "dog"])`` gives uint8 images
+        [2, C, H, W].
 
     Raises:
         ccdiff.errors.UserError: Where there is none, or it is damaged.

@@ -149,11 +149,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         sealed = _read_seal(path) is not None
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (UserError, MemoryError):
-        raise
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     # Unpicklers raise almost anything on malformed bytes.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
