@@ -60,6 +60,13 @@ def _train(
 ) -> float:
     device = pick_device(settings.device)
     checkpoint = _checkpoint_to_resume(cfg, run)
+    if checkpoint is not None and checkpoint["step"] >= settings.steps:
+        told = f"{run.path} has taken all its {checkpoint['step']} steps"
+        if cfg.resume != "auto":
+            raise UserError(f"{told}; to go on, pass trainer.steps")
+        # Killed or asked again after its last step: there is nothing left to do.
+        log.info("%s", told)
+        return _last_heldout_error(run)
 
     torch.manual_seed(cfg.seed)
     data = build_data(cfg)
@@ -85,10 +92,6 @@ def _train(
     )
     if checkpoint is not None:
         restore(state, checkpoint)
-        if state.step >= settings.steps:
-            raise UserError(
-                f"{run.path} has taken all its {state.step} steps; to go on, pass trainer.steps"
-            )
         log.info("going on from step %d", state.step)
     run.set_aside_after(state.step)
 

@@ -21,6 +21,7 @@ from ccdiff.errors import UserError
 __all__ = ["Labels", "label_index", "parse_labels"]
 
 _FEW_NAMES = 40
+_MAX_DIGITS = 18
 
 
 class Labels(NamedTuple):
@@ -94,8 +95,9 @@ def _class(label: Any, names: Sequence[str]) -> int:
     text = _text(label)
     if text in names or not text.removeprefix("-").isdecimal():
         return label_index(text, names)
-    if int(text) not in range(len(names)):
-        raise UserError(f"the class index {text} is outside 0..{len(names) - 1}")
+    # Longer ones are outside too, and Python converts no number of any length.
+    if len(text) > _MAX_DIGITS or int(text) not in range(len(names)):
+        raise UserError(f"the class index {text[:_MAX_DIGITS]} is outside 0..{len(names) - 1}")
     return int(text)
 
 

@@ -51,6 +51,20 @@ def test_cifar_pixels_and_labels_are_where_they_belong(cifar):
     assert heldout.labels.tolist() == [0, 1, 2, 5]
 
 
+class _Malice:
+    def __reduce__(self):
+        return eval, ("open('malice', 'w')",)
+
+
+@pytest.mark.parametrize("content", [pickle.dumps({"data": _Malice()}), b"junk", pickle.dumps(7)])
+def test_a_batch_that_is_no_array_is_refused_and_not_run(cifar, content, monkeypatch):
+    monkeypatch.chdir(cifar)
+    (cifar / "cifar-10-batches-py" / "data_batch_2").write_bytes(content)
+    with pytest.raises(UserError, match=r"unsafe|not a batch"):
+        cifar10(cifar, verify=False).load()
+    assert not Path("malice").exists()
+
+
 @pytest.mark.parametrize("download", [True, False])
 def test_a_copy_with_other_checksums_is_refused_and_kept(cifar, download):
     before = {p.name: p.read_bytes() for p in (cifar / "cifar-10-batches-py").iterdir()}

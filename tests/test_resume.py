@@ -157,6 +157,15 @@ def test_another_config_is_refused_with_the_difference(whole, change, told):
     assert Run(whole).latest_checkpoint() == Run(whole).checkpoint(STEPS)
 
 
+def test_a_finished_run_is_left_alone_or_told(whole):
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    error = train(composed(), whole)
+    assert error == read_metrics(Run(whole).metrics)[-1]["heldout/eps_mse"]
+    with pytest.raises(UserError, match=f"taken all its {STEPS} steps; to go on"):
+        train(composed(), whole, resume=str(whole))
+    assert all(path.read_bytes() == before[path] for path in before if path.name != ".lock")
+
+
 def test_steps_rate_and_tracker_may_change(tmp_path, caplog):
     train(composed(), tmp_path, trainer__steps=2)
     train(composed(), tmp_path, trainer__steps=3, optimizer__lr=0.25, trainer__log_every=1)

@@ -12,11 +12,17 @@ from ccdiff.errors import UserError
 __all__ = ["fingerprint", "folders", "inside", "list_images", "natural_key"]
 
 
-def natural_key(name: str) -> tuple[tuple[tuple[str | int, ...], ...], str]:
+def natural_key(name: str) -> tuple[tuple[tuple[str, ...], ...], str]:
     """Sorts ``2.jpg`` before ``10.jpg``, and a folder's files together."""
     parts = (re.split("([0-9]+)", part) for part in name.split("/"))
-    key = tuple(tuple(int(p) if i % 2 else p for i, p in enumerate(part)) for part in parts)
+    key = tuple(tuple(_digits(p) if i % 2 else p for i, p in enumerate(part)) for part in parts)
     return key, name
+
+
+def _digits(number: str) -> str:
+    """A text that sorts as the number does, however long; ``int`` takes 4,300 digits at most."""
+    digits = number.lstrip("0")
+    return f"{len(digits):012d}{digits}"
 
 
 def _hidden(name: str) -> bool:

@@ -138,7 +138,8 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        # Of nesting and of numbers without end, Python has other errors than of the syntax.
+        except (ValueError, RecursionError) as error:
             raise UserError(f"line {i} of {path} is not JSON: {error}") from error
         if not isinstance(row, dict) or (rows and row.keys() != rows[0].keys()):
             raise UserError(f"line {i} of {path} is not an object with the keys of the first line")

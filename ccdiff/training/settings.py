@@ -107,7 +107,7 @@ class TrainerSettings:
                 raise UserError(f"trainer.{name} must be at least 1, got {value}")
         if self.warmup < 0:
             raise UserError(f"trainer.warmup must not be negative, got {self.warmup}")
-        if self.grad_clip <= 0:
+        if not self.grad_clip > 0:
             raise UserError(f"trainer.grad_clip must be positive, got {self.grad_clip}")
         if self.batch_size % self.accumulate:
             raise UserError(
