@@ -23,7 +23,7 @@ from ccdiff.generation import Generator
 from ccdiff.resuming import check_config, check_data
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import Checkpoint, open_checkpoint
-from ccdiff.training.device import autocast_dtype, pick_device
+from ccdiff.training.device import autocast_dtype, pick_device, set_determinism
 from ccdiff.training.hooks import DrawGrids, HeldOutLoss
 from ccdiff.training.loop import Hook, TrainState, train
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
@@ -59,6 +59,7 @@ def _train(
     cfg: DictConfig, job: HydraConf, run: Run, settings: TrainerSettings, stop: Stop
 ) -> float:
     device = pick_device(settings.device)
+    set_determinism(settings.deterministic)
     checkpoint = _checkpoint_to_resume(cfg, run)
     if checkpoint is not None and checkpoint["step"] >= settings.steps:
         told = f"{run.path} has taken all its {checkpoint['step']} steps"

@@ -190,8 +190,7 @@ def _card(
             "",
             *(_table("at the last step", figures) if figures else ["No figures were logged."]),
             "",
-            f"`{_CONFIG}` holds the whole config; `python train.py --config-path <this folder> "
-            f"--config-name config` trains it anew.",
+            f"`{_CONFIG}` holds the whole config that it was trained with.",
             "",
         ]
     )

@@ -38,6 +38,7 @@ MAY_CHANGE = (
     # The machine. Figures differ by rounding, and on another kind of device by what is drawn.
     "trainer.device",
     "trainer.precision",
+    "trainer.deterministic",
     "trainer.accumulate",
     "data.root",
     "data.cache",

@@ -1,11 +1,13 @@
 """What ``device=auto`` and ``precision=auto`` mean on this machine."""
 
+import os
+
 import torch
 
 from ccdiff.errors import UserError
 from ccdiff.training.settings import Precision
 
-__all__ = ["autocast_dtype", "pick_device"]
+__all__ = ["autocast_dtype", "pick_device", "set_determinism"]
 
 
 def pick_device(name: str) -> torch.device:
@@ -41,3 +43,11 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
     if precision is Precision.auto:
         precision = Precision.bf16 if _multiplies_bf16(device) else Precision.fp32
     return torch.bfloat16 if precision is Precision.bf16 else None
+
+
+def set_determinism(wanted: bool) -> None:
+    """Has operations that would not give the same bits each time replaced or refused, or not."""
+    if wanted:
+        # cuBLAS reads it when it is first used: https://docs.nvidia.com/cuda/cublas, 2.1.4.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)

@@ -64,6 +64,8 @@ class TrainerSettings:
     precision: Precision = Precision.auto
     device: str = "auto"
     """auto, cpu, cuda or cuda:<n>."""
+    deterministic: bool = False
+    """Whether a GPU shall give the same bits each time, at some cost of speed; a CPU does."""
     warmup: int = 100
     """Steps over which the learning rate rises linearly from zero."""
     grad_clip: float = 1.0
