@@ -81,7 +81,7 @@ def test_a_class_is_found_by_name_and_number(name, spaces):
         assert parse_labels(index, CLASSES).y.tolist() == [index]
 
 
-@pytest.mark.parametrize("label", ["9" * 5000, "-" * 5000, "٣", "²", "1_000", "\0"])
+@pytest.mark.parametrize("label", ["9" * 5000, "-" * 5000, "²", "1_000", "\0"])
 def test_numbers_that_are_none_are_refused(label):
     with pytest.raises(UserError):
         parse_labels(label, CLASSES)

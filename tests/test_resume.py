@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from ccdiff.training.saving import SaveCheckpoint
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.stopping import EXIT_STATUS, Preempted, Stop
 from ccdiff.training.trackers import read_metrics
+
+WANDB = tuple(argument for argument in ARGUMENTS if argument != "tracker=none")
 
 
 @pytest.fixture(scope="module")
@@ -269,8 +273,7 @@ def test_no_secret_is_kept(tmp_path, monkeypatch):
     secret = "0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setenv("WANDB_API_KEY", secret)
     monkeypatch.setenv("MY_PASSWORD", secret)
-    arguments = [argument for argument in ARGUMENTS if argument != "tracker=none"]
-    done = call("train.py", *arguments, "trainer.steps=2", "hydra.run.dir=run", cwd=tmp_path)
+    done = call("train.py", *WANDB, "trainer.steps=2", "hydra.run.dir=run", cwd=tmp_path)
     assert done.status == 0, done.printed
     assert secret not in done.printed
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -278,17 +281,49 @@ def test_no_secret_is_kept(tmp_path, monkeypatch):
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
 
 
-def test_a_preempted_run_is_marked_so_and_keeps_its_identity(tmp_path, monkeypatch):
-    from test_train import wandb_records
+def wandb_sessions(run: Path) -> list[list[dict]]:
+    """The offline records of each session of a run, read back by W&B's own tool."""
+    sessions = []
+    for folder in sorted((run / "wandb").glob("offline-run-*")):
+        command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", folder]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        lines = [line for line in printed.splitlines() if line.startswith("{")]
+        sessions.append([json.loads(line) for line in lines])
+    return sessions
 
-    arguments = [argument for argument in ARGUMENTS if argument != "tracker=none"]
 
+def test_wandb_is_told_of_preemption(tmp_path, monkeypatch):
     def stopped(self, state):
         raise Preempted("told to")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(SaveCheckpoint, "__call__", stopped)
-        done = call("train.py", *arguments, "hydra.run.dir=run", cwd=tmp_path)
+    monkeypatch.setattr(SaveCheckpoint, "__call__", stopped)
+    done = call("train.py", *WANDB, "hydra.run.dir=run", cwd=tmp_path)
     assert done.status == EXIT_STATUS
-    records = json.dumps(wandb_records(tmp_path / "run"))
-    assert "preempting" in records
+    (records,) = wandb_sessions(tmp_path / "run")
+    assert any("preempting" in record for record in records)
+    (end,) = [record["exit"] for record in records if "exit" in record]
+    assert end["exit_code"] != 0
+
+
+def test_wandb_keeps_the_run_and_is_told_nothing_twice(tmp_path, monkeypatch):
+    def crash(self, state):
+        raise RuntimeError("in the middle of step 6, which is logged and not saved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.DrawGrids, "__call__", crash)
+        assert call("train.py", *WANDB, "hydra.run.dir=run", cwd=tmp_path).status == 1
+    assert Run(tmp_path / "run").latest_checkpoint() == Run(tmp_path / "run").checkpoint(4)
+    done = call("train.py", *WANDB, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.status == 0, done.printed
+    folders = list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1
+    told = [
+        (record["history"]["step"]["num"], key)
+        for records in wandb_sessions(tmp_path / "run")
+        for record in records
+        if "history" in record
+        for key in record["history"]["item"]
+    ]
+    assert [step for step, key in told if key == "train/loss"] == [3, 6, 7]
+    assert [step for step, key in told if key == "heldout/eps_mse"] == [4, 7]

@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 _GRAY_LEVEL = 2 / 255
 _NUM_DRAWS = 1 << 16
-# A network carries over to noise levels this near to those that it has seen: a factor of e in
-# amplitude.
-_NEAR_LOG_SNR = 2.0
+# Schedules that end in infinite noise are clipped, and few draws come near the clip: to within
+# this, the defaults do.
+_NEAR_LOG_SNR = 3.0
 # Stable Diffusion's 0.068 is known to keep its images from being dark or bright as a whole: Lin
 # et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023 (arXiv:2305.08891).
 _MAX_SIGNAL = 0.05
