@@ -56,9 +56,10 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 
 def _told(error: Exception) -> Exception:
-    """A disk that is full or read-only is no fault of the program: one line says so."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        told = UserError(f"{error}: make room, then go on from what was saved before by resume=")
+    """A disk that is full or cannot be written is no fault of the program: one line says so."""
+    no_room = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+    if isinstance(error, OSError) and error.errno in no_room:
+        told = UserError(f"{error}: make room, or let it be written. What was saved is untouched")
         return told.with_traceback(error.__traceback__)
     return error
 
@@ -114,7 +115,7 @@ def _spelled_out(argument: str) -> list[str]:
         return [argument]
     with hydra.initialize_config_dir(str(_CONF), version_base="1.3"):
         values = hydra.compose("train", [argument])[group]
-    return [f"~{group}", f"+{group}={_written(OmegaConf.to_container(values))}"]
+    return [f"~{group}", f"+{group}={_written(OmegaConf.to_container(values, enum_to_str=True))}"]
 
 
 def _written(value: Any) -> str:

@@ -34,6 +34,7 @@ _WEIGHTS = "model.safetensors"
 _CONFIG = "config.yaml"
 _CARD = "README.md"
 _FORMAT = "1"
+_OF_TRAINING = ("train/lr", "train/images_seen", "train/images_per_second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +189,7 @@ def _card(
             "",
             *_table("", kinds),
             "",
-            *(_table("at the last step", figures) if figures else ["No figures were logged."]),
+            *(_table("last figures", figures) if figures else ["No figures were logged."]),
             "",
             f"`{_CONFIG}` holds the whole config that it was trained with.",
             "",
@@ -211,10 +212,11 @@ def _table(title: str, rows: dict[str, str]) -> Sequence[str]:
 
 
 def _figures(run: Run, step: int) -> dict[str, str]:
-    """The last value of each figure up to ``step``."""
+    """The last value of each figure up to ``step`` that tells of the model."""
     rows = read_metrics(run.metrics) if run.metrics.exists() else []
     last: dict[str, str] = {}
     for row in rows:
-        if row["step"] <= step:
-            last |= {f"`{k}`": f"{v:.4g} (step {row['step']})" for k, v in row.items() if "/" in k}
+        for key, value in row.items():
+            if row["step"] <= step and "/" in key and key not in _OF_TRAINING:
+                last[f"`{key}`"] = f"{value:.4g} (step {row['step']})"
     return last

@@ -107,6 +107,7 @@ class _Updater:
         batch = self._batch()
         loss = self._backward(batch)
         norm = clip_grad_norm_(self.parameters, settings.grad_clip, foreach=True)
+        # The one wait for the device in a step: an update cannot be taken back.
         if not torch.isfinite(norm):
             error = diagnose(state.denoiser, self.objective, batch, step=state.step, loss=loss)
             state.optimizer.zero_grad(set_to_none=True)
