@@ -9,11 +9,13 @@ from omegaconf import DictConfig
 from ccdiff import schema
 from ccdiff.commands import command, resume_arguments
 from ccdiff.errors import UserError
+from ccdiff.sweeps import keep_going
 
 schema.register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@keep_going
 @command
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns its final held-out error, which sweepers minimise."""

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.errors import UserError
+from ccdiff.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
 
 __all__ = ["command", "resume_arguments"]
@@ -27,8 +28,8 @@ log = logging.getLogger(__name__)
 def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Wraps a Hydra main: bad input ends in one line and exit status 1, without a traceback.
 
-    In a sweep every error is passed on to Hydra, which runs the other jobs first. A failed job's
-    frames are cleared, or its model would be kept until the end of the sweep.
+    In a sweep every error is logged with its traceback and passed on. A failed job's frames are
+    cleared, or its model would be kept as long as the error is.
     """
 
     @functools.wraps(main)
@@ -46,8 +47,10 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         except Exception as error:
             error = _told(error)
             expected = isinstance(error, UserError)
-            log.error("%s" if expected else "the job failed: %s", error, exc_info=not expected)
-            if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+            message = "%s" if expected else "the job failed: %s"
+            log.error(message, error, exc_info=sweep or not expected)
+            if not sweep:
                 sys.exit(1)
             traceback.clear_frames(error.__traceback__)
             raise
@@ -80,6 +83,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     """Rewrites ``resume=<run>`` so that Hydra composes from that run's own config, in its folder.
 
     Other overrides stay, on top of the saved values: ``resume=outputs/... trainer.steps=5000``.
+    A sweep is launched again as it was, in its folder.
 
     Raises:
         UserError: Where the run does not exist or left no config.
@@ -87,6 +91,10 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
     if not given or given[-1] in ("", "null", "auto"):
         return arguments
+    rest = [a for a in arguments if not a.startswith("resume=")]
+    sweep = Path(given[-1]).expanduser().absolute()
+    if (sweep / SWEEP_FILE).exists():
+        return sweep_arguments(sweep, rest)
     if {"-m", "--multirun"} & set(arguments):
         raise UserError("resume= goes on with one run: leave out --multirun")
     from ccdiff.runs import find_checkpoint, run_of
@@ -95,7 +103,6 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     if not run.config.exists():
         raise UserError(f"{run.path} has no config.yaml to go on from")
     folder = Path(run.path).absolute()
-    rest = [a for a in arguments if not a.startswith("resume=")]
     return [
         *("--config-path", str(folder), "--config-name", "config"),
         *(part for argument in rest for part in _spelled_out(argument)),

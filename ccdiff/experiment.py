@@ -1,35 +1,33 @@
 """One training run from its config: build the parts, check that they fit, train, look."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-import torch
 from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from ccdiff.assembly import Training
+from ccdiff.changes import config_hash, difference, flat
 from ccdiff.compose import (
-    build_data,
-    build_denoiser,
-    build_objective,
     instantiate,
     plain,
-    save_config,
 )
-from ccdiff.data import Batches, DataSet, Split
 from ccdiff.errors import UserError
-from ccdiff.generation import Generator
-from ccdiff.resuming import check_config, check_data
+from ccdiff.record import Record, read_record, recording
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import Checkpoint, open_checkpoint
-from ccdiff.training.device import autocast_dtype, pick_device, set_determinism
-from ccdiff.training.hooks import DrawGrids, HeldOutLoss
-from ccdiff.training.loop import Hook, TrainState, train
-from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
-from ccdiff.training.settings import OnNonFinite, TrainerSettings
-from ccdiff.training.showcase import showcase
-from ccdiff.training.startup import check_fit, check_noise, measure
+from ccdiff.training.device import (
+    device_name,
+    own_gpu,
+    pick_device,
+)
+from ccdiff.training.settings import TrainerSettings
+from ccdiff.training.showcase import FIXED_SEEDS
 from ccdiff.training.stopping import Stop
 from ccdiff.training.trackers import RunInfo, RunLog, read_metrics
 
@@ -41,160 +39,148 @@ log = logging.getLogger(__name__)
 def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
     """Trains what ``cfg`` describes in the job's output directory.
 
+    A job of a sweep that an earlier launch finished is left alone; one that it did not finish is
+    taken up from its last checkpoint.
+
     Returns:
         The last held-out error, ``heldout/eps_mse``.
 
     Raises:
-        UserError: Where the parts do not fit together, before anything is trained.
+        UserError: Where the parts do not fit together, before anything is trained, and where the
+            directory holds another run.
         Preempted: Where a signal or ``trainer.max_time`` stopped it; everything is saved.
     """
     run = Run(Path(job.runtime.output_dir))
     settings = cast(TrainerSettings, OmegaConf.to_object(cfg.trainer))
     stop = Stop(settings.max_seconds)
     with run.alone():
-        return _train(cfg, job, run, settings, stop)
+        return _run(cfg, job, run, settings, stop)
 
 
-def _train(
+def _run(
     cfg: DictConfig, job: HydraConf, run: Run, settings: TrainerSettings, stop: Stop
 ) -> float:
-    device = pick_device(settings.device)
-    set_determinism(settings.deterministic)
-    checkpoint = _checkpoint_to_resume(cfg, run)
-    if checkpoint is not None and checkpoint["step"] >= settings.steps:
-        told = f"{run.path} has taken all its {checkpoint['step']} steps"
-        if cfg.resume != "auto":
-            raise UserError(f"{told}; to go on, pass trainer.steps")
-        # Killed or asked again after its last step: there is nothing left to do.
+    """Finds what is there already, and keeps the record of the rest."""
+    sweep = job.mode is RunMode.MULTIRUN
+    record = read_record(run)
+    if sweep and record is not None:
+        _refuse_another(cfg, run, record)
+        if record.finished(steps=settings.steps):
+            record.refused = None
+            record.write(run)
+            log.info("finished earlier: %s", record.line)
+            return cast(float, record.result)
+    checkpoint = _checkpoint_to_resume(cfg, run, sweep=sweep)
+    taken = checkpoint["step"] if checkpoint else 0
+    told = f"{run.path} has taken all its {taken} steps"
+    if taken >= settings.steps and not sweep and cfg.resume != "auto":
+        raise UserError(f"{told}; to go on, pass trainer.steps")
+    digest = config_hash(plain(cfg))
+    if record is None or (checkpoint is None and not sweep):
+        record = Record(digest, _choices(job), seeds={})
+    elif cfg.resume is not None and difference(_saved_config(run), plain(cfg)):
+        record.config_hash = digest
+    if checkpoint is not None and record.tracker_id is None:
+        record.tracker_id = checkpoint["tracker_id"]
+    if taken >= settings.steps and record.finished(steps=settings.steps):
         log.info("%s", told)
-        return _last_heldout_error(run)
+        return cast(float, record.result)
+    record.take_up(step=taken, batch_size=settings.batch_size)
+    if taken >= settings.steps:
+        # Killed between its last checkpoint and the end.
+        log.info("%s", told)
+        record.finish(_last_heldout_error(run))
+        record.write(run)
+        return cast(float, record.result)
+    record.seeds = {"seed": cfg.seed, **FIXED_SEEDS}
+    build = partial(Training, cfg, run, settings, checkpoint=checkpoint)
+    # Before its record is touched: what is refused leaves a run as it was.
+    single = None if sweep else build(device=pick_device(settings.device))
+    gpu = own_gpu(settings.device) if sweep else nullcontext(settings.device)
+    with recording(run, record, overrides=job.overrides.task), gpu as device:
+        with _failing_visibly(cfg, job, run):
+            training = single or build(device=pick_device(device))
+        record.device = device_name(training.device)
+        record.precision = training.precision
+        log.info("training on %s in %s", record.device, record.precision)
+        info = _describe(cfg, job, run, record.tracker_id)
+        with instantiate(cfg.tracker).session(info) as session, stop.listening():
+            record.tracker_id = session.tracker_id
+            record.write(run)
+            try:
+                training(RunLog(run.metrics, session, step=training.state.step), stop)
+            finally:
+                record.step = training.state.step
+                record.images_seen = training.state.step * settings.batch_size
+                record.training_seconds = round(training.state.seconds, 2)
+        record.finish(_last_heldout_error(run))
+    seconds = training.state.seconds
+    log.info("trained for %.0f s; samples and checkpoints are in %s", seconds, run.path)
+    return cast(float, record.result)
 
-    torch.manual_seed(cfg.seed)
-    data = build_data(cfg)
-    if checkpoint is not None:
-        check_config(checkpoint, cfg)
-    train_split, heldout = data.load()
-    fingerprint = train_split.fingerprint()
-    if checkpoint is not None:
-        check_data(checkpoint, fingerprint)
-    denoiser = build_denoiser(cfg)
-    objective = build_objective(cfg)
-    check_fit(denoiser, objective, train_split)
-    check_noise(denoiser, objective, instantiate(cfg.sampler))
-    log.info("%d training images, %d held out", len(train_split), len(heldout))
-    log.info("%s", measure(denoiser, train_split))
 
-    denoiser.to(device).autocast_dtype = autocast_dtype(settings.precision, device)
-    log.info("training on %s in %s", device, denoiser.autocast_dtype or torch.float32)
-    state = TrainState(
-        denoiser=denoiser,
-        ema=instantiate(cfg.ema)(denoiser),
-        optimizer=instantiate(cfg.optimizer)(denoiser.parameters()),
+@contextmanager
+def _failing_visibly(cfg: DictConfig, job: HydraConf, run: Run) -> Iterator[None]:
+    """Leaves a failed run in the tracker where a job of a sweep fails before it has one."""
+    try:
+        yield
+    except Exception:
+        with instantiate(cfg.tracker).session(_describe(cfg, job, run, None)):
+            raise
+
+
+def _refuse_another(cfg: DictConfig, run: Run, record: Record) -> None:
+    """Raises UserError where the run is of another config, and says so in its record."""
+    if record.config_hash == config_hash(plain(cfg)):
+        return
+    before = _saved_config(run)
+    differing = [
+        f"{key}={new} (there {old})" for key, (old, new) in difference(before, plain(cfg)).items()
+    ]
+    record.refused = (
+        f"{run.path} holds a run of another config: {', '.join(differing[:5]) or 'not saved'}; "
+        f"pass another hydra.sweep.dir, or remove that folder"
     )
-    if checkpoint is not None:
-        restore(state, checkpoint)
-        log.info("going on from step %d", state.step)
-    run.set_aside_after(state.step)
-
-    config = save_config(cfg, run.config)
-    info = _describe(cfg, job, run, checkpoint)
-    rolls_back = settings.on_nonfinite is OnNonFinite.rollback
-    with instantiate(cfg.tracker).session(info) as session, stop.listening():
-        run_log = RunLog(run.metrics, session, step=state.step)
-        train(
-            state,
-            objective=objective,
-            batches=Batches(
-                train_split,
-                batch_size=settings.batch_size,
-                seed=cfg.seed,
-                device=device,
-                placement=data.placement,
-                balance=data.balance,
-            ),
-            flip=data.flip,
-            settings=settings,
-            seed=cfg.seed,
-            run_log=run_log,
-            hooks=_hooks(cfg, settings, run, run_log, data, train_split, heldout),
-            save=SaveCheckpoint(
-                every=settings.checkpoint_every,
-                keep=settings.keep,
-                keep_bytes=settings.keep_bytes,
-                run=run,
-                config=config,
-                data=fingerprint,
-                run_log=run_log,
-            ),
-            stop=stop,
-            rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
-        )
-    log.info("trained for %.0f s; samples and checkpoints are in %s", state.seconds, run.path)
-    return _last_heldout_error(run)
+    record.write(run)
+    raise UserError(record.refused)
 
 
-def _checkpoint_to_resume(cfg: DictConfig, run: Run) -> Checkpoint | None:
-    """The checkpoint to go on from; ``resume=auto`` is that of the run directory, if any."""
-    if cfg.resume == "auto":
-        return open_checkpoint(str(run.path))[1] if run.checkpoints() else None
-    if cfg.resume is not None:
+def _saved_config(run: Run) -> dict[str, Any]:
+    return plain(cast(DictConfig, OmegaConf.load(run.config))) if run.config.exists() else {}
+
+
+def _checkpoint_to_resume(cfg: DictConfig, run: Run, *, sweep: bool) -> Checkpoint | None:
+    """The checkpoint to go on from; in a sweep and by ``resume=auto`` the run's own, if any."""
+    if cfg.resume not in (None, "auto"):
         return open_checkpoint(cfg.resume)[1]
-    if run.checkpoints():
-        raise UserError(
-            f"{run.path} already holds a run: go on with it by resume={run.path}, or pass another "
-            f"hydra.run.dir"
-        )
-    return None
+    if not run.checkpoints():
+        return None
+    if sweep or cfg.resume == "auto":
+        return open_checkpoint(str(run.path))[1]
+    raise UserError(
+        f"{run.path} already holds a run: go on with it by resume={run.path}, or pass another "
+        f"hydra.run.dir"
+    )
 
 
-def _describe(cfg: DictConfig, job: HydraConf, run: Run, checkpoint: Checkpoint | None) -> RunInfo:
+def _choices(job: HydraConf) -> dict[str, str]:
+    """The option of each group, such as ``schedule: cosine``; Hydra's own groups left out."""
+    named = dict(job.runtime.choices).items()
+    return {group: option for group, option in named if option and not group.startswith("hydra/")}
+
+
+def _describe(cfg: DictConfig, job: HydraConf, run: Run, tracker_id: str | None) -> RunInfo:
     """What the tracker is told: the sweep is the group, the overrides are name and tags."""
     sweep = job.mode is RunMode.MULTIRUN
     overrides = tuple(job.overrides.task)
     return RunInfo(
         path=run.path,
-        config=plain(cfg),
-        name=",".join(overrides)[:128] or None,
+        config={**flat(plain(cfg), sep="/"), **_choices(job)},
+        name=(run.path.name if sweep else ",".join(overrides))[:128] or None,
         group="/".join(Path(job.sweep.dir).absolute().parts[-2:]) if sweep else None,
         tags=overrides,
-        tracker_id=checkpoint["tracker_id"] if checkpoint else None,
+        tracker_id=tracker_id,
     )
-
-
-def _hooks(
-    cfg: DictConfig,
-    settings: TrainerSettings,
-    run: Run,
-    run_log: RunLog,
-    data: DataSet,
-    train_split: Split,
-    heldout: Split,
-) -> list[Hook]:
-    generator = Generator(
-        sampler=instantiate(cfg.sampler),
-        guidance=instantiate(cfg.guidance),
-        threshold=instantiate(cfg.threshold),
-        image_shape=data.image_shape,
-    )
-    return [
-        HeldOutLoss(
-            every=settings.heldout_every,
-            split=heldout.take(settings.heldout_images),
-            trained=train_split.take(min(settings.heldout_images, len(heldout))),
-            batch_size=settings.batch_size,
-            run_log=run_log,
-        ),
-        DrawGrids(
-            every=settings.sample_every,
-            last_step=settings.steps,
-            generator=generator,
-            showcase=showcase(
-                data.label_names, train_split.labels, columns=settings.samples_per_label
-            ),
-            run=run,
-            run_log=run_log,
-        ),
-    ]
 
 
 def _last_heldout_error(run: Run) -> float:

@@ -1,11 +1,10 @@
 """Going on with a run: what must be as it was, and what may change."""
 
 import logging
-from collections.abc import Iterator
-from typing import Any
 
 from omegaconf import DictConfig
 
+from ccdiff.changes import WITHOUT_EFFECT, any_of, difference
 from ccdiff.compose import plain, trained_config
 from ccdiff.errors import UserError
 from ccdiff.schema import TrainConfig, typed
@@ -16,38 +15,24 @@ __all__ = ["MAY_CHANGE", "check_config", "check_data"]
 log = logging.getLogger(__name__)
 
 MAY_CHANGE = (
-    # How long and how fast.
-    "trainer.steps",
-    "trainer.max_time",
+    *WITHOUT_EFFECT,
+    # How fast.
     "optimizer.lr",
     "trainer.on_nonfinite",
-    # Who is told, and when.
-    "tracker",
-    "trainer.log_every",
+    # What is measured and drawn on the way.
     "trainer.heldout_every",
     "trainer.heldout_images",
     "trainer.sample_every",
     "trainer.samples_per_label",
-    "trainer.checkpoint_every",
-    "trainer.keep",
-    "trainer.keep_gib",
-    # How pictures are drawn on the way.
     "sampler",
     "guidance",
     "threshold",
-    # The machine. Figures differ by rounding, and on another kind of device by what is drawn.
-    "trainer.device",
+    # How it is computed. Figures differ by rounding.
     "trainer.precision",
     "trainer.deterministic",
     "trainer.accumulate",
-    "data.root",
-    "data.cache",
-    "data.placement",
-    "data.download",
-    "data.verify",
-    "resume",
 )
-"""Keys, or groups of them, whose change leaves a run the same experiment."""
+"""Keys, or groups of them, that may have another value where a user goes on with a run."""
 
 
 def check_config(checkpoint: Checkpoint, cfg: DictConfig) -> None:
@@ -61,37 +46,18 @@ def check_config(checkpoint: Checkpoint, cfg: DictConfig) -> None:
         UserError: Where another key than ``MAY_CHANGE`` differs, with all that do.
     """
     # Keys of the trainer that came after the run count as their defaults.
-    saved = typed(trained_config(checkpoint), TrainConfig)
-    before, now = dict(_flat(plain(saved))), dict(_flat(plain(cfg)))
-    changes = {
-        key: f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    }
-    refused = [change for key, change in changes.items() if not _may_change(key)]
-    if refused:
+    saved = plain(typed(trained_config(checkpoint), TrainConfig))
+    changes = difference(saved, plain(cfg), ignore=("resume",))
+    told = {key: f"{key}: {old} -> {new}" for key, (old, new) in changes.items()}
+    if refused := [line for key, line in told.items() if not any_of(key, MAY_CHANGE)]:
         lines = "\n  ".join(refused)
         raise UserError(
             f"the run to resume was trained with another config:\n  {lines}\n"
             f"Leave these as they were, or start a new run. What may change: "
             f"{', '.join(MAY_CHANGE)}"
         )
-    for key, change in changes.items():
-        if key != "resume":
-            log.info("changed since the run was started: %s", change)
-
-
-def _may_change(key: str) -> bool:
-    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_CHANGE)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Pairs such as ``("trainer.steps", 1200)``."""
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    for line in told.values():
+        log.info("changed since the run was started: %s", line)
 
 
 def check_data(checkpoint: Checkpoint, fingerprint: str) -> None:

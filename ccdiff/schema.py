@@ -36,6 +36,7 @@ class TrainConfig:
     guidance: Any = MISSING
     tracker: Any = MISSING
     experiment: Any = None
+    sweep: Any = None
     seed: int = 0
     resume: str | None = None
     """A run directory or checkpoint to go on from, in the same directory, with its config.

@@ -14,7 +14,7 @@ from cli import call
 from faults import ARGUMENTS, STEPS, composed, outcome, same, train
 from omegaconf import OmegaConf
 
-from ccdiff import experiment, resuming
+from ccdiff import assembly, experiment, resuming
 from ccdiff.data import Digits, Split
 from ccdiff.errors import UserError
 from ccdiff.runs import Run
@@ -51,9 +51,9 @@ def test_a_signal_saves_at_once_and_resuming_ends_the_same(whole, tmp_path, monk
     step = {signal.SIGTERM: 1, signal.SIGINT: 5, signal.SIGUSR1: 3}[number]
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.HeldOutLoss, "every", 1, raising=False)
-        patch.setattr(experiment.HeldOutLoss, "__call__", stopping_after(step, number))
-        patch.setattr(experiment.DrawGrids, "__call__", lambda self, state: None)
+        patch.setattr(assembly.HeldOutLoss, "every", 1, raising=False)
+        patch.setattr(assembly.HeldOutLoss, "__call__", stopping_after(step, number))
+        patch.setattr(assembly.DrawGrids, "__call__", lambda self, state: None)
         with pytest.raises(Preempted, match=f"{number.name}: saved at step {step} of {STEPS}"):
             train(composed(), tmp_path, trainer__heldout_every=1)
     assert signal.getsignal(number) is before
@@ -84,7 +84,7 @@ def test_the_time_budget_stops_and_saves(tmp_path, monkeypatch):
         nonlocal now
         now += 1800 * (state.step == 3)
 
-    monkeypatch.setattr(experiment.HeldOutLoss, "__call__", pass_time)
+    monkeypatch.setattr(assembly.HeldOutLoss, "__call__", pass_time)
     with pytest.raises(Preempted, match=r"max_time is used up \(1800 s\): saved at step 3"):
         train(composed(), tmp_path, trainer__max_time="0:30", trainer__heldout_every=1)
     assert load_checkpoint(Run(tmp_path).latest_checkpoint())["step"] == 3
@@ -167,7 +167,8 @@ def test_a_finished_run_is_left_alone_or_told(whole):
     assert error == read_metrics(Run(whole).metrics)[-1]["heldout/eps_mse"]
     with pytest.raises(UserError, match=f"taken all its {STEPS} steps; to go on"):
         train(composed(), whole, resume=str(whole))
-    assert all(path.read_bytes() == before[path] for path in before if path.name != ".lock")
+    changed = [path.name for path in before if path.read_bytes() != before[path]]
+    assert changed in ([], [".lock"])
 
 
 def test_steps_rate_and_tracker_may_change(tmp_path, caplog):
@@ -310,7 +311,7 @@ def test_wandb_keeps_the_run_and_is_told_nothing_twice(tmp_path, monkeypatch):
         raise RuntimeError("in the middle of step 6, which is logged and not saved")
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.DrawGrids, "__call__", crash)
+        patch.setattr(assembly.DrawGrids, "__call__", crash)
         assert call("train.py", *WANDB, "hydra.run.dir=run", cwd=tmp_path).status == 1
     assert Run(tmp_path / "run").latest_checkpoint() == Run(tmp_path / "run").checkpoint(4)
     done = call("train.py", *WANDB, "hydra.run.dir=run", cwd=tmp_path)

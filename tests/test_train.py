@@ -96,7 +96,7 @@ def test_sweep_is_one_wandb_group_of_separate_runs(tmp_path):
     small = ("trainer.steps=2", "sampler.steps=2")
     succeed("train.py", *sweep, *small, *arguments, cwd=tmp_path)
     seen = set()
-    for job in sorted((tmp_path / "sweep").glob("[0-9]")):
+    for job in sorted((tmp_path / "sweep").glob("schedule-*+seed-*")):
         records = wandb_records(job)
         text = json.dumps(records)
         cfg = OmegaConf.load(job / "config.yaml")

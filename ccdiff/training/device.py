@@ -1,13 +1,23 @@
 """What ``device=auto`` and ``precision=auto`` mean on this machine."""
 
+import logging
 import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from ccdiff.errors import UserError
 from ccdiff.training.settings import Precision
 
-__all__ = ["autocast_dtype", "pick_device", "set_determinism"]
+__all__ = ["autocast_dtype", "device_name", "own_gpu", "pick_device", "set_determinism"]
+
+log = logging.getLogger(__name__)
+
+_WAIT = 5.0
 
 
 def pick_device(name: str) -> torch.device:
@@ -29,6 +39,43 @@ def pick_device(name: str) -> torch.device:
             f"device={name}, but torch sees {torch.cuda.device_count()} CUDA devices: use auto"
         )
     return device
+
+
+@contextmanager
+def own_gpu(name: str) -> Iterator[str]:
+    """A GPU that no other job of a sweep on this machine has, for as long as the context is open.
+
+    Arguments:
+        name: Of a device; all but ``auto`` stay as they are, and so does ``auto`` with fewer than
+            two GPUs. Else it becomes ``cuda:<n>``, once one is free.
+    """
+    count = torch.cuda.device_count()
+    if name != "auto" or count < 2:
+        yield name
+        return
+    # Not at the top of the file, since Windows has no such module.
+    import fcntl
+
+    while True:
+        for index in range(count):
+            # A lock goes with its process, so a job that is killed frees its GPU.
+            path = Path(tempfile.gettempdir()) / f"ccdiff-{os.getuid()}-cuda-{index}.lock"
+            with path.open("w") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield f"cuda:{index}"
+                return
+        log.info("all %d GPUs have a job each: waiting", count)
+        time.sleep(_WAIT)
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: ``cuda:0 (NVIDIA H100)``, ``cpu (8 threads)``."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
 
 
 def _multiplies_bf16(device: torch.device) -> bool:

@@ -201,6 +201,7 @@ def train(
                 bar.set_postfix(loss=f"{row['train/loss']:.4f}")
                 row["train/lr"] = state.optimizer.param_groups[0]["lr"]
                 row["train/images_seen"] = state.step * settings.batch_size
+                row["train/seconds"] = state.seconds + time.perf_counter() - started
                 run_log.metrics(row, step=state.step)
                 _say(state, settings, row)
             if state.step % settings.log_every == 0:

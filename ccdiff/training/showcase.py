@@ -8,10 +8,12 @@ from torch import Tensor
 
 from ccdiff.generation import sample_seeds
 
-__all__ = ["Showcase", "showcase"]
+__all__ = ["FIXED_SEEDS", "Showcase", "showcase"]
 
 _MAX_ROWS = 12
 _SEED = 0
+FIXED_SEEDS = {"grids": _SEED}
+"""Those that no setting changes; held-out noise is keyed by name alone."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,14 @@ __all__ = ["NoTracker", "RunInfo", "RunLog", "Tracker", "TrackerSession", "Wandb
 
 log = logging.getLogger(__name__)
 
+_SUMMARIES = {
+    "train/loss": "min",
+    "heldout/*": "min",
+    "evaluate/fd_*": "min",
+    "evaluate/label_agreement*": "max",
+}
+"""What the table of runs shows of each curve: its best value, not its last."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
@@ -110,14 +118,17 @@ class WandbTracker(Tracker):
 
     @contextmanager
     def session(self, info: RunInfo) -> Iterator[TrackerSession]:
-        with self._init(info) as run:
-            run.define_metric("heldout/eps_mse", summary="min")
-            run.define_metric("train/loss", summary="min")
-            try:
-                yield _WandbSession(run)
-            except Preempted:
+        run = self._init(info)
+        for pattern, best in _SUMMARIES.items():
+            run.define_metric(pattern, summary=best)
+        try:
+            yield _WandbSession(run)
+        except BaseException as error:
+            if isinstance(error, Preempted):
                 run.mark_preempting()
-                raise
+            run.finish(exit_code=1)
+            raise
+        run.finish()
         if run.settings.mode == "offline":
             log.info("W&B run kept offline; to upload: wandb sync %s", Path(run.dir).parent)
 

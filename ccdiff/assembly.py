@@ -1,0 +1,144 @@
+"""The parts of a training run, built from its config and found to fit together."""
+
+import logging
+
+import torch
+from omegaconf import DictConfig
+
+from ccdiff.compose import build_data, build_denoiser, build_objective, instantiate, save_config
+from ccdiff.data import Batches, DataSet
+from ccdiff.generation import Generator
+from ccdiff.resuming import check_config, check_data
+from ccdiff.runs import Run
+from ccdiff.training.checkpoints import Checkpoint
+from ccdiff.training.device import autocast_dtype, set_determinism
+from ccdiff.training.hooks import DrawGrids, HeldOutLoss
+from ccdiff.training.loop import Hook, TrainState, train
+from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
+from ccdiff.training.settings import OnNonFinite, TrainerSettings
+from ccdiff.training.showcase import showcase
+from ccdiff.training.startup import check_fit, check_noise, measure
+from ccdiff.training.stopping import Stop
+from ccdiff.training.trackers import RunLog
+
+__all__ = ["Training"]
+
+log = logging.getLogger(__name__)
+
+
+class Training:
+    """The parts of a run, built and found to fit together; called, it trains.
+
+    Arguments:
+        cfg: The whole config.
+        run: Where to.
+        settings: Those of the trainer.
+        checkpoint: To go on from, or None.
+        device: Where to train.
+
+    Raises:
+        UserError: Where something does not fit.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        run: Run,
+        settings: TrainerSettings,
+        *,
+        checkpoint: Checkpoint | None,
+        device: torch.device,
+    ) -> None:
+        self.cfg = cfg
+        self.run = run
+        self.settings = settings
+        self.device = device
+        set_determinism(settings.deterministic)
+        torch.manual_seed(cfg.seed)
+        self.data: DataSet = build_data(cfg)
+        if checkpoint is not None:
+            check_config(checkpoint, cfg)
+        self.train_split, self.heldout = self.data.load()
+        self.fingerprint = self.train_split.fingerprint()
+        if checkpoint is not None:
+            check_data(checkpoint, self.fingerprint)
+        denoiser = build_denoiser(cfg)
+        self.objective = build_objective(cfg)
+        check_fit(denoiser, self.objective, self.train_split)
+        check_noise(denoiser, self.objective, instantiate(cfg.sampler))
+        log.info("%d training images, %d held out", len(self.train_split), len(self.heldout))
+        log.info("%s", measure(denoiser, self.train_split))
+        denoiser.to(device).autocast_dtype = autocast_dtype(settings.precision, device)
+        self.precision = str(denoiser.autocast_dtype or torch.float32).removeprefix("torch.")
+        self.state = TrainState(
+            denoiser=denoiser,
+            ema=instantiate(cfg.ema)(denoiser),
+            optimizer=instantiate(cfg.optimizer)(denoiser.parameters()),
+        )
+        if checkpoint is not None:
+            restore(self.state, checkpoint)
+            log.info("going on from step %d", self.state.step)
+
+    def __call__(self, run_log: RunLog, stop: Stop) -> None:
+        """Trains up to the last step, or until ``stop`` says so."""
+        cfg, run, settings = self.cfg, self.run, self.settings
+        run.set_aside_after(self.state.step)
+        rolls_back = settings.on_nonfinite is OnNonFinite.rollback
+        train(
+            self.state,
+            objective=self.objective,
+            batches=Batches(
+                self.train_split,
+                batch_size=settings.batch_size,
+                seed=cfg.seed,
+                device=self.device,
+                placement=self.data.placement,
+                balance=self.data.balance,
+            ),
+            flip=self.data.flip,
+            settings=settings,
+            seed=cfg.seed,
+            run_log=run_log,
+            hooks=self._hooks(run_log),
+            save=SaveCheckpoint(
+                every=settings.checkpoint_every,
+                keep=settings.keep,
+                keep_bytes=settings.keep_bytes,
+                run=run,
+                config=save_config(cfg, run.config),
+                data=self.fingerprint,
+                run_log=run_log,
+            ),
+            stop=stop,
+            rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
+        )
+
+    def _hooks(self, run_log: RunLog) -> list[Hook]:
+        cfg, settings, heldout = self.cfg, self.settings, self.heldout
+        generator = Generator(
+            sampler=instantiate(cfg.sampler),
+            guidance=instantiate(cfg.guidance),
+            threshold=instantiate(cfg.threshold),
+            image_shape=self.data.image_shape,
+        )
+        return [
+            HeldOutLoss(
+                every=settings.heldout_every,
+                split=heldout.take(settings.heldout_images),
+                trained=self.train_split.take(min(settings.heldout_images, len(heldout))),
+                batch_size=settings.batch_size,
+                run_log=run_log,
+            ),
+            DrawGrids(
+                every=settings.sample_every,
+                last_step=settings.steps,
+                generator=generator,
+                showcase=showcase(
+                    self.data.label_names,
+                    self.train_split.labels,
+                    columns=settings.samples_per_label,
+                ),
+                run=self.run,
+                run_log=run_log,
+            ),
+        ]

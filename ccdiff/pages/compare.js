@@ -1,0 +1,236 @@
+// The page itself: fills the sections from the data, and redraws on a choice.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+const colourOf = (setting) => COLOURS[setting % COLOURS.length];
+const state = { metric: data.metrics.length ? data.metrics[0].key : null, sort: null };
+const metricOf = (key) => data.metrics.find((m) => m.key === key);
+const better = (key) => (metricOf(key).higher ? (a, b) => b - a : (a, b) => a - b);
+
+function bestSetting(key) {
+  const known = data.settings.map((s, i) => [s.metrics[key], i]).filter(([spread]) => spread);
+  known.sort((a, b) => better(key)(a[0][0], b[0][0]));
+  return known.length ? known[0][1] : null;
+}
+
+function plural(n, word) { return `${n} ${word}${n === 1 ? "" : "s"}`; }
+
+function fillHeader() {
+  document.title = `${data.title} – ccdiff compare`;
+  $("title").textContent = data.title;
+  const failed = data.jobs.filter((job) => job.problem).length;
+  const lead = [`${plural(data.jobs.length, "run")} of ${plural(data.settings.length, "setting")}`];
+  if (failed) lead.push(`, ${failed} without a result`);
+  lead.push(". ");
+  if (data.best !== null) {
+    const best = data.settings[data.best], key = data.metrics[0].key;
+    lead.push("Best: ", element("b", {}, best.label), `, ${key} ${spreadText(best.metrics[key])}.`);
+  }
+  $("lead").append(...lead);
+  for (const { key } of data.metrics) $("metric").append(element("option", { value: key }, key));
+  $("metric").addEventListener("change", () => { state.metric = $("metric").value; draw(); });
+}
+
+function heading(title, sort, numeric) {
+  const button = element("button", { type: "button" }, title);
+  button.addEventListener("click", () => {
+    const again = state.sort && state.sort.title === title;
+    state.sort = { title, of: sort, down: again && !state.sort.down };
+    fillSettings();
+  });
+  return element("th", { class: numeric ? "figure" : null, scope: "col" }, [button]);
+}
+
+function compareValues(a, b) {
+  const [x, y] = [Number(a), Number(b)];
+  return Number.isNaN(x) || Number.isNaN(y) ? String(a).localeCompare(String(b)) : x - y;
+}
+
+function fillSettings() {
+  const rows = data.settings.map((setting, i) => i);
+  const worst = (key) => (metricOf(key).higher ? -Infinity : Infinity);
+  const value = (key) => (i) => (data.settings[i].metrics[key] || [worst(key)])[0];
+  const by = state.sort || { of: value(state.metric), down: state.metric && metricOf(state.metric).higher };
+  if (state.metric || state.sort) {
+    rows.sort((a, b) => compareValues(by.of(a), by.of(b)) * (by.down ? -1 : 1));
+  }
+  const head = element("tr", {}, [
+    ...data.axes.map((axis) => heading(axis, (i) => data.settings[i].values[axis], false)),
+    heading("runs", (i) => data.settings[i].jobs.length, true),
+    ...data.metrics.map(({ key }) => heading(key, value(key), true)),
+  ]);
+  const body = rows.map((i) => {
+    const setting = data.settings[i];
+    const done = setting.jobs.filter((j) => !data.jobs[j].problem).length;
+    const dot = element("span", { class: "dot", style: `background:${colourOf(i)}` });
+    const names = data.axes.length ? data.axes.map((axis) => setting.values[axis]) : [];
+    const cells = names.map((name, k) => element("td", {}, k ? [name] : [dot, name]));
+    const all = setting.jobs.length;
+    cells.push(element("td", { class: "figure" }, done === all ? all : `${done} of ${all}`));
+    for (const { key } of data.metrics) {
+      const spread = setting.metrics[key];
+      const best = spread && metricOf(key).ranked && bestSetting(key) === i;
+      const parts = spread ? [figure(spread[0])] : ["–"];
+      if (spread && spread[1] !== null) parts.push(element("span", { class: "sd" }, ` ± ${figure(spread[1])}`));
+      cells.push(element("td", { class: best ? "figure best" : "figure" }, parts));
+    }
+    return element("tr", {}, cells);
+  });
+  $("settings").replaceChildren(element("thead", {}, [head]), element("tbody", {}, body));
+  $("settings-note").textContent =
+    "Mean ± standard deviation over seeds; only what differs is shown. ▸ marks the best. Click a heading to sort.";
+}
+
+function distinct(axis) {
+  return [...new Set(data.settings.map((s) => s.values[axis]))].sort(compareValues);
+}
+
+function goodness(key) {
+  const means = data.settings.map((s) => s.metrics[key]).filter(Boolean).map((s) => s[0]);
+  const [low, high] = extent(means);
+  return (value) => (metricOf(key).higher ? value - low : high - value) / (high - low);
+}
+
+function drawHeat(key) {
+  const [rowAxis, columnAxis] = data.axes;
+  const find = (r, c) => data.settings.findIndex((s) => s.values[rowAxis] === r && s.values[columnAxis] === c);
+  const cell = (r, c) => {
+    const i = find(r, c);
+    const spread = i < 0 ? null : data.settings[i].metrics[key];
+    return spread ? { value: spread[0], text: spreadText(spread), best: bestSetting(key) === i } : null;
+  };
+  $("map-title").textContent = `${rowAxis} against ${columnAxis}`;
+  $("map-note").textContent = `${key}; the darker the better, the best outlined.`;
+  const titles = { rowTitle: rowAxis, columnTitle: columnAxis, goodness: goodness(key) };
+  return plotHeat(distinct(rowAxis), distinct(columnAxis), cell, titles);
+}
+
+function parallelAxis(title, values, ends) {
+  const numbers = values.map(Number);
+  if (numbers.every((n) => Number.isFinite(n)) && new Set(numbers).size > 1) {
+    const [low, high] = extent(numbers);
+    // Learning rates and the like spread over decades.
+    const log = low > 0 && high / low > 30;
+    const at = scale(low, high, 0, 1, log);
+    const all = [...new Set(numbers)].sort((a, b) => a - b);
+    const shown = all.length <= 6 && !ends ? all : [low, high];
+    return { title, at: (value) => at(Number(value)), labels: shown.map((n) => [at(n), ends ? figure(n) : String(+n.toPrecision(3))]) };
+  }
+  const all = [...new Set(values)].sort(compareValues);
+  const at = (value) => (all.length === 1 ? 0.5 : all.indexOf(value) / (all.length - 1));
+  return { title, at, labels: all.map((value) => [at(value), value]) };
+}
+
+function drawParallel(key) {
+  const axes = data.axes.map((axis) => {
+    const made = parallelAxis(axis, data.settings.map((s) => s.values[axis]), false);
+    return { ...made, position: (line) => made.at(line.setting.values[axis]) };
+  });
+  const known = data.settings.map((setting, group) => ({ setting, group })).filter((l) => l.setting.metrics[key]);
+  const made = parallelAxis(key, known.map((l) => l.setting.metrics[key][0]), true);
+  axes.push({ ...made, position: (line) => made.at(line.setting.metrics[key][0]) });
+  const good = goodness(key);
+  const lines = known.map((line) => ({
+    ...line,
+    best: bestSetting(key) === line.group,
+    colour: bestSetting(key) === line.group ? "#b4441f" : shade(0.15 + 0.85 * good(line.setting.metrics[key][0])),
+    title: `${line.setting.label}: ${spreadText(line.setting.metrics[key])}`,
+  }));
+  lines.sort((a, b) => a.best - b.best);
+  $("map-title").textContent = "All settings at once";
+  $("map-note").textContent = `One line per setting, the darker the better by ${key}, the best in red.`;
+  return plotParallel(axes, lines);
+}
+
+function drawMap() {
+  const enough = state.metric !== null && data.axes.length > 0 && data.settings.length > 1;
+  $("map-section").hidden = !enough;
+  if (!enough) return;
+  const cells = data.axes.length === 2 ? distinct(data.axes[0]).length * distinct(data.axes[1]).length : Infinity;
+  const heat = cells <= 100 && cells < 2 * data.settings.length;
+  $("map").replaceChildren(heat ? drawHeat(state.metric) : drawParallel(state.metric));
+}
+
+function drawCurves() {
+  const axis = Number(document.querySelector("input[name=x]:checked").value);
+  const curves = data.settings.flatMap((setting, i) => setting.jobs.map((j) => ({
+    points: (data.jobs[j].curves[state.metric] || [])
+      .filter((p) => p[axis] !== null).map((p) => [p[axis], p[2]]),
+    colour: colourOf(i), title: data.jobs[j].name, group: i,
+  })));
+  const empty = state.metric === null || curves.every((c) => !c.points.length);
+  $("curves").replaceChildren(empty
+    ? element("p", { class: "absent" }, "No run has logged this figure.")
+    : plotCurves(curves, {
+      xTitle: axis ? "seconds of training" : "images seen", yTitle: state.metric, log: $("log").checked,
+    }));
+}
+
+function highlight(group) {
+  for (const node of document.querySelectorAll("[data-group]")) {
+    node.classList.toggle("faint", group !== null && Number(node.dataset.group) !== group);
+  }
+}
+
+function fillLegend() {
+  $("legend").append(...data.settings.map((setting, i) => {
+    const dot = element("span", { class: "dot", style: `background:${colourOf(i)}` });
+    const entry = element("button", { type: "button" }, [dot, setting.label]);
+    for (const event of ["mouseenter", "focus"]) entry.addEventListener(event, () => highlight(i));
+    for (const event of ["mouseleave", "blur"]) entry.addEventListener(event, () => highlight(null));
+    return entry;
+  }));
+}
+
+function drawGrids() {
+  const step = data.steps[Number($("step").value)], seed = $("seed").value;
+  $("step-value").textContent = step;
+  $("grids").replaceChildren(...data.settings.map((setting, i) => {
+    const j = setting.jobs.find((k) => data.jobs[k].seed === seed);
+    const job = j === undefined ? null : data.jobs[j];
+    const picture = job && job.grids[step]
+      ? element("img", { src: job.grids[step], alt: `samples of ${job.name} at step ${step}` })
+      : element("p", { class: "absent" }, job && job.problem ? job.problem : "no grid at this step");
+    const result = job && state.metric ? job.results[state.metric] : undefined;
+    const caption = [setting.label];
+    if (result !== undefined) caption.push(element("span", { class: "figure" }, `${state.metric} ${figure(result)}`));
+    const best = state.metric !== null && bestSetting(state.metric) === i;
+    return element("figure", { class: best ? "best" : null }, [element("figcaption", {}, caption), picture]);
+  }));
+}
+
+function fillGridChoices() {
+  $("grids-section").hidden = data.steps.length === 0;
+  $("step").setAttribute("max", Math.max(0, data.steps.length - 1));
+  $("step").value = Math.max(0, data.steps.length - 1);
+  const seeds = [...new Set(data.jobs.map((job) => job.seed))].sort(compareValues);
+  $("seed").append(...seeds.map((seed) => element("option", { value: seed }, seed)));
+  $("step").addEventListener("input", drawGrids);
+  $("seed").addEventListener("change", drawGrids);
+}
+
+function fillRuns() {
+  const head = ["run", "ended", "how to repeat it"].map((title) => element("th", { scope: "col" }, title));
+  const body = data.jobs.map((job) => element("tr", {}, [
+    element("td", {}, job.name),
+    element("td", { class: job.problem ? "problem" : null }, job.problem || job.status || "–"),
+    element("td", {}, job.command
+      ? [element("details", {}, [element("summary", {}, "command"), element("code", {}, job.command)])] : "–"),
+  ]));
+  $("runs").replaceChildren(element("thead", {}, [element("tr", {}, head)]), element("tbody", {}, body));
+}
+
+function draw() {
+  if (state.metric) state.sort = null;
+  fillSettings();
+  drawMap();
+  drawCurves();
+  drawGrids();
+}
+
+fillHeader();
+fillLegend();
+fillGridChoices();
+fillRuns();
+for (const input of document.querySelectorAll("input[name=x], #log")) input.addEventListener("change", drawCurves);
+draw();
