@@ -1,12 +1,16 @@
 """The parts of a training run, built from its config and found to fit together."""
 
 import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.compose import build_data, build_denoiser, build_objective, instantiate, save_config
 from ccdiff.data import Batches, DataSet
+from ccdiff.evaluation.extractors import Material
 from ccdiff.generation import Generator
 from ccdiff.resuming import check_config, check_data
 from ccdiff.runs import Run
@@ -14,8 +18,9 @@ from ccdiff.training.checkpoints import Checkpoint
 from ccdiff.training.device import autocast_dtype, set_determinism
 from ccdiff.training.hooks import DrawGrids, HeldOutLoss
 from ccdiff.training.loop import Hook, TrainState, train
+from ccdiff.training.quality import WatchQuality
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
-from ccdiff.training.settings import OnNonFinite, TrainerSettings
+from ccdiff.training.settings import EvaluateSettings, OnNonFinite, TrainerSettings
 from ccdiff.training.showcase import showcase
 from ccdiff.training.startup import check_fit, check_noise, measure
 from ccdiff.training.stopping import Stop
@@ -83,6 +88,15 @@ class Training:
         """Trains up to the last step, or until ``stop`` says so."""
         cfg, run, settings = self.cfg, self.run, self.settings
         run.set_aside_after(self.state.step)
+        save = SaveCheckpoint(
+            every=settings.checkpoint_every,
+            keep=settings.keep,
+            keep_bytes=settings.keep_bytes,
+            run=run,
+            config=save_config(cfg, run.config),
+            data=self.fingerprint,
+            run_log=run_log,
+        )
         rolls_back = settings.on_nonfinite is OnNonFinite.rollback
         train(
             self.state,
@@ -99,21 +113,13 @@ class Training:
             settings=settings,
             seed=cfg.seed,
             run_log=run_log,
-            hooks=self._hooks(run_log),
-            save=SaveCheckpoint(
-                every=settings.checkpoint_every,
-                keep=settings.keep,
-                keep_bytes=settings.keep_bytes,
-                run=run,
-                config=save_config(cfg, run.config),
-                data=self.fingerprint,
-                run_log=run_log,
-            ),
+            hooks=self._hooks(run_log, save),
+            save=save,
             stop=stop,
             rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
         )
 
-    def _hooks(self, run_log: RunLog) -> list[Hook]:
+    def _hooks(self, run_log: RunLog, save: SaveCheckpoint) -> list[Hook]:
         cfg, settings, heldout = self.cfg, self.settings, self.heldout
         generator = Generator(
             sampler=instantiate(cfg.sampler),
@@ -141,4 +147,32 @@ class Training:
                 run=self.run,
                 run_log=run_log,
             ),
+            *self._watch(run_log, save, generator),
+        ]
+
+    def _watch(self, run_log: RunLog, save: SaveCheckpoint, generator: Generator) -> list[Hook]:
+        """Looks at the quality of samples, where that is asked for."""
+        settings = cast(EvaluateSettings, OmegaConf.to_object(self.cfg.evaluate))
+        if settings.every == 0:
+            return []
+        return [
+            WatchQuality(
+                every=settings.every,
+                images=settings.images,
+                generator=replace(
+                    generator, sampler=replace(generator.sampler, steps=settings.steps)
+                ),
+                material=Material(
+                    train=self.train_split,
+                    heldout=self.heldout,
+                    num_labels=len(self.data.label_names),
+                    flip=self.data.flip,
+                    cache=Path(settings.cache).expanduser(),
+                    device=self.device,
+                ),
+                source=instantiate(self.cfg.extractor),
+                save=save.write,
+                run=self.run,
+                run_log=run_log,
+            )
         ]

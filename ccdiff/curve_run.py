@@ -12,7 +12,6 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ccdiff.compose import instantiate, plain
 from ccdiff.curve_plot import plot_curve
 from ccdiff.curve_samplers import compose_sampler
 from ccdiff.curve_table import Measurement, Row, Setting, summarise, table, write_csv
@@ -29,8 +28,7 @@ from ccdiff.evaluation import (
 from ccdiff.generation import Generator, sample_seeds
 from ccdiff.guidance import Guidance
 from ccdiff.samplers import Sampler
-from ccdiff.trained import Trained, new_folder, open_run
-from ccdiff.training.trackers import RunInfo, read_metrics
+from ccdiff.trained import Trained, new_folder, open_run, track
 
 __all__ = ["run_curve"]
 
@@ -102,7 +100,9 @@ def run_curve(cfg: DictConfig) -> Path:
                 rows = [summarise(s, done) for s, done in measured.items() if done]
                 write_csv(table(rows, real, images=len(y)), out / "curve.csv")
             plot_curve(rows, real, out / "curve.png", title=_title(trained, cfg, len(y)))
-    _log_to_tracker(trained, rows, table(rows, real, images=len(y)), out / "curve.png")
+    values = {k: v for row in rows for k, v in row.flat().items()}
+    tables = {"curve/table": table(rows, real, images=len(y))}
+    track(trained, values, images={"curve": out / "curve.png"}, tables=tables)
     log.info("the table and the plot are in %s", out)
     return out
 
@@ -260,28 +260,3 @@ def _title(trained: Trained, cfg: DictConfig, num_images: int) -> str:
         f"{trained.run.path.name}, step {trained.checkpoint['step']}{told}: "
         f"{num_images} images per seed, {len(cfg.seeds)} seed{'s' if len(cfg.seeds) > 1 else ''}"
     )
-
-
-def _log_to_tracker(
-    trained: Trained, rows: Sequence[Row], lines: Sequence[Sequence[object]], plot: Path
-) -> None:
-    """To the run's own record of the tracker, where it had one."""
-    tracker_id = trained.checkpoint["tracker_id"]
-    if tracker_id is None:
-        return
-    info = RunInfo(
-        path=trained.run.path,
-        config=plain(trained.config),
-        name=None,
-        group=None,
-        tags=(),
-        tracker_id=tracker_id,
-    )
-    metrics = trained.run.metrics
-    logged = [row["step"] for row in read_metrics(metrics)] if metrics.exists() else []
-    # Trackers drop what is logged for an earlier step.
-    step = max([trained.checkpoint["step"], *logged])
-    with instantiate(trained.config.tracker).session(info) as session:
-        session.metrics({k: v for row in rows for k, v in row.flat().items()}, step=step)
-        session.image("curve", plot, step=step)
-        session.table("curve/table", lines, step=step)

@@ -27,6 +27,8 @@ MAY_CHANGE = (
     "sampler",
     "guidance",
     "threshold",
+    "evaluate",
+    "extractor",
     # How it is computed. Figures differ by rounding.
     "trainer.precision",
     "trainer.deterministic",

@@ -1,6 +1,7 @@
 """Run directories: where a run keeps what, and finding one again.
 
-``config.yaml``, ``metrics.jsonl``, ``checkpoints/step_*.pt``, ``samples/``, ``wandb/``.
+``config.yaml``, ``metrics.jsonl``, ``checkpoints/step_*.pt`` and ``best.pt``, ``samples/``,
+``evaluation/``, ``wandb/``.
 """
 
 import logging
@@ -47,6 +48,11 @@ class Run:
     def checkpoint(self, step: int) -> Path:
         """Where the checkpoint of ``step`` goes."""
         return self.path / "checkpoints" / f"step_{step:08d}.pt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Where the checkpoint goes whose samples were best, beside the latest ones."""
+        return self.path / "checkpoints" / "best.pt"
 
     def checkpoints(self) -> list[Path]:
         """All checkpoints, oldest first."""

@@ -3,7 +3,7 @@
 Groups are ``_target_`` YAML and typed by the constructors they call.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ccdiff.errors import UserError
-from ccdiff.training.settings import Precision, TrainerSettings
+from ccdiff.training.settings import EvaluateSettings, Precision, TrainerSettings
 
 __all__ = ["MovedData", "SampleConfig", "TrainConfig", "register", "typed"]
 
@@ -35,6 +35,9 @@ class TrainConfig:
     threshold: Any = MISSING
     guidance: Any = MISSING
     tracker: Any = MISSING
+    # Runs from before there were these two go on without.
+    evaluate: EvaluateSettings = field(default_factory=lambda: EvaluateSettings(every=0))
+    extractor: Any = None
     experiment: Any = None
     sweep: Any = None
     seed: int = 0
@@ -85,7 +88,7 @@ def typed(cfg: DictConfig, schema: type) -> DictConfig:
         UserError: For a key that nothing would read, such as one added by ``+key=...``, and for
             a value of the wrong type.
     """
-    known = [field.name for field in fields(schema)]
+    known = [key.name for key in fields(schema)]
     for key in cfg:
         if key not in known:
             near = get_close_matches(str(key), known, n=1)
@@ -103,3 +106,4 @@ def register() -> None:
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="sample_schema", node=SampleConfig)
     store.store(group="trainer", name="schema", node=TrainerSettings)
+    store.store(group="evaluate", name="schema", node=EvaluateSettings)

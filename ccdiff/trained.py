@@ -1,13 +1,15 @@
 """A trained run, opened to work with: its model, its data set, a new folder to write to."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ccdiff.compose import build_data, instantiate, trained_config, trained_denoiser
+from ccdiff.compose import build_data, instantiate, plain, trained_config, trained_denoiser
 from ccdiff.data import DataSet
 from ccdiff.denoiser import Denoiser
 from ccdiff.errors import UserError
@@ -16,10 +18,13 @@ from ccdiff.runs import Run, run_of
 from ccdiff.samplers import Sampler
 from ccdiff.training.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.training.device import autocast_dtype, pick_device
+from ccdiff.training.trackers import RunInfo, read_metrics
 
-__all__ = ["Trained", "new_folder", "open_run"]
+__all__ = ["Trained", "new_folder", "open_run", "track"]
 
 log = logging.getLogger(__name__)
+
+Table = Sequence[Sequence[object]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,44 @@ class Trained:
             image_shape=self.image_shape,
             batch_size=cfg.batch_size,
         )
+
+
+def track(
+    trained: Trained,
+    values: Mapping[str, float],
+    *,
+    images: Mapping[str, Path],
+    tables: Mapping[str, Table] = MappingProxyType({}),
+) -> None:
+    """Adds to the run's own record of the tracker, where it had one.
+
+    Arguments:
+        trained: The run.
+        values: Numbers.
+        images: PNG or GIF files.
+        tables: Rows of strings and numbers, the first of which names the columns.
+    """
+    tracker_id = trained.checkpoint["tracker_id"]
+    if tracker_id is None:
+        return
+    info = RunInfo(
+        path=trained.run.path,
+        config=plain(trained.config),
+        name=None,
+        group=None,
+        tags=(),
+        tracker_id=tracker_id,
+    )
+    metrics = trained.run.metrics
+    logged = [row["step"] for row in read_metrics(metrics)] if metrics.exists() else []
+    # Trackers drop what is logged for an earlier step.
+    step = max([trained.checkpoint["step"], *logged])
+    with instantiate(trained.config.tracker).session(info) as session:
+        session.metrics(values, step=step)
+        for key, path in images.items():
+            session.image(key, path, step=step)
+        for key, rows in tables.items():
+            session.table(key, rows, step=step)
 
 
 def open_run(cfg: DictConfig) -> Trained:

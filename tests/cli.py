@@ -36,6 +36,7 @@ TINY = (
     "trainer.checkpoint_every=3",
     "trainer.device=cpu",
     "sampler.steps=3",
+    "evaluate.every=0",
 )
 
 

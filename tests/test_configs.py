@@ -51,7 +51,7 @@ def test_every_option_composes_and_resolves(group, option):
     [
         (g, o)
         for g, o in OPTIONS
-        if g not in ("experiment", "sweep", "trainer", "data", "model", "guidance")
+        if g not in ("experiment", "sweep", "trainer", "evaluate", "data", "model", "guidance")
     ],
     ids=lambda value: value,
 )

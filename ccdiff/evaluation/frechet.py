@@ -8,6 +8,8 @@ The figure depends on the features and on how many images there are, so it is na
 features (``fd_classifier``), and only figures of equally many images compare.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -47,6 +49,17 @@ class Moments:
         self._scatter += centred.T @ centred + torch.outer(shift, shift) * (self.n * count / total)
         self._mean += shift * (count / total)
         self.n = total
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers alone."""
+        return {"n": self.n, "mean": self._mean, "scatter": self._scatter}
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> "Moments":
+        """The moments of a :meth:`state`."""
+        moments = cls()
+        moments.n, moments._mean, moments._scatter = state["n"], state["mean"], state["scatter"]
+        return moments
 
     @property
     def mean(self) -> Tensor:

@@ -3,15 +3,14 @@
 import logging
 from dataclasses import dataclass
 
-import torch
 from PIL import Image
 from torch import Tensor
 
-from ccdiff.data import Split, to_float
-from ccdiff.denoiser import Denoiser, expand_like
+from ccdiff.data import Split
+from ccdiff.denoiser import Denoiser
+from ccdiff.evaluation.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.generation import Generator
 from ccdiff.runs import Run
-from ccdiff.seeding import generator_for
 from ccdiff.training.loop import TrainState
 from ccdiff.training.showcase import Showcase
 from ccdiff.training.trackers import RunLog
@@ -21,44 +20,18 @@ __all__ = ["DrawGrids", "HeldOutLoss", "noise_level_errors"]
 
 log = logging.getLogger(__name__)
 
-_BIN_EDGES = tuple(range(-12, 13, 3))
 _FRAMES = 40
 # Between two disjoint sets of 512 images of one kind the gap is a few per cent by chance.
 _OVERFIT_GAP = 0.2
 
 
-@torch.no_grad()
 def noise_level_errors(denoiser: Denoiser, split: Split, *, batch_size: int) -> Tensor:
     """Mean squared error on ``eps`` in bins of log-SNR, averaged over ``split``.
-
-    The noise levels are spread evenly over log-SNR -12..12 and, like the noise, are a function of
-    an image's place alone, so figures of any runs compare, whatever schedule, prediction or
-    weighting they train with. Their mean is the integrand of the variational bound: Kingma et
-    al., Variational Diffusion Models, 2021 (arXiv:2107.00630), eq. 18.
 
     Returns:
         Errors [8], from noisy (-12..-9) to clean (9..12), in units of the noise variance.
     """
-    device = next(denoiser.parameters()).device
-    n, num_bins = len(split), len(_BIN_EDGES) - 1
-    low, high = _BIN_EDGES[0], _BIN_EDGES[-1]
-    levels = low + (high - low) * (torch.arange(n) + 0.5) / n
-    # Images may be sorted by class: a fixed shuffle keeps level and label independent.
-    levels = levels[torch.randperm(n, generator=generator_for("held-out levels"))].to(device)
-    noise = torch.randn(split.images.shape, generator=generator_for("held-out noise"))
-    errors = []
-    for start in range(0, n, batch_size):
-        part = slice(start, start + batch_size)
-        x0, y = to_float(split.images[part].to(device)), split.labels[part].to(device)
-        t = denoiser.schedule.time(levels[part].double())
-        log_snr = denoiser.schedule.log_snr(t)
-        alpha, sigma = (expand_like(u, x0).float() for u in denoiser.schedule.scales(log_snr))
-        x0_hat = denoiser(alpha * x0 + sigma * noise[part].to(device), t, y)
-        squared = (x0_hat - x0).square().flatten(1).mean(1)
-        errors.append((alpha / sigma).flatten().square() * squared)
-    bins = ((levels - low) * num_bins / (high - low)).long().clamp(0, num_bins - 1)
-    sums = torch.zeros(num_bins, device=device).index_add_(0, bins, torch.cat(errors))
-    return (sums / torch.bincount(bins, minlength=num_bins)).cpu()
+    return by_level(eps_errors(denoiser, split, batch_size=batch_size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +71,7 @@ class HeldOutLoss:
                 state.step,
                 100 * row["heldout/gap"],
             )
-        for low, high, error in zip(_BIN_EDGES, _BIN_EDGES[1:], errors, strict=False):
+        for low, high, error in zip(BIN_EDGES, BIN_EDGES[1:], errors, strict=False):
             row[f"heldout/eps_mse_log_snr_{low}_to_{high}"] = error
         self.run_log.metrics(row, step=state.step)
 

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -45,6 +46,12 @@ class SaveCheckpoint:
     run_log: RunLog
 
     def __call__(self, state: TrainState) -> None:
+        self.write(state, self.run.checkpoint(state.step))
+        # Not before the new one has been read back: it may be all that is left.
+        self._remove_old()
+
+    def write(self, state: TrainState, path: Path) -> None:
+        """Writes a checkpoint of ``state`` to a path of any name."""
         self.run_log.sync()
         save_checkpoint(
             Checkpoint(
@@ -65,10 +72,8 @@ class SaveCheckpoint:
                 loss_count=state.loss_count,
                 tracker_id=self.run_log.session.tracker_id,
             ),
-            self.run.checkpoint(state.step),
+            path,
         )
-        # Not before the new one has been read back: it may be all that is left.
-        self._remove_old()
 
     def _remove_old(self) -> None:
         total = 0

@@ -6,7 +6,7 @@ from enum import Enum
 
 from ccdiff.errors import UserError
 
-__all__ = ["OnNonFinite", "Precision", "TrainerSettings"]
+__all__ = ["EvaluateSettings", "OnNonFinite", "Precision", "TrainerSettings"]
 
 
 _COUNTS = (
@@ -116,3 +116,22 @@ class TrainerSettings:
                 f"trainer.batch_size={self.batch_size} does not divide into "
                 f"trainer.accumulate={self.accumulate} equal parts"
             )
+
+
+@dataclass
+class EvaluateSettings:
+    """How samples are looked at during training."""
+
+    every: int = 400
+    """Steps between looks; 0 for none. The first may train a classifier, once per data set."""
+    images: int = 200
+    """Samples that are drawn for a look."""
+    steps: int = 20
+    """Of the sampler that draws them."""
+    cache: str = ".ccdiff_cache"
+    """Where the classifier and the features of real images are kept."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 0), ("images", 20), ("steps", 1)):
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"evaluate.{name} must be at least {least}, got {value}")

@@ -1,0 +1,52 @@
+"""Fidelity of a run, as numbers: ``python -m ccdiff.evaluate run=latest n=10000``."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import hydra
+from omegaconf import MISSING, DictConfig
+
+from ccdiff import schema
+from ccdiff.commands import command
+from ccdiff.training.settings import Precision
+
+__all__ = ["EvaluateConfig"]
+
+
+@dataclass
+class EvaluateConfig:
+    """What ``python -m ccdiff.evaluate`` takes; conf/evaluate.yaml says what each key means."""
+
+    extractor: Any = MISSING
+    sampler: Any = MISSING
+    threshold: Any = MISSING
+    guidance: Any = MISSING
+    schedule: Any = None
+    run: str | None = None
+    n: int = MISSING
+    seed: int = MISSING
+    name: str | None = None
+    against: str | None = None
+    weights: str = MISSING
+    heldout_images: int = MISSING
+    likelihood_images: int = MISSING
+    likelihood_steps: int = MISSING
+    batch_size: int = MISSING
+    device: str = MISSING
+    precision: Precision = Precision.auto
+    cache: str = MISSING
+    data: schema.MovedData = field(default_factory=schema.MovedData)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
+@command
+def main(cfg: DictConfig) -> None:
+    """Writes metrics.json and index.html to a folder of the run."""
+    # torch takes seconds to import: --help and --cfg job must not wait for it.
+    from ccdiff.evaluate_run import run_evaluation
+
+    run_evaluation(schema.typed(cfg, EvaluateConfig))
+
+
+if __name__ == "__main__":
+    main()

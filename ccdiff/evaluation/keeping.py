@@ -1,0 +1,40 @@
+"""Tensors kept on disk: a file is complete or not there, and reading it runs no code."""
+
+import logging
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["keep", "kept"]
+
+log = logging.getLogger(__name__)
+
+
+def keep(state: dict[str, Any], path: Path) -> None:
+    """Writes tensors and plain values to a temporary name, syncs, renames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def kept(path: Path) -> dict[str, Any] | None:
+    """What was kept; None where there is nothing, or, with a warning, where it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    # torch reports a damaged file by any of these.
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError) as error:
+        log.warning("%s is damaged (%s): making it anew", path, type(error).__name__)
+        return None
+    if not isinstance(state, dict):
+        log.warning("%s holds something else: making it anew", path)
+        return None
+    return state
