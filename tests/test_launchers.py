@@ -92,7 +92,9 @@ def test_slurm_asks_for_what_the_config_says(tmp_path):
 
 def test_a_killed_sweep_ends_as_if_never_killed(tmp_path):
     sweep = ("-m", "seed=0,1,2", "trainer.steps=40", "trainer.keep=50")
-    process = subprocess.Popen(command(*sweep, "hydra.sweep.dir=part"), cwd=tmp_path)
+    # With as many threads as the others, since sums round otherwise with more.
+    arguments = command(*sweep, "hydra.sweep.dir=part")
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=ENVIRONMENT)
     second = Run(tmp_path / "part/seed-1")
     while not second.checkpoint(9).exists():
         assert process.poll() is None, "the sweep ended before it could be killed"
