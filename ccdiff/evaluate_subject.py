@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ccdiff.compose import instantiate
-from ccdiff.data import Split
 from ccdiff.errors import UserError
 from ccdiff.evaluation.extractors import (
     ClassifierExtractor,
@@ -20,11 +19,11 @@ from ccdiff.evaluation.extractors import (
     Material,
 )
 from ccdiff.evaluation.figures import Provenance
-from ccdiff.evaluation.references import shuffled, split_fingerprint
+from ccdiff.evaluation.references import asked_labels, split_fingerprint
 from ccdiff.samplers import Sampler
 from ccdiff.trained import Trained, open_run
 
-__all__ = ["Subject", "asked_labels", "open_subject"]
+__all__ = ["Subject", "open_subject"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +113,6 @@ def open_subject(cfg: DictConfig) -> Subject:
         folder=_folder(cfg, trained, sampler, way),
         facts=_facts(cfg, trained, way, classifier, extractor),
     )
-
-
-def asked_labels(heldout: Split, *, n: int, num_labels: int) -> Tensor:
-    """What ``n`` samples are asked for: each class in turn, or the attributes of held-out images.
-
-    A sample's label depends on its number alone.
-    """
-    if heldout.labels.ndim == 1:
-        return torch.arange(n) % num_labels
-    return heldout.labels[shuffled(len(heldout))[torch.arange(n) % len(heldout)]].cpu()
 
 
 def describe(node: Any) -> str:

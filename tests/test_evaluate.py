@@ -14,11 +14,12 @@ from torch import Tensor
 from ccdiff.data import Digits, Split
 from ccdiff.evaluate_judge import judge
 from ccdiff.evaluate_shards import Shard, Shards
-from ccdiff.evaluate_subject import asked_labels, describe
+from ccdiff.evaluate_subject import describe
 from ccdiff.evaluation import Classifier
 from ccdiff.evaluation.extractors import ClassifierExtractor
 from ccdiff.evaluation.figures import Figure
 from ccdiff.evaluation.keeping import keep
+from ccdiff.evaluation.references import asked_labels
 from ccdiff.generation import Generator
 from ccdiff.training.trackers import TrackerSession, WandbTracker
 

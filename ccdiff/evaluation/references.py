@@ -15,7 +15,7 @@ from ccdiff.evaluation.keeping import keep, kept
 from ccdiff.evaluation.sketch import Sketch
 from ccdiff.seeding import generator_for
 
-__all__ = ["reference", "shuffled", "split_fingerprint"]
+__all__ = ["asked_labels", "reference", "shuffled", "split_fingerprint"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,16 @@ def split_fingerprint(split: Split) -> str:
 def shuffled(n: int) -> Tensor:
     """The order in which the images of a split are seen, int64 [n]: any first part is fair."""
     return torch.randperm(n, generator=generator_for("reference order"))
+
+
+def asked_labels(heldout: Split, *, n: int, num_labels: int) -> Tensor:
+    """What ``n`` samples are asked for: each class in turn, or the attributes of held-out images.
+
+    A sample's label depends on its number alone.
+    """
+    if heldout.labels.ndim == 1:
+        return torch.arange(n) % num_labels
+    return heldout.labels[shuffled(len(heldout))[torch.arange(n) % len(heldout)]].cpu()
 
 
 def _batches(split: Split) -> Iterator[tuple[Tensor, Tensor]]:

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ccdiff.denoiser import Denoiser
 from ccdiff.evaluation import Moments, frechet_distance, label_agreement
@@ -19,7 +18,7 @@ from ccdiff.evaluation.extractors import (
     Source,
 )
 from ccdiff.evaluation.label_use import label_use
-from ccdiff.evaluation.references import reference, shuffled
+from ccdiff.evaluation.references import asked_labels, reference
 from ccdiff.evaluation.sketch import Sketch
 from ccdiff.generation import Generator
 from ccdiff.runs import Run
@@ -110,15 +109,9 @@ class WatchQuality:
         rows = read_metrics(self.run.metrics)
         return min((r[self._distance] for r in rows if self._distance in r), default=float("inf"))
 
-    def _labels(self) -> Tensor:
-        """Each class in turn, or the attributes of held-out images."""
-        labels = self.material.heldout.labels
-        if labels.ndim == 1:
-            return torch.arange(self.images) % self.material.num_labels
-        return labels[shuffled(len(labels))[torch.arange(self.images) % len(labels)]].cpu()
-
     def _measure(self, denoiser: Denoiser) -> dict[str, float]:
-        y = self._labels()
+        material = self.material
+        y = asked_labels(material.heldout, n=self.images, num_labels=material.num_labels)
         seeds = [seed_for("quality", i) for i in range(self.images)]
         images, _ = self.generator(denoiser, y, None, seeds=seeds)
         yardstick = self._yardstick

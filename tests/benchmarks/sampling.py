@@ -8,7 +8,7 @@ import argparse
 import logging
 
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler
 from hydra import compose, initialize
 
 from ccdiff import schema
@@ -18,6 +18,7 @@ from ccdiff.guidance import NoGuidance
 from ccdiff.samplers import DDIM
 from ccdiff.thresholding import Clip
 from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
+from tests.benchmarks.peers import diffusers_unet
 
 
 def ours(args: argparse.Namespace, dtype: torch.dtype | None) -> Case:
@@ -46,18 +47,7 @@ def ours(args: argparse.Namespace, dtype: torch.dtype | None) -> Case:
 
 
 def diffusers(args: argparse.Namespace, *, autocast: bool) -> Case:
-    unet = UNet2DModel(
-        sample_size=28,
-        in_channels=1,
-        out_channels=1,
-        layers_per_block=2,
-        # As many parameters and operations as unet_mnist.
-        block_out_channels=(32, 56, 64),
-        norm_num_groups=8,
-        down_block_types=("DownBlock2D",) * 3,
-        up_block_types=("UpBlock2D",) * 3,
-        add_attention=False,
-    )
+    unet = diffusers_unet()
     unet.eval().to(args.device)
     pipeline = DDIMPipeline(unet=unet, scheduler=DDIMScheduler())
     pipeline.set_progress_bar_config(disable=True)

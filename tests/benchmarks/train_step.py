@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks.kit import Case, Run, interleave, machine, measure_flops, table
+from tests.benchmarks.peers import diffusers_unet
 
 SHAPE = (1, 28, 28)
 
@@ -102,21 +103,10 @@ def ddpm_pytorch(args: argparse.Namespace, *, channels_last: bool) -> Case:
 
 def diffusers(args: argparse.Namespace, *, channels_last: bool) -> Case:
     """diffusers: its U-Net, its scheduler and its EMA, as in its unconditional example."""
-    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
 
-    network = UNet2DModel(
-        sample_size=28,
-        in_channels=1,
-        out_channels=1,
-        layers_per_block=2,
-        # As many parameters and operations as unet_mnist.
-        block_out_channels=(32, 56, 64),
-        norm_num_groups=8,
-        down_block_types=("DownBlock2D",) * 3,
-        up_block_types=("UpBlock2D",) * 3,
-        add_attention=False,
-    ).to(args.device)
+    network = diffusers_unet().to(args.device)
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     images = torch.rand(args.batch_size, *SHAPE, device=args.device)
     if channels_last:
