@@ -143,8 +143,9 @@ def run_export(cfg: DictConfig) -> Path:
     path, checkpoint = open_checkpoint(cfg.run)
     denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
     config = trained_config(checkpoint)
-    # Tensors that share memory, such as parts of one flat buffer, are written apart.
-    state = {key: value.clone() for key, value in denoiser.state_dict().items()}
+    # The format takes contiguous tensors that share no memory.
+    plain = torch.contiguous_format
+    state = {k: v.clone(memory_format=plain) for k, v in denoiser.state_dict().items()}
     about = {"format": _FORMAT, "step": str(checkpoint["step"]), "weights": cfg.weights}
     run = run_of(path)
     out = new_folder(cfg.out, run.path / "exported", config)

@@ -13,12 +13,13 @@ import torch
 from cli import call
 from faults import ARGUMENTS, STEPS, composed, outcome, same, train
 from omegaconf import OmegaConf
+from torch.utils._pytree import tree_map_only
 
 from ccdiff import assembly, experiment, resuming
 from ccdiff.data import Digits, Split
 from ccdiff.errors import UserError
 from ccdiff.runs import Run
-from ccdiff.training.checkpoints import load_checkpoint
+from ccdiff.training.checkpoints import load_checkpoint, save_checkpoint
 from ccdiff.training.saving import SaveCheckpoint
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.stopping import EXIT_STATUS, Preempted, Stop
@@ -65,6 +66,27 @@ def test_a_signal_saves_at_once_and_resuming_ends_the_same(whole, tmp_path, monk
     # The hook that was replaced did not measure; all else is there, once.
     lost = [row for row in all_rows if "heldout/gap" in row and row["step"] <= step]
     assert rows == [row for row in all_rows if row not in lost]
+
+
+def test_a_checkpoint_of_another_memory_layout_goes_on_the_same(whole, tmp_path, monkeypatch):
+    written = SaveCheckpoint.write
+
+    def write_and_stop(self, state, path):
+        written(self, state, path)
+        raise Preempted("the power is off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveCheckpoint, "write", write_and_stop)
+        with pytest.raises(Preempted):
+            train(composed(), tmp_path)
+    path = Run(tmp_path).latest_checkpoint()
+    laid_out_anew = tree_map_only(torch.Tensor, torch.Tensor.contiguous, load_checkpoint(path))
+    weight = laid_out_anew["denoiser"]["network.middle_out.block.conv1.weight"]
+    assert composed().optimizer.fused
+    assert not weight.is_contiguous(memory_format=torch.channels_last)
+    save_checkpoint(laid_out_anew, path)
+    train(composed(), tmp_path)
+    assert same(outcome(tmp_path)[0], outcome(whole)[0])
 
 
 def test_a_second_interrupt_leaves_at_once():

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
 from ccdiff.errors import UserError
 from ccdiff.runs import Run
@@ -93,6 +95,7 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
         state.denoiser.load_state_dict(checkpoint["denoiser"])
         state.ema.load_state_dict(checkpoint["ema"])
         state.optimizer.load_state_dict(checkpoint["optimizer"])
+        _lay_out_as_weights(state.optimizer)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the checkpoint does not fit the model: {error}") from error
     state.step = checkpoint["step"]
@@ -103,6 +106,18 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     torch.set_rng_state(checkpoint["rng"]["cpu"])
     if torch.cuda.is_available() and checkpoint["rng"]["cuda"]:
         torch.cuda.set_rng_state_all(checkpoint["rng"]["cuda"])
+
+
+def _lay_out_as_weights(optimizer: Optimizer) -> None:
+    """Gives loaded moments the memory layout of their weights.
+
+    Fused optimizers walk weight, gradient and moments in the order of memory, and would mix up
+    those of a checkpoint whose weights were laid out in another way.
+    """
+    for weight, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if isinstance(moment, Tensor) and moment.shape == weight.shape:
+                moments[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
 
 
 @dataclass(kw_only=True)

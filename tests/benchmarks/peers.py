@@ -3,7 +3,7 @@
 from diffusers import UNet2DModel
 
 
-def diffusers_unet() -> UNet2DModel:
+def diffusers_unet(*, groups: int = 8) -> UNet2DModel:
     """As many parameters and operations as unet_mnist, for images of 28 px; it has no labels."""
     return UNet2DModel(
         sample_size=28,
@@ -11,7 +11,7 @@ def diffusers_unet() -> UNet2DModel:
         out_channels=1,
         layers_per_block=2,
         block_out_channels=(32, 56, 64),
-        norm_num_groups=8,
+        norm_num_groups=groups,
         down_block_types=("DownBlock2D",) * 3,
         up_block_types=("UpBlock2D",) * 3,
         add_attention=False,

@@ -101,12 +101,12 @@ def ddpm_pytorch(args: argparse.Namespace, *, channels_last: bool) -> Case:
     return case(args, network, step(args, list(diffusion.parameters()), loss, ema.update), loss)
 
 
-def diffusers(args: argparse.Namespace, *, channels_last: bool) -> Case:
+def diffusers(args: argparse.Namespace, *, channels_last: bool, groups: int = 8) -> Case:
     """diffusers: its U-Net, its scheduler and its EMA, as in its unconditional example."""
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
 
-    network = diffusers_unet().to(args.device)
+    network = diffusers_unet(groups=groups).to(args.device)
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     images = torch.rand(args.batch_size, *SHAPE, device=args.device)
     if channels_last:
@@ -139,6 +139,7 @@ def main() -> None:
             "the same, channels last": ddpm_pytorch(args, channels_last=True),
             "diffusers": diffusers(args, channels_last=False),
             "diffusers, channels last": diffusers(args, channels_last=True),
+            "diffusers, channels last and 2 groups": diffusers(args, channels_last=True, groups=2),
             "ccdiff": ours(args),
         }
         taken = interleave(cases, rounds=args.rounds)
