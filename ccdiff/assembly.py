@@ -15,6 +15,7 @@ from ccdiff.generation import Generator
 from ccdiff.resuming import check_config, check_data
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import Checkpoint
+from ccdiff.training.compiling import compile_mode, compile_network, explaining_failure
 from ccdiff.training.device import autocast_dtype, set_determinism
 from ccdiff.training.hooks import DrawGrids, HeldOutLoss
 from ccdiff.training.loop import Hook, TrainState, train
@@ -80,6 +81,9 @@ class Training:
             ema=instantiate(cfg.ema)(denoiser),
             optimizer=instantiate(cfg.optimizer)(denoiser.parameters()),
         )
+        # After the copy for averaging, which is only ever evaluated.
+        if mode := compile_mode(settings.compile, device):
+            compile_network(denoiser, mode)
         if checkpoint is not None:
             restore(self.state, checkpoint)
             log.info("going on from step %d", self.state.step)
@@ -98,26 +102,27 @@ class Training:
             run_log=run_log,
         )
         rolls_back = settings.on_nonfinite is OnNonFinite.rollback
-        train(
-            self.state,
-            objective=self.objective,
-            batches=Batches(
-                self.train_split,
-                batch_size=settings.batch_size,
+        with explaining_failure():
+            train(
+                self.state,
+                objective=self.objective,
+                batches=Batches(
+                    self.train_split,
+                    batch_size=settings.batch_size,
+                    seed=cfg.seed,
+                    device=self.device,
+                    placement=self.data.placement,
+                    balance=self.data.balance,
+                ),
+                flip=self.data.flip,
+                settings=settings,
                 seed=cfg.seed,
-                device=self.device,
-                placement=self.data.placement,
-                balance=self.data.balance,
-            ),
-            flip=self.data.flip,
-            settings=settings,
-            seed=cfg.seed,
-            run_log=run_log,
-            hooks=self._hooks(run_log, save),
-            save=save,
-            stop=stop,
-            rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
-        )
+                run_log=run_log,
+                hooks=self._hooks(run_log, save),
+                save=save,
+                stop=stop,
+                rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
+            )
 
     def _hooks(self, run_log: RunLog, save: SaveCheckpoint) -> list[Hook]:
         cfg, settings, heldout = self.cfg, self.settings, self.heldout

@@ -1,7 +1,7 @@
 """The denoiser: network, conditioning, prediction and schedule as one map to ``x0_hat``."""
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -62,6 +62,8 @@ class Denoiser(nn.Module):
         self.prediction = prediction
         self.schedule = schedule
         self.autocast_dtype: torch.dtype | None = None
+        self.compiled: Network | None = None
+        """A compiled ``F`` to train with."""
 
     def coefficients(self, x_t: Tensor, t: Tensor) -> Coefficients:
         """The coefficients at ``t``, ready to multiply ``x_t``."""
@@ -82,7 +84,17 @@ class Denoiser(nn.Module):
         dtype = self.autocast_dtype
         with torch.autocast(x_t.device.type, dtype=dtype) if dtype else nullcontext():
             tokens = self.conditioning(y, drop)
-            return self.network((c_in * x_t).to(x_t.dtype), log_snr, tokens).to(x_t.dtype)
+            network = self.compiled if self.compiled and self.training else self.network
+            return network((c_in * x_t).to(x_t.dtype), log_snr, tokens).to(x_t.dtype)
+
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        """Within, nothing is compiled, so that hooks of single layers are called."""
+        compiled, self.compiled = self.compiled, None
+        try:
+            yield
+        finally:
+            self.compiled = compiled
 
     def forward(self, x_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None) -> Tensor:
         """``x0_hat``; arguments and shapes as for :meth:`output`."""

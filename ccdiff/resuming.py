@@ -31,6 +31,7 @@ MAY_CHANGE = (
     "extractor",
     # How it is computed. Figures differ by rounding.
     "trainer.precision",
+    "trainer.compile",
     "trainer.deterministic",
     "trainer.accumulate",
 )

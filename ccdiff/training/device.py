@@ -98,3 +98,5 @@ def set_determinism(wanted: bool) -> None:
         # cuBLAS reads it when it is first used: https://docs.nvidia.com/cuda/cublas, 2.1.4.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
+    # Tries several algorithms for each shape of a convolution; the fastest may change with chance.
+    torch.backends.cudnn.benchmark = not wanted

@@ -109,7 +109,8 @@ class _Updater:
         norm = clip_grad_norm_(self.parameters, settings.grad_clip, foreach=True)
         # The one wait for the device in a step: an update cannot be taken back.
         if not torch.isfinite(norm):
-            error = diagnose(state.denoiser, self.objective, batch, step=state.step, loss=loss)
+            with state.denoiser.eager():
+                error = diagnose(state.denoiser, self.objective, batch, step=state.step, loss=loss)
             state.optimizer.zero_grad(set_to_none=True)
             raise error
         factor = learning_rate_factor(state.step, settings.warmup)

@@ -6,7 +6,7 @@ from enum import Enum
 
 from ccdiff.errors import UserError
 
-__all__ = ["EvaluateSettings", "OnNonFinite", "Precision", "TrainerSettings"]
+__all__ = ["Compile", "EvaluateSettings", "OnNonFinite", "Precision", "TrainerSettings"]
 
 
 _COUNTS = (
@@ -29,6 +29,20 @@ class Precision(Enum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+
+
+class Compile(Enum):
+    """Modes of ``torch.compile``; ``auto`` is ``default`` on a GPU and ``none`` on a CPU.
+
+    ``reduce_overhead`` replays CUDA graphs, and ``max_autotune`` also tries several kernels for
+    each operation.
+    """
+
+    auto = "auto"
+    none = "none"
+    default = "default"
+    reduce_overhead = "reduce-overhead"
+    max_autotune = "max-autotune"
 
 
 class OnNonFinite(Enum):
@@ -62,6 +76,7 @@ class TrainerSettings:
     accumulate: int = 1
     """Parts that each batch is split into, to fit in memory."""
     precision: Precision = Precision.auto
+    compile: Compile = Compile.auto
     device: str = "auto"
     """auto, cpu, cuda or cuda:<n>."""
     deterministic: bool = False
