@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.data import DataSet
 from ccdiff.denoiser import Denoiser
+from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 from ccdiff.objective import Objective
 from ccdiff.targets import check_targets
 from ccdiff.training.checkpoints import Checkpoint
-from ccdiff.training.durable import write_whole
 
 __all__ = [
     "build_data",

@@ -1,12 +1,12 @@
 """The picture of a curve: quality against network calls and against wall time."""
 
-import os
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from ccdiff.curve_table import Measurement, Row, Spread
+from ccdiff.durable import write_whole
 
 __all__ = ["plot_curve", "spread_out"]
 
@@ -61,9 +61,7 @@ def plot_curve(rows: Sequence[Row], real: Measurement, path: Path, *, title: str
     canvas.draw()
     for axes, ends in labels:
         _label_ends(axes, ends)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    write_whole(path, lambda file: figure.savefig(file, format="png"))
 
 
 def _shown(metric: str, value: float) -> float:

@@ -1,13 +1,14 @@
 """The rows of a curve: what was measured at one setting, over seeds."""
 
 import csv
-import os
+import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ccdiff.durable import write_whole
 from ccdiff.samplers import Sampler
 
 __all__ = ["METRICS", "Measurement", "Row", "Setting", "Spread", "summarise", "table", "write_csv"]
@@ -133,10 +134,9 @@ def table(rows: Sequence[Row], real: Measurement, *, images: int) -> list[list[o
 
 def write_csv(lines: Sequence[Sequence[object]], path: Path) -> None:
     """Writes a table, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as file:
-        csv.writer(file).writerows([_cell(value) for value in line] for line in lines)
-    os.replace(partial, path)
+    text = io.StringIO()
+    csv.writer(text).writerows([_cell(value) for value in line] for line in lines)
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def _cell(value: object) -> object:

@@ -1,7 +1,6 @@
 """One job of ``python -m ccdiff.edit``: what is given, the task, the files."""
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ccdiff.compose import instantiate
 from ccdiff.data import Split, to_float
 from ccdiff.data.decode import BadImage, PixelSettings, decode, read_file
 from ccdiff.denoiser import Denoise
+from ccdiff.durable import write_whole
 from ccdiff.edit_tasks import Given, Pictures, Task
 from ccdiff.errors import UserError
 from ccdiff.labels import Labels, parse_labels
@@ -159,6 +159,6 @@ def _write(pictures: Pictures, out: Path) -> None:
     arrays: dict[str, Any] = {name: array.numpy() for name, array in pictures.extra.items()}
     images = pictures.images.permute(0, 2, 3, 1).contiguous().numpy()
     # Last and at once: where images.npz is, everything else is too.
-    partial = out / ".images.partial.npz"
-    np.savez_compressed(partial, images=images, **arrays)
-    os.replace(partial, out / "images.npz")
+    write_whole(
+        out / "images.npz", lambda file: np.savez_compressed(file, images=images, **arrays)
+    )

@@ -1,7 +1,6 @@
 """The page of an evaluation: one HTML file that needs nothing beside it."""
 
 import base64
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ccdiff.data import Split
+from ccdiff.durable import write_whole
 from ccdiff.evaluate_plots import plot_levels, plot_training
 from ccdiff.evaluate_report import Report
 from ccdiff.evaluate_shards import Shard
@@ -102,9 +102,7 @@ def write_page(
         f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>"
     )
-    partial = folder / ".index.html.partial"
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, folder / "index.html")
+    write_whole(folder / "index.html", lambda file: file.write(page.encode()))
     return pictures
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ccdiff.denoiser import bind_label
+from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 from ccdiff.evaluate_judge import judge
 from ccdiff.evaluate_page import write_page
@@ -186,9 +186,8 @@ def _bits(cfg: DictConfig, subject: Subject) -> Tensor:
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
-    part = path.with_name(f".{path.name}.partial")
-    part.write_text(json.dumps(content, indent=1))
-    os.replace(part, path)
+    text = json.dumps(content, indent=1)
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _read_figures(place: str) -> list[Figure]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ccdiff.compose import build_denoiser, instantiate, trained_config, trained_denoiser
 from ccdiff.denoiser import Denoiser
+from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 from ccdiff.generation import Generator, sample_seeds
 from ccdiff.labels import parse_labels
@@ -23,7 +24,6 @@ from ccdiff.runs import Run, run_of
 from ccdiff.trained import new_folder
 from ccdiff.training.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.training.device import pick_device
-from ccdiff.training.durable import write_whole
 from ccdiff.training.trackers import read_metrics
 
 __all__ = ["Model", "load_model", "run_export"]

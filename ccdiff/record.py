@@ -6,7 +6,6 @@ It holds no environment variables, and of files only what git tracks or the pack
 import functools
 import json
 import math
-import os
 import platform
 import shlex
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
+from ccdiff.durable import write_whole
 from ccdiff.revision import revision
 from ccdiff.runs import Run
 from ccdiff.training.stopping import Preempted
@@ -151,11 +151,9 @@ class Record:
 
     def write(self, run: Run) -> None:
         """Writes it to the run directory, whole or not at all."""
-        path = run.path / _FILE
-        partial = path.with_name(f".{path.name}.partial")
         content = {"command": self.command, **asdict(self), "wall_seconds": self.wall_seconds}
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-        os.replace(partial, path)
+        text = json.dumps(content, indent=1) + "\n"
+        write_whole(run.path / _FILE, lambda file: file.write(text.encode()))
 
 
 def read_record(run: Run) -> Record | None:

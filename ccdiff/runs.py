@@ -6,7 +6,6 @@
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ccdiff.errors import UserError
+from ccdiff.locks import locked
 
 __all__ = ["Run", "find_checkpoint", "run_of"]
 
@@ -93,25 +93,14 @@ class Run:
             UserError: Where another process does.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as lock:
-            try:
-                import fcntl
-            except ImportError:
-                log.debug("no file locks on this system: train a run in one process at a time")
-            else:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    lock.seek(0)
-                    raise UserError(
-                        f"{self.path} is being trained by another process ({lock.read().strip()}):"
-                        f" wait for it, stop it, or pass another hydra.run.dir"
-                    ) from None
-                except OSError as error:
-                    log.warning("no file locks in %s (%s): train in one process", self.path, error)
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            lock.flush()
+
+        def refuse(holder: str) -> None:
+            raise UserError(
+                f"{self.path} is being trained by another process ({holder}):"
+                f" wait for it, stop it, or pass another hydra.run.dir"
+            )
+
+        with locked(self.path / ".lock", busy=refuse):
             yield
 
 

@@ -1,7 +1,6 @@
 """Samples from a trained run: everything about the model comes from its checkpoint."""
 
 import logging
-import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ccdiff.compose import instantiate
+from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 from ccdiff.generation import sample_seeds
 from ccdiff.labels import parse_labels
@@ -96,6 +96,7 @@ def _write(
     film = [grid(f[shown], columns=columns, titles=titles[:_FILM_ROWS]) for f in frames]
     save_gif(film, out / "denoising.gif")
     # Last and at once: where samples.npz is, everything else is too.
-    partial_file = out / ".samples.partial.npz"
-    np.savez_compressed(partial_file, images=arrays, labels=labels.numpy())
-    os.replace(partial_file, out / "samples.npz")
+    write_whole(
+        out / "samples.npz",
+        lambda file: np.savez_compressed(file, images=arrays, labels=labels.numpy()),
+    )

@@ -25,9 +25,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff import assembly, experiment, schema
 from ccdiff.data import Digits
+from ccdiff.durable import HashingWriter
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import load_checkpoint
-from ccdiff.training.durable import HashingWriter
 from ccdiff.training.trackers import read_metrics
 
 STEPS = 7
@@ -50,8 +50,8 @@ ARGUMENTS = (
     "tracker=none",
     "resume=auto",
 )
-WRITES = 2500
-OTHER_CALLS = 25
+WRITES = 6100
+OTHER_CALLS = 36
 """About how many calls of a run write a checkpoint, and sync, rename or remove files."""
 TIMINGS = {"train/images_per_second", "train/seconds"}
 

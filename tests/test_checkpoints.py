@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ccdiff import durable
 from ccdiff.errors import UserError
 from ccdiff.runs import Run
-from ccdiff.training import durable
 from ccdiff.training.checkpoints import (
     FORMAT,
     Checkpoint,

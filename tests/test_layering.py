@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = {
-    0: "schedules predictions weightings times conditioning nn data errors seeding",
+    0: "schedules predictions weightings times conditioning nn data errors seeding durable locks",
     1: "denoiser oracle",
     2: "objective rescheduling guidance grids thresholding samplers editing generation labels "
     "visual",
@@ -24,7 +24,7 @@ ROOMS = {room: layer for layer, rooms in LAYERS.items() for room in rooms.split(
 COMMANDS = 4
 """The layer of train.py, sample.py and every other module at the top of the package."""
 
-FOUNDATION = {"errors", "seeding"}
+FOUNDATION = {"errors", "seeding", "durable", "locks"}
 """What every part may import."""
 
 COMPOSITION = {"hydra", "omegaconf"}

@@ -28,6 +28,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data.decode import BadImage, PixelSettings, decode
 from ccdiff.data.source import Source
+from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 
 __all__ = [
@@ -249,21 +250,14 @@ def write_labels(folder: Path, labels: np.ndarray) -> str:
     """Writes ``labels.npy`` whole or not at all; returns the SHA-256 of the file."""
     content = BytesIO()
     np.save(content, labels)
-    _replace(folder / "labels.npy", content.getvalue())
+    write_whole(folder / "labels.npy", lambda file: file.write(content.getvalue()))
     return hashlib.sha256(content.getvalue()).hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Writes ``manifest.json`` whole or not at all."""
-    _replace(folder / "manifest.json", json.dumps(manifest, indent=1).encode() + b"\n")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    with new.open("wb") as file:
-        file.write(content)
-        _sync(file)
-    os.replace(new, path)
+    text = json.dumps(manifest, indent=1) + "\n"
+    write_whole(folder / "manifest.json", lambda file: file.write(text.encode()))
 
 
 def file_sha256(path: Path) -> str:

@@ -30,6 +30,7 @@ from ccdiff.data.preparation import (
 )
 from ccdiff.data.source import Source
 from ccdiff.errors import UserError
+from ccdiff.locks import locked
 
 __all__ = ["Prepared", "prepare"]
 
@@ -107,27 +108,19 @@ def prepare(source: Source, *, settings: PixelSettings, cache: Path) -> Prepared
 @contextmanager
 def _alone(cache: Path) -> Iterator[None]:
     """Lets one process at a time prepare; a killed process leaves no lock behind."""
+
+    def wait(holder: str) -> None:
+        log.info("waiting for another process that prepares images in %s (%s)", cache, holder)
+
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        lock = (cache / ".lock").open("w")
+        (cache / ".lock").touch()
     except OSError as error:
         raise UserError(
             f"cannot keep prepared images in {cache.absolute()}: {error.strerror}; pass another "
             f"folder by data.cache=<folder>"
         ) from error
-    with lock:
-        try:
-            import fcntl
-        except ImportError:
-            log.debug("no file locks on this system: prepare in one process at a time")
-        else:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("waiting for another process that prepares images in %s", cache)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError as error:
-                log.warning("no file locks in %s (%s): prepare in one process", cache, error)
+    with locked(cache / ".lock", busy=wait):
         yield
 
 

@@ -8,11 +8,9 @@ kept on disk under a fingerprint of the data.
 import hashlib
 import logging
 import math
-import os
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +24,7 @@ from tqdm import tqdm
 
 from ccdiff.data import Batches, Split, augment, to_float
 from ccdiff.evaluation.agreement import label_agreement
+from ccdiff.evaluation.keeping import keep, kept
 from ccdiff.seeding import generator_for, seed_for
 
 __all__ = ["Classifier", "Judgement", "load_classifier"]
@@ -153,7 +152,8 @@ def load_classifier(
         classifier.heldout_accuracy = label_agreement(
             classifier.logits(heldout.images), heldout.labels.cpu()
         )
-        _keep(classifier, path)
+        weights = {name: value.cpu() for name, value in classifier.state_dict().items()}
+        keep({"weights": weights, "heldout_accuracy": classifier.heldout_accuracy}, path)
     log.info("classifier: %.2f %% of held-out labels right", 100 * classifier.heldout_accuracy)
     return classifier.to(device).requires_grad_(False).eval()
 
@@ -228,33 +228,15 @@ def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
     return padded[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _keep(classifier: Classifier, path: Path) -> None:
-    """Writes to a temporary name, syncs, renames: a file of that name is always complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        torch.save(
-            {
-                "weights": {k: v.cpu() for k, v in classifier.state_dict().items()},
-                "heldout_accuracy": classifier.heldout_accuracy,
-            },
-            file,
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
 def _restore(classifier: Classifier, path: Path) -> bool:
     """Loads what was kept; warns where that is damaged."""
-    if not path.exists():
+    state = kept(path)
+    if state is None:
         return False
     try:
-        kept: Any = torch.load(path, map_location="cpu", weights_only=True)
-        classifier.load_state_dict(kept["weights"])
-        classifier.heldout_accuracy = float(kept["heldout_accuracy"])
-    # torch reports a damaged file by any of these.
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError, TypeError) as e:
-        log.warning("%s is damaged (%s): training the classifier anew", path, type(e).__name__)
+        classifier.load_state_dict(state["weights"])
+        classifier.heldout_accuracy = float(state["heldout_accuracy"])
+    except (RuntimeError, LookupError, TypeError) as error:
+        log.warning("%s is damaged (%s): making it anew", path, type(error).__name__)
         return False
     return True

@@ -1,12 +1,13 @@
 """Tensors kept on disk: a file is complete or not there, and reading it runs no code."""
 
 import logging
-import os
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
+
+from ccdiff.durable import HashingWriter, write_whole
 
 __all__ = ["keep", "kept"]
 
@@ -14,14 +15,18 @@ log = logging.getLogger(__name__)
 
 
 def keep(state: dict[str, Any], path: Path) -> None:
-    """Writes tensors and plain values to a temporary name, syncs, renames."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Writes tensors and plain values; processes that make the same at once are welcome.
+
+    Raises:
+        UserError: Where the disk is full or cannot be written.
+    """
+
+    def write(file: BinaryIO) -> None:
+        writer = HashingWriter(file)
+        torch.save(state, cast(BinaryIO, writer))
+        writer.check()
+
+    write_whole(path, write, shared=True)
 
 
 def kept(path: Path) -> dict[str, Any] | None:

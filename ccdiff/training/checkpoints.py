@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, TypedDict, cast
 import torch
 from torch import Tensor
 
+from ccdiff.durable import HashingWriter, file_sha256, write_whole
 from ccdiff.errors import UserError
 from ccdiff.runs import find_checkpoint, run_of
-from ccdiff.training.durable import HashingWriter, file_sha256, write_whole
 
 __all__ = [
     "FORMAT",

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
-from ccdiff.training.durable import write_whole
 from ccdiff.training.stopping import Preempted
 
 __all__ = ["NoTracker", "RunInfo", "RunLog", "Tracker", "TrackerSession", "WandbTracker"]

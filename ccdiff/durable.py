@@ -92,6 +92,7 @@ def write_whole(
     *,
     check: Callable[[Path], None] | None = None,
     needed: int = 0,
+    shared: bool = False,
 ) -> None:
     """Writes to a temporary name, syncs, reads back, renames, syncs the folder.
 
@@ -100,11 +101,13 @@ def write_whole(
         write: Writes the content.
         check: Reads the temporary file back and raises where it is not what was written.
         needed: About how many bytes it takes.
+        shared: Whether several processes may write to ``path`` at once; the last one's file stays.
 
     Raises:
         UserError: Where the disk is full, read-only or fails, with how much is needed.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    owner = f".{os.getpid()}" if shared else ""
+    partial = path.with_name(f".{path.name}{owner}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _check_room(path, needed)
@@ -135,7 +138,10 @@ def _cannot_write(path: Path, needed: int, why: str) -> UserError:
         told += f"; it needs {_mebibytes(needed)}"
     if path.parent.is_dir():
         told += f", and {_mebibytes(shutil.disk_usage(path.parent).free)} are free there"
-    return UserError(f"{told}. What was saved before is untouched: make room and go on from it")
+    return UserError(
+        f"{told}. What was saved before is untouched: make room, or let it be written, and go on "
+        f"from there"
+    )
 
 
 def _discard(partial: Path) -> None:
