@@ -76,6 +76,27 @@ def table(cases: Mapping[str, Case], taken: Mapping[str, Sequence[float]]) -> st
     return "\n".join(lines)
 
 
+def durations(
+    taken: Mapping[str, Sequence[float]], *, each: str, unit: str = "ms", per: int = 1
+) -> str:
+    """Markdown: one row per case, the time of one of ``per`` things that each run did.
+
+    Arguments:
+        taken: Seconds of each case in each round.
+        each: What the thing is called.
+        unit: ``ms`` or ``s``.
+        per: How many of them a run did.
+    """
+    scale = {"ms": 1e3, "s": 1.0}[unit] / per
+    first = taken[next(iter(taken))]
+    lines = [f"| case | {unit} per {each} | range | times the first |", "|---|---|---|---|"]
+    for name, seconds in taken.items():
+        low, middle, high = (scale * f(seconds) for f in (min, median, max))
+        ratio = median(s / f for s, f in zip(seconds, first, strict=True))
+        lines.append(f"| {name} | {middle:.4g} | {low:.4g} to {high:.4g} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
 def count(network: nn.Module) -> int:
     """Parameters."""
     return sum(p.numel() for p in network.parameters())

@@ -1,14 +1,22 @@
-"""Networks of other libraries at the size of ours."""
+"""Networks of other libraries at the size of ours, and the training loops they come with."""
 
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
 from diffusers import UNet2DModel
+from torch import Tensor, nn
 
 
-def diffusers_unet(*, groups: int = 8) -> UNet2DModel:
+def diffusers_unet(image_size: int = 28, channels: int = 1, *, groups: int = 8) -> UNet2DModel:
     """As many parameters and operations as unet_mnist, for images of 28 px; it has no labels."""
     return UNet2DModel(
-        sample_size=28,
-        in_channels=1,
-        out_channels=1,
+        sample_size=image_size,
+        in_channels=channels,
+        out_channels=channels,
         layers_per_block=2,
         block_out_channels=(32, 56, 64),
         norm_num_groups=groups,
@@ -16,3 +24,135 @@ def diffusers_unet(*, groups: int = 8) -> UNet2DModel:
         up_block_types=("UpBlock2D",) * 3,
         add_attention=False,
     )
+
+
+def ddpm_diffusion(image_size: int = 28, channels: int = 1) -> nn.Module:
+    """denoising-diffusion-pytorch at about as many operations; it has no labels."""
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+    network = Unet(dim=32, dim_mults=(1, 2), channels=channels, full_attn=(False, False))
+    return GaussianDiffusion(network, image_size=image_size, timesteps=1000)
+
+
+def diffusers_loss(network: nn.Module, scheduler: Any, images: Tensor) -> Tensor:
+    """Mean squared error on the noise, as its example for unconditional images has it."""
+    eps = torch.randn_like(images)
+    steps = scheduler.config.num_train_timesteps
+    t = torch.randint(0, steps, (len(images),), device=images.device)
+    output = network(scheduler.add_noise(images, eps, t), t).sample
+    return (output.float() - eps).square().mean()
+
+
+def ddpm_loop(
+    folder: Path, results: Path, *, image_size: int, batch_size: int, steps: int, bf16: bool
+) -> tuple[nn.Module, Callable[[], None]]:
+    """denoising-diffusion-pytorch's own trainer on a folder of gray images.
+
+    Returns:
+        Its diffusion, and what takes ``steps`` more steps at each call.
+    """
+    from denoising_diffusion_pytorch import Trainer
+
+    diffusion = ddpm_diffusion(image_size)
+    trainer = Trainer(
+        diffusion,
+        folder,
+        train_batch_size=batch_size,
+        train_lr=1e-3,
+        train_num_steps=0,
+        save_and_sample_every=1 << 40,
+        results_folder=results,
+        augment_horizontal_flip=False,
+        amp=bf16,
+        mixed_precision_type="bf16",
+        calculate_fid=False,
+    )
+
+    def run() -> None:
+        trainer.train_num_steps += steps
+        # It draws its bar whether or not anybody looks.
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            trainer.train()
+
+    return diffusion, run
+
+
+def diffusers_loop(
+    folder: Path, *, image_size: int, batch_size: int, steps: int, bf16: bool, workers: int
+) -> tuple[nn.Module, Callable[[], None]]:
+    """The loop of diffusers' example ``train_unconditional.py`` on a folder of gray images.
+
+    With its defaults: no worker processes, a cosine learning rate, EMA with a warm-up, a bar that
+    shows the loss of each step.
+
+    Returns:
+        Its network, and what takes ``steps`` more steps at each call.
+    """
+    from accelerate import Accelerator
+    from diffusers import DDPMScheduler
+    from diffusers.optimization import get_scheduler
+    from diffusers.training_utils import EMAModel
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+    from tqdm import tqdm
+
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
+    network = diffusers_unet(image_size)
+    ema = EMAModel(
+        network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75
+    )
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8
+    )
+    prepare = transforms.Compose(
+        [
+            transforms.Grayscale(),
+            transforms.Resize(image_size),
+            transforms.CenterCrop(image_size),
+            transforms.ToTensor(),
+            transforms.Normalize([0.5], [0.5]),
+        ]
+    )
+    loader = DataLoader(
+        datasets.ImageFolder(str(folder), transform=prepare),
+        batch_size=batch_size,
+        shuffle=True,
+        num_workers=workers,
+    )
+    rate = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=100_000)
+    network, optimizer, loader, rate = accelerator.prepare(network, optimizer, loader, rate)
+    ema.to(accelerator.device)
+    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
+
+    def forever():
+        while True:
+            for images, _ in loader:
+                if len(images) == batch_size:
+                    yield images
+
+    stream = forever()
+
+    def step(bar: tqdm) -> None:
+        images = next(stream)
+        with accelerator.accumulate(network):
+            with accelerator.autocast():
+                loss = diffusers_loss(network, scheduler, images)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            rate.step()
+            optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            ema.step(network.parameters())
+            bar.update(1)
+        bar.set_postfix(
+            loss=loss.detach().item(), lr=rate.get_last_lr()[0], ema_decay=ema.cur_decay_value
+        )
+
+    def run() -> None:
+        with contextlib.redirect_stderr(io.StringIO()), tqdm(total=steps) as bar:
+            for _ in range(steps):
+                step(bar)
+
+    return network, run

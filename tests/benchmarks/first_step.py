@@ -1,0 +1,140 @@
+"""Seconds from the start of a process to its first optimizer step done, and to an answer.
+
+``uv run --group bench python -m tests.benchmarks.first_step`` runs ``train.py`` as it is, and for
+each peer a script that imports it, builds its network and takes one step on noise of the same
+size, without data, config, checks or logs. Everyone is a process of its own, in turns.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SIZE, BATCH = 8, 128
+DONE = "step 1"
+TRAIN = (sys.executable, str(ROOT / "train.py"))
+
+
+def until(told: str, command: Sequence[str], *, cwd: Path) -> float:
+    """Seconds until a command prints what is asked for; it is ended then."""
+    env = {"WANDB_MODE": "offline", **os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    started = time.perf_counter()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=cwd, env=env, **pipes) as process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if told in line:
+                taken = time.perf_counter() - started
+                process.kill()
+                return taken
+    raise RuntimeError(f"{command} never said {told!r}:\n{''.join(lines)}")
+
+
+def until_its_end(command: Sequence[str], *, cwd: Path) -> float:
+    """Seconds that a command takes."""
+    started = time.perf_counter()
+    subprocess.run(command, cwd=cwd, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def step(loss: Callable, network) -> None:
+    """One step with an average, as a peer takes it."""
+    import torch
+    from ema_pytorch import EMA
+
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    ema = EMA(network)
+    loss(torch.rand(BATCH, 1, SIZE, SIZE)).backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    ema.update()
+    print(DONE, flush=True)
+
+
+def ddpm_pytorch() -> None:
+    """What a user of denoising-diffusion-pytorch writes, its trainer left out."""
+    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+
+    network = Unet(dim=32, dim_mults=(1, 2), channels=1, full_attn=(False, False))
+    diffusion = GaussianDiffusion(network, image_size=SIZE, timesteps=1000)
+    step(diffusion, diffusion)
+
+
+def diffusers() -> None:
+    """What a user of diffusers writes, with neither accelerate nor data."""
+    from diffusers import DDPMScheduler
+
+    from tests.benchmarks.peers import diffusers_loss, diffusers_unet
+
+    network, scheduler = diffusers_unet(SIZE), DDPMScheduler()
+    step(lambda images: diffusers_loss(network, scheduler, images), network)
+
+
+PEERS = {"denoising-diffusion-pytorch": ddpm_pytorch, "diffusers": diffusers}
+
+
+def timers(folder: Path, overrides: Sequence[str]) -> dict[str, Callable[[int], float]]:
+    """What gives the seconds of each case in a round."""
+
+    def trained(*more: str) -> Callable[[int], float]:
+        def timed(i: int) -> float:
+            name = "-".join(more).replace("=", "-") or "plain"
+            run = f"hydra.run.dir={folder}/{name}-{i}"
+            command = [*TRAIN, run, "trainer.log_every=1", *more, *overrides]
+            return until(f"{DONE}/", command, cwd=folder)
+
+        return timed
+
+    def written(name: str) -> Callable[[int], float]:
+        command = [sys.executable, "-m", "tests.benchmarks.first_step", "--only", name]
+        return lambda i: until(DONE, command, cwd=folder)
+
+    def answered(*more: str) -> Callable[[int], float]:
+        return lambda i: until_its_end([*TRAIN, *more], cwd=folder)
+
+    return {
+        "python train.py": trained(),
+        "python train.py tracker=none": trained("tracker=none"),
+        **{f"a script with {name}": written(name) for name in PEERS},
+        "python train.py --help": answered("--help"),
+        "python train.py --cfg job": answered("--cfg", "job"),
+    }
+
+
+def measured(cases: dict[str, Callable[[int], float]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each case in each round, in turns."""
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for i in range(rounds):
+        for name in list(cases)[:: 1 if i % 2 else -1]:
+            taken[name].append(cases[name](i))
+    return taken
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=PEERS, help="take one step with a peer, and say so")
+    parser.add_argument("--cases", nargs="*", help="parts of the names of the cases to time")
+    parser.add_argument("overrides", nargs="*", help="of ccdiff's config, as for train.py")
+    args = parser.parse_args()
+    if args.only:
+        PEERS[args.only]()
+        return
+    from tests.benchmarks.kit import durations, machine
+
+    with tempfile.TemporaryDirectory() as name:
+        cases = timers(Path(name), args.overrides)
+        if args.cases:
+            cases = {k: run for k, run in cases.items() if any(part in k for part in args.cases)}
+        taken = measured(cases, rounds=args.rounds)
+    print(f"{machine()}\n\n{durations(taken, each='process', unit='s')}")
+
+
+if __name__ == "__main__":
+    main()
