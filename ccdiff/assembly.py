@@ -23,8 +23,10 @@ from ccdiff.training.quality import WatchQuality
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
 from ccdiff.training.settings import EvaluateSettings, OnNonFinite, TrainerSettings
 from ccdiff.training.showcase import showcase
+from ccdiff.training.speed import Speed, matmul_peak
 from ccdiff.training.startup import check_fit, check_noise, measure
 from ccdiff.training.stopping import Stop
+from ccdiff.training.timing import StepTimer, clock_of
 from ccdiff.training.trackers import RunLog
 
 __all__ = ["Training"]
@@ -73,9 +75,13 @@ class Training:
         check_fit(denoiser, self.objective, self.train_split)
         check_noise(denoiser, self.objective, instantiate(cfg.sampler))
         log.info("%d training images, %d held out", len(self.train_split), len(self.heldout))
-        log.info("%s", measure(denoiser, self.train_split))
+        size = measure(denoiser, self.objective, self.train_split)
+        log.info("%s", size)
         denoiser.to(device).autocast_dtype = autocast_dtype(settings.precision, device)
-        self.precision = str(denoiser.autocast_dtype or torch.float32).removeprefix("torch.")
+        dtype = denoiser.autocast_dtype or torch.float32
+        self.precision = str(dtype).removeprefix("torch.")
+        self.speed = Speed(size.training_flops, matmul_peak(device, dtype))
+        self.timer = StepTimer(clock_of(device))
         self.state = TrainState(
             denoiser=denoiser,
             ema=instantiate(cfg.ema)(denoiser),
@@ -88,6 +94,7 @@ class Training:
             restore(self.state, checkpoint)
             log.info("going on from step %d", self.state.step)
 
+    @explaining_failure()
     def __call__(self, run_log: RunLog, stop: Stop) -> None:
         """Trains up to the last step, or until ``stop`` says so."""
         cfg, run, settings = self.cfg, self.run, self.settings
@@ -102,27 +109,28 @@ class Training:
             run_log=run_log,
         )
         rolls_back = settings.on_nonfinite is OnNonFinite.rollback
-        with explaining_failure():
-            train(
-                self.state,
-                objective=self.objective,
-                batches=Batches(
-                    self.train_split,
-                    batch_size=settings.batch_size,
-                    seed=cfg.seed,
-                    device=self.device,
-                    placement=self.data.placement,
-                    balance=self.data.balance,
-                ),
-                flip=self.data.flip,
-                settings=settings,
+        train(
+            self.state,
+            objective=self.objective,
+            batches=Batches(
+                self.train_split,
+                batch_size=settings.batch_size,
                 seed=cfg.seed,
-                run_log=run_log,
-                hooks=self._hooks(run_log, save),
-                save=save,
-                stop=stop,
-                rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
-            )
+                device=self.device,
+                placement=self.data.placement,
+                balance=self.data.balance,
+            ),
+            flip=self.data.flip,
+            settings=settings,
+            seed=cfg.seed,
+            speed=self.speed,
+            timer=self.timer,
+            run_log=run_log,
+            hooks=self._hooks(run_log, save),
+            save=save,
+            stop=stop,
+            rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
+        )
 
     def _hooks(self, run_log: RunLog, save: SaveCheckpoint) -> list[Hook]:
         cfg, settings, heldout = self.cfg, self.settings, self.heldout

@@ -28,7 +28,9 @@ __all__ = ["Comparison", "Job", "Setting", "Spread", "compare", "find_runs", "re
 SEED = "seed"
 MAIN = "heldout/eps_mse"
 _SAID_ELSEWHERE = ("resume", "tracker", "experiment", "sweep")
-_NOT_RESULTS = re.compile(r"step|train/(lr|images_seen|seconds)|.*_log_snr_.*_to_.*")
+_NOT_RESULTS = re.compile(
+    r"step|train/(lr|images_seen|seconds|flops_per_second|mfu)|time/.*|.*_log_snr_.*_to_.*"
+)
 _HIGHER_IS_BETTER = re.compile(r"agreement|accuracy|precision|recall|coverage|density|per_second")
 
 

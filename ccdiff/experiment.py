@@ -1,8 +1,9 @@
 """One training run from its config: build the parts, check that they fit, train, look."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -102,8 +103,16 @@ def _run(
             training = single or build(device=pick_device(device))
         record.device = device_name(training.device)
         record.precision = training.precision
-        log.info("training on %s in %s", record.device, record.precision)
-        info = _describe(cfg, job, run, record.tracker_id)
+        speed = training.speed
+        record.flops_per_image = speed.flops_per_image
+        record.peak_flops_per_second = speed.peak_flops_per_second
+        log.info(
+            "training on %s in %s, whose peak is %.3g TFLOP/s on matrix products",
+            record.device,
+            record.precision,
+            speed.peak_flops_per_second / 1e12,
+        )
+        info = _describe(cfg, job, run, record.tracker_id, facts=asdict(speed))
         with instantiate(cfg.tracker).session(info) as session, stop.listening():
             record.tracker_id = session.tracker_id
             record.write(run)
@@ -113,6 +122,9 @@ def _run(
                 record.step = training.state.step
                 record.images_seen = training.state.step * settings.batch_size
                 record.training_seconds = round(training.state.seconds, 2)
+                split = training.timer.totals.items()
+                record.sessions[-1].seconds = {part: round(s, 3) for part, s in split}
+                log.info("time: %s", training.timer.summary)
         record.finish(_last_heldout_error(run))
     seconds = training.state.seconds
     log.info("trained for %.0f s; samples and checkpoints are in %s", seconds, run.path)
@@ -169,13 +181,28 @@ def _choices(job: HydraConf) -> dict[str, str]:
     return {group: option for group, option in named if option and not group.startswith("hydra/")}
 
 
-def _describe(cfg: DictConfig, job: HydraConf, run: Run, tracker_id: str | None) -> RunInfo:
-    """What the tracker is told: the sweep is the group, the overrides are name and tags."""
+def _describe(
+    cfg: DictConfig,
+    job: HydraConf,
+    run: Run,
+    tracker_id: str | None,
+    *,
+    facts: Mapping[str, float] | None = None,
+) -> RunInfo:
+    """What the tracker is told: the sweep is the group, the overrides are name and tags.
+
+    Arguments:
+        cfg: The whole config.
+        job: Hydra's.
+        run: Whose it is.
+        tracker_id: Identity to continue under, or None for a new one.
+        facts: What is known of the run besides its config.
+    """
     sweep = job.mode is RunMode.MULTIRUN
     overrides = tuple(job.overrides.task)
     return RunInfo(
         path=run.path,
-        config={**flat(plain(cfg), sep="/"), **_choices(job)},
+        config={**flat(plain(cfg), sep="/"), **_choices(job), **(facts or {})},
         name=(run.path.name if sweep else ",".join(overrides))[:128] or None,
         group="/".join(Path(job.sweep.dir).absolute().parts[-2:]) if sweep else None,
         tags=overrides,

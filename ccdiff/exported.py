@@ -34,7 +34,11 @@ _WEIGHTS = "model.safetensors"
 _CONFIG = "config.yaml"
 _CARD = "README.md"
 _FORMAT = "1"
-_OF_TRAINING = ("train/lr", "train/images_seen", "train/images_per_second")
+_OF_TRAINING = (
+    *("train/lr", "train/images_seen", "train/images_per_second", "train/flops_per_second"),
+    *("train/mfu", "time/"),
+)
+"""How the keys of figures begin that do not tell of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +222,7 @@ def _figures(run: Run, step: int) -> dict[str, str]:
     last: dict[str, str] = {}
     for row in rows:
         for key, value in row.items():
-            if row["step"] <= step and "/" in key and key not in _OF_TRAINING:
+            told = row["step"] <= step and "/" in key
+            if told and not key.startswith(_OF_TRAINING):
                 last[f"`{key}`"] = f"{value:.4g} (step {row['step']})"
     return last

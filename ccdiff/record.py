@@ -44,6 +44,7 @@ class Session:
         diff: File in the run directory with what was not committed, None where all was.
         to_step: Steps taken in the end.
         wall_seconds: From start to end, with all that training waits for.
+        seconds: What the training loop spent on each part of a step.
     """
 
     overrides: list[str]
@@ -53,6 +54,7 @@ class Session:
     diff: str | None = None
     to_step: int | None = None
     wall_seconds: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,6 +70,8 @@ class Record:
         refused: Why a later launch left this run alone although it was to be trained.
         device: Name of the processor that trained.
         precision: Of autocast.
+        flops_per_image: Floating-point operations of a training step.
+        peak_flops_per_second: What the device reaches on matrix products.
         step: Optimizer steps taken.
         images_seen: Training images, each as often as it was taken.
         training_seconds: In the training loop, over all sessions.
@@ -87,6 +91,8 @@ class Record:
     refused: str | None = None
     device: str | None = None
     precision: str | None = None
+    flops_per_image: int | None = None
+    peak_flops_per_second: float | None = None
     step: int = 0
     images_seen: int = 0
     training_seconds: float = 0.0

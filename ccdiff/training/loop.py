@@ -21,7 +21,9 @@ from ccdiff.objective import Objective
 from ccdiff.seeding import seed_for
 from ccdiff.training.divergence import Diverged, LabelledDraw, diagnose
 from ccdiff.training.settings import TrainerSettings
+from ccdiff.training.speed import Speed
 from ccdiff.training.stopping import Preempted, Stop
+from ccdiff.training.timing import StepTimer
 from ccdiff.training.trackers import RunLog
 
 __all__ = ["Hook", "Rollback", "TrainState", "learning_rate_factor", "train"]
@@ -91,6 +93,7 @@ class _Updater:
         flip: bool,
         settings: TrainerSettings,
         seed: int,
+        timer: StepTimer,
     ) -> None:
         self.state = state
         self.objective = objective
@@ -98,6 +101,7 @@ class _Updater:
         self.flip = flip
         self.settings = settings
         self.seed = seed
+        self.timer = timer
         self.parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
         self.generator = torch.Generator(self.parameters[0].device)
 
@@ -105,6 +109,7 @@ class _Updater:
         """Takes the step and returns the loss before it, a scalar on the device."""
         state, settings = self.state, self.settings
         batch = self._batch()
+        self.timer.lap("data")
         loss = self._backward(batch)
         norm = clip_grad_norm_(self.parameters, settings.grad_clip, foreach=True)
         # The one wait for the device in a step: an update cannot be taken back.
@@ -118,7 +123,9 @@ class _Updater:
             group["lr"] = rate * factor
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
+        self.timer.lap("optimizer")
         state.ema.update()
+        self.timer.lap("ema")
         state.step += 1
         return loss
 
@@ -140,7 +147,9 @@ class _Updater:
         for part in batch.split(self.settings.accumulate):
             losses = self.objective.at(self.state.denoiser, part.x0, part.y, part.draw)
             loss = losses.sum() / len(batch.x0)
+            self.timer.lap("forward")
             loss.backward()
+            self.timer.lap("backward")
             total += loss.detach()
         return total
 
@@ -153,6 +162,8 @@ def train(
     flip: bool,
     settings: TrainerSettings,
     seed: int,
+    speed: Speed,
+    timer: StepTimer,
     run_log: RunLog,
     save: Hook,
     hooks: Sequence[Hook] = (),
@@ -168,6 +179,8 @@ def train(
         flip: Whether to mirror images at random.
         settings: How long and how much.
         seed: Of times, noise, drop masks and mirroring.
+        speed: Tells operations per second from images per second.
+        timer: Told where the time goes.
         run_log: Where metrics go.
         save: Called after all that a step has to log, so that a run which goes on from there
             neither lacks nor repeats any of it.
@@ -180,10 +193,17 @@ def train(
         Preempted: Where ``stop`` has said so; everything is saved.
     """
     update = _Updater(
-        state, objective=objective, batches=batches, flip=flip, settings=settings, seed=seed
+        state,
+        objective=objective,
+        batches=batches,
+        flip=flip,
+        settings=settings,
+        seed=seed,
+        timer=timer,
     )
-    meter = _Meter(state, settings.batch_size)
+    meter = _Meter(state, settings.batch_size, timer)
     state.denoiser.train()
+    timer.start()
     bar = tqdm(initial=state.step, total=settings.steps, unit="step", disable=None)
     with bar, logging_redirect_tqdm():
         while state.step < settings.steps:
@@ -194,11 +214,13 @@ def train(
                 if rollback is None:
                     raise
                 rollback(state, error)
+                timer.lap("hooks")
                 bar.update(state.step - bar.n)
                 continue
             last = state.step == settings.steps
             if state.step % settings.log_every == 0 or last:
                 row = meter.read()
+                row |= speed.figures(row["train/images_per_second"])
                 bar.set_postfix(loss=f"{row['train/loss']:.4f}")
                 row["train/lr"] = state.optimizer.param_groups[0]["lr"]
                 row["train/images_seen"] = state.step * settings.batch_size
@@ -214,6 +236,7 @@ def train(
                     with meter.paused():
                         hook(state)
                     state.denoiser.train()
+            timer.lap("hooks")
             reason = None if stop is None or last else stop.reason
             if reason is not None:
                 if state.step % save.every:
@@ -226,24 +249,26 @@ def _say(state: TrainState, settings: TrainerSettings, row: dict[str, float]) ->
     rate = row["train/images_per_second"]
     left = (settings.steps - state.step) * settings.batch_size / rate
     log.info(
-        "step %d/%d  loss %.4f  %.0f images/s  %s left",
+        "step %d/%d  loss %.4f  %.0f images/s  %.1f %% of peak  %s left",
         state.step,
         settings.steps,
         row["train/loss"],
         rate,
+        100 * row["train/mfu"],
         tqdm.format_interval(left),
     )
 
 
 class _Meter:
-    """Mean loss and throughput since the last reading, without a device sync in between.
+    """Mean loss, throughput and split of time since the last reading, with no wait in between.
 
     The sum of the losses is part of the state, so that a resumed run logs the same means.
     """
 
-    def __init__(self, state: TrainState, batch_size: int) -> None:
+    def __init__(self, state: TrainState, batch_size: int, timer: StepTimer) -> None:
         self.state = state
         self.batch_size = batch_size
+        self.timer = timer
         self.steps = 0
         self.start = time.perf_counter()
 
@@ -255,9 +280,10 @@ class _Meter:
     def read(self) -> dict[str, float]:
         loss = (self.state.loss_sum / self.state.loss_count).item()  # waits for the device
         rate = self.steps * self.batch_size / (time.perf_counter() - self.start)
+        split = {f"time/{part}": s / self.steps for part, s in self.timer.read().items()}
         self.steps = 0
         self.start = time.perf_counter()
-        return {"train/loss": loss, "train/images_per_second": rate}
+        return {"train/loss": loss, "train/images_per_second": rate, **split}
 
     def reset(self) -> None:
         """Begins a new mean."""

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ccdiff.data import Split, to_float
 from ccdiff.denoiser import Denoiser
 from ccdiff.errors import UserError
-from ccdiff.objective import Objective
+from ccdiff.objective import Draw, Objective
 from ccdiff.samplers import Sampler
 
 __all__ = ["Size", "check_fit", "check_noise", "measure"]
@@ -34,27 +34,38 @@ class Size:
     Arguments:
         parameters: Trainable numbers.
         flops: Floating-point operations of one forward pass for one image.
+        training_flops: Those of a training step for one image, forward and backward.
     """
 
     parameters: int
     flops: int
+    training_flops: int
 
     def __str__(self) -> str:
         return (
             f"{self.parameters / 1e6:.2f} million parameters, "
-            f"{self.flops / 1e9:.3f} GFLOPs per image forward"
+            f"{self.flops / 1e9:.3f} GFLOPs per image forward, "
+            f"{self.training_flops / 1e9:.3f} in a training step"
         )
 
 
-def measure(denoiser: Denoiser, split: Split) -> Size:
-    """Counts parameters and operations without computing anything (on the meta device)."""
-    ghost = copy.deepcopy(denoiser).to("meta")
+def measure(denoiser: Denoiser, objective: Objective, split: Split) -> Size:
+    """Counts parameters and operations without computing anything (on the meta device).
+
+    Operations are those of convolutions and matrix products; what is computed a second time to
+    save memory is not counted.
+    """
+    # Networks recompute activations in training mode only.
+    ghost = copy.deepcopy(denoiser).to("meta").eval()
     one = split.take(1)
-    x, y = to_float(one.images.to("meta")), one.labels.to("meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ghost(x, torch.zeros(1, device="meta"), y)
+    x0, y = to_float(one.images.to("meta")), one.labels.to("meta")
+    draw = Draw(torch.zeros(1, device="meta"), torch.zeros_like(x0), None)
+    with FlopCounterMode(display=False) as counter:
+        loss = objective.at(ghost, x0, y, draw).sum()
+        flops = counter.get_total_flops()
+        loss.backward()
     parameters = sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
-    return Size(parameters, counter.get_total_flops())
+    return Size(parameters, flops, counter.get_total_flops())
 
 
 def check_fit(denoiser: Denoiser, objective: Objective, split: Split) -> None:

@@ -37,6 +37,7 @@ def ours(args: argparse.Namespace) -> Case:
     from ccdiff.data import Batches, Split
     from ccdiff.training.loop import TrainState, _Updater
     from ccdiff.training.settings import TrainerSettings
+    from ccdiff.training.timing import StepTimer, clock_of
 
     schema.register()
     with initialize(version_base=None, config_path="../../conf"):
@@ -59,6 +60,7 @@ def ours(args: argparse.Namespace) -> Case:
         flip=False,
         settings=TrainerSettings(batch_size=args.batch_size),
         seed=0,
+        timer=StepTimer(clock_of(torch.device(args.device))),
     )
     generator = torch.Generator(args.device)
     x0, y = torch.randn(args.batch_size, *SHAPE, device=args.device), batches.batch(0)[1]
