@@ -17,6 +17,9 @@ WITHOUT_EFFECT = (
     "trainer.checkpoint_every",
     "trainer.keep",
     "trainer.keep_gib",
+    "trainer.profile",
+    # How much memory it takes.
+    "model.gradient_checkpointing",
     # Where.
     "trainer.device",
     "data.root",

@@ -56,10 +56,14 @@ def test_operations_are_those_of_the_formula(make_denoiser, objective, split):
     assert size.training_flops == 2 * first + 3 * last + tokens
 
 
-def test_operations_counted_are_those_done(make_denoiser, objective, split, generator):
-    """Counting needs no memory and no time, and comes to what a real step of a batch does."""
+def test_operations_counted_are_those_done(make_unet, make_denoiser, objective, split, generator):
+    """Counting needs no memory and no time, and comes to what a real step of a batch does.
+
+    What gradient checkpointing does a second time is not counted.
+    """
     denoiser = make_denoiser()
     size = measure(denoiser, objective, split)
+    assert size == measure(make_denoiser(make_unet(gradient_checkpointing=True)), objective, split)
     assert denoiser.training
     with FlopCounterMode(display=False) as counter:
         loss = objective(denoiser, to_float(split.images), split.labels, generator).mean()

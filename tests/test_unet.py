@@ -260,6 +260,52 @@ def test_dropout_acts_in_training_only(make_unet):
     assert torch.equal(network(*batch), network(*batch))
 
 
+def one_step(network: UNet) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients of a step, and the bytes that the way back needs besides the parameters."""
+    kept: dict[int, torch.UntypedStorage] = {}
+    own = {parameter.data_ptr() for parameter in network.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    batch = inputs(4, 1, 16, 16)
+    torch.manual_seed(1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = network(*batch).square().mean()
+    num_bytes = sum(storage.nbytes() for storage in kept.values())
+    loss.backward()
+    # What was drawn after it must not depend on what was drawn again.
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    return {**gradients, "next draw": torch.rand(1)}, num_bytes
+
+
+@pytest.mark.parametrize("film", ["shared", "per_block"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_checkpointing_keeps_less_than_half_and_changes_no_bit(make_unet, dropout, film):
+    found = []
+    for gradient_checkpointing in (False, True):
+        torch.manual_seed(0)
+        settings = {"dropout": dropout, "film": film, "num_blocks": 3}
+        network = make_unet(**settings, gradient_checkpointing=gradient_checkpointing)
+        found.append(one_step(network))
+    (expected, plain_bytes), (gradients, few_bytes) = found
+    for name, gradient in expected.items():
+        assert torch.equal(gradients[name], gradient), name
+    assert few_bytes < plain_bytes / 2, (few_bytes, plain_bytes)
+
+
+def test_checkpointing_leaves_evaluation_alone(make_unet):
+    network = make_unet(gradient_checkpointing=True).eval()
+    with torch.no_grad():
+        output = network(*inputs(2, 1, 8, 8))
+    assert output.isfinite().all()
+    blocks = record(network.middle_in.block)
+    network(*inputs(2, 1, 8, 8)).sum().backward()
+    assert len(blocks) == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

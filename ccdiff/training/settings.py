@@ -6,8 +6,17 @@ from enum import Enum
 
 from ccdiff.errors import UserError
 
-__all__ = ["Compile", "EvaluateSettings", "OnNonFinite", "Precision", "TrainerSettings"]
+__all__ = [
+    "PROFILE_AFTER",
+    "Compile",
+    "EvaluateSettings",
+    "OnNonFinite",
+    "Precision",
+    "TrainerSettings",
+]
 
+PROFILE_AFTER = 10
+"""Steps of a launch before those that are profiled: the first ones are slow."""
 
 _COUNTS = (
     "steps",
@@ -100,6 +109,8 @@ class TrainerSettings:
     max_time: str | None = None
     """Saves and stops this long after the start: hours:minutes, such as 11:30, or seconds."""
     on_nonfinite: OnNonFinite = OnNonFinite.stop
+    profile: int = 0
+    """Steps of this launch to profile; 0 for none."""
 
     @property
     def max_seconds(self) -> float | None:
@@ -126,6 +137,13 @@ class TrainerSettings:
             raise UserError(f"trainer.warmup must not be negative, got {self.warmup}")
         if not self.grad_clip > 0:
             raise UserError(f"trainer.grad_clip must be positive, got {self.grad_clip}")
+        if self.profile < 0:
+            raise UserError(f"trainer.profile must not be negative, got {self.profile}")
+        if self.profile and self.steps < PROFILE_AFTER + self.profile:
+            raise UserError(
+                f"trainer.profile={self.profile} starts after {PROFILE_AFTER} steps and so takes "
+                f"trainer.steps of at least {PROFILE_AFTER + self.profile}, got {self.steps}"
+            )
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"trainer.batch_size={self.batch_size} does not divide into "
