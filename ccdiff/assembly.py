@@ -19,6 +19,7 @@ from ccdiff.training.compiling import compile_mode, compile_network, explaining_
 from ccdiff.training.device import autocast_dtype, set_determinism
 from ccdiff.training.hooks import DrawGrids, HeldOutLoss
 from ccdiff.training.loop import Hook, TrainState, train
+from ccdiff.training.profiling import Profile
 from ccdiff.training.quality import WatchQuality
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
 from ccdiff.training.settings import EvaluateSettings, OnNonFinite, TrainerSettings
@@ -82,6 +83,7 @@ class Training:
         self.precision = str(dtype).removeprefix("torch.")
         self.speed = Speed(size.training_flops, matmul_peak(device, dtype))
         self.timer = StepTimer(clock_of(device))
+        self.profile = Profile(settings.profile, device=device, folder=run.path / "profile")
         self.state = TrainState(
             denoiser=denoiser,
             ema=instantiate(cfg.ema)(denoiser),
@@ -99,12 +101,14 @@ class Training:
         """Trains up to the last step, or until ``stop`` says so."""
         cfg, run, settings = self.cfg, self.run, self.settings
         run.set_aside_after(self.state.step)
+        # Who goes on with the run profiles again only by asking for it.
+        kept = cast(DictConfig, OmegaConf.merge(cfg, {"trainer": {"profile": 0}}))
         save = SaveCheckpoint(
             every=settings.checkpoint_every,
             keep=settings.keep,
             keep_bytes=settings.keep_bytes,
             run=run,
-            config=save_config(cfg, run.config),
+            config=save_config(kept, run.config),
             data=self.fingerprint,
             run_log=run_log,
         )
@@ -161,6 +165,7 @@ class Training:
                 run_log=run_log,
             ),
             *self._watch(run_log, save, generator),
+            *([self.profile] if settings.profile else []),
         ]
 
     def _watch(self, run_log: RunLog, save: SaveCheckpoint, generator: Generator) -> list[Hook]:

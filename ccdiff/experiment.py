@@ -119,6 +119,7 @@ def _run(
             try:
                 training(RunLog(run.metrics, session, step=training.state.step), stop)
             finally:
+                training.profile.close()
                 record.step = training.state.step
                 record.images_seen = training.state.step * settings.batch_size
                 record.training_seconds = round(training.state.seconds, 2)

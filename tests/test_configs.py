@@ -150,6 +150,8 @@ def test_a_key_that_nothing_reads_is_refused():
         "trainer.accumulate=3",
         "trainer.grad_clip=-1",
         "trainer.warmup=-1",
+        "trainer.profile=-1",
+        "trainer.profile=1191",
     ],
 )
 def test_impossible_settings_are_refused_by_name(override):
