@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LAYERS = {
-    0: "schedules predictions weightings times conditioning nn data errors seeding durable locks",
+    0: "schedules predictions weightings times conditioning nn data errors seeding durable locks "
+    "distributed",
     1: "denoiser oracle",
     2: "objective rescheduling guidance grids thresholding samplers editing generation labels "
     "visual",

@@ -1,0 +1,322 @@
+"""Many processes working as one: a thin layer over torch.distributed, for one process nothing.
+
+Who a process is stands in the environment: ``torchrun`` puts it there, and for the tasks of a
+SLURM job step :func:`adopt_slurm` does. Rank 0 is the main process, which alone writes files.
+
+Imports no torch by itself: commands ask for their rank before they have parsed.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ccdiff.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "LostContact",
+    "adopt_slurm",
+    "barrier",
+    "broadcast",
+    "gather",
+    "is_main",
+    "local_rank",
+    "process_group",
+    "rank",
+    "slice_of",
+    "sum_tensor_",
+    "told_by_main",
+    "world_size",
+]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FAILED, _TOLD = "failed", "told"
+# How long to look for the cause where contact is lost, and to wait for rank 0 to tell it.
+_CAUSE_SECONDS, _TELLING_SECONDS = 2.0, 10.0
+
+
+class LostContact(UserError):
+    """Another process has ended, or has not answered in time."""
+
+
+@dataclass
+class _Together:
+    """What the processes share while a group is open."""
+
+    control: Any
+    """A group for objects and numbers on the CPU, by gloo."""
+    store: Any
+    """Keys and values at the launcher, which outlives every process."""
+    timeout_seconds: float
+    barriers: int = 0
+    """How many this process has come to."""
+
+
+_together: _Together | None = None
+_store: Any = None
+"""Of the last group, to tell the others of an error after it is closed."""
+
+
+def rank() -> int:
+    """The number of this process among all, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """The number of this process among those on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and logs."""
+    return rank() == 0
+
+
+def slice_of(n: int) -> slice:
+    """The part of ``range(n)`` that is this process's: contiguous, in the order of ranks."""
+    return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())
+
+
+def adopt_slurm(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Tells the tasks of a SLURM job step who they are, as torchrun would have.
+
+    Arguments:
+        environment: Read and completed; left as it is outside of a step of several tasks.
+    """
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    if "WORLD_SIZE" in environment or tasks == "1":
+        return
+    # Steps of one job may run side by side, so each has a port of its own.
+    job, step = (int(environment.get(f"SLURM_{key}_ID", "0")) for key in ("JOB", "STEP"))
+    environment["WORLD_SIZE"] = tasks
+    environment["RANK"] = environment["SLURM_PROCID"]
+    environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
+    environment.setdefault("MASTER_ADDR", _first_host(environment))
+    environment.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 10000))
+
+
+def _first_host(environment: Mapping[str, str]) -> str:
+    """``gpu-03`` of ``gpu-[03-05,09],login1``: where rank 0 runs."""
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
+    before, bracket, within = nodes.partition("[")
+    if not bracket or "," in before:
+        return nodes.split(",")[0]
+    first, _, after = within.partition("]")
+    return before + first.split(",")[0].split("-")[0] + after.split(",")[0]
+
+
+@contextmanager
+def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
+    """Lets the processes talk to each other inside; on one process does nothing.
+
+    Arguments:
+        device_name: auto, cpu or cuda; the GPU of a process is that of its local rank.
+        timeout_seconds: How long to wait for another process.
+
+    Yields:
+        The name of this process's device.
+
+    Raises:
+        UserError: Where there is no device for it, or the others cannot be reached.
+    """
+    global _together, _store
+    if world_size() == 1:
+        yield device_name
+        return
+    import torch
+    import torch.distributed as dist
+
+    device_name = _own_device(device_name)
+    if device_name != "cpu":
+        torch.cuda.set_device(device_name)
+    timeout = timedelta(seconds=timeout_seconds)
+    with _contact(timeout_seconds):
+        store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+        _store = dist.PrefixStore("ccdiff", store)
+        dist.init_process_group(
+            "gloo" if device_name == "cpu" else "nccl",
+            store=store,
+            rank=rank(),
+            world_size=world_size(),
+            timeout=timeout,
+        )
+        # Objects and flags go by the CPU, so that nothing of it waits for a GPU.
+        control = (
+            dist.group.WORLD
+            if device_name == "cpu"
+            else dist.new_group(backend="gloo", timeout=timeout)
+        )
+    _together = _Together(control, _store, timeout_seconds)
+    try:
+        with _contact(timeout_seconds):
+            yield device_name
+    except Exception as error:
+        _leave_word(error)
+        raise
+    finally:
+        _together = None
+        dist.destroy_process_group()
+
+
+def _own_device(name: str) -> str:
+    """``cpu``, or ``cuda:<local rank>``."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(
+            f"with {world_size()} processes the device must be auto, cpu or cuda, got {name!r}: "
+            f"each process takes a GPU of its own"
+        )
+    count = torch.cuda.device_count()
+    if name == "cpu" or (name == "auto" and count == 0):
+        return "cpu"
+    # SLURM may show each task its own GPU alone.
+    index = 0 if count == 1 and "SLURM_STEP_NUM_TASKS" in os.environ else local_rank()
+    if index >= count:
+        raise UserError(
+            f"process {local_rank()} of this machine has no GPU: torch sees {count}. Start as "
+            f"many processes as there are GPUs: --nproc_per_node={max(count, 1)}"
+        )
+    return f"cuda:{index}"
+
+
+@contextmanager
+def _contact(timeout_seconds: float) -> Iterator[None]:
+    """Says what went wrong where another process does not answer."""
+    import torch.distributed as dist
+
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise LostContact(_cause() or _guess(str(error), timeout_seconds)) from error
+
+
+def _guess(error: str, timeout_seconds: float) -> str:
+    """What to make of an error of torch.distributed."""
+    me = f"rank {rank()} of {world_size()}"
+    first = error.splitlines()[0] if error else "no reason given"
+    if "connection" in error.lower() and "timed out" not in error.lower():
+        return f"{me} lost contact with another process, which has ended: see why there ({first})"
+    missing = " and ".join(f"rank {other}" for other in _missing()) or "another process"
+    where = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    return (
+        f"{me} waited {timeout_seconds:.0f} s for {missing} ({first}). Are all processes running, "
+        f"and do they reach {where}? Where one may take longer, raise trainer.dist_timeout"
+    )
+
+
+def _cause() -> str | None:
+    """What the first process to fail has left word of."""
+    try:
+        _store.wait([_FAILED], timedelta(seconds=_CAUSE_SECONDS))
+        return str(_store.get(_FAILED).decode())
+    # The store goes with the launcher, and raises whatever its version does.
+    except Exception:
+        return None
+
+
+def _leave_word(error: Exception) -> None:
+    """Lets the others name the cause, if this process is the first to fail."""
+    if isinstance(error, LostContact):
+        return
+    try:
+        told = f"rank {rank()} failed: {error}" if str(error) else f"rank {rank()} failed"
+        _store.compare_set(_FAILED, "", told)
+    except Exception:
+        log.debug("the others could not be told", exc_info=True)
+
+
+def told_by_main(*, tell: bool = False) -> bool:
+    """Whether rank 0 has told the user of the error that ended this process too.
+
+    Arguments:
+        tell: For rank 0, which has just told; the others wait a little for it.
+    """
+    if _store is None:
+        # Before there is a group all processes read the same command line: one tells, per machine.
+        return local_rank() > 0
+    try:
+        if is_main():
+            if tell:
+                _store.set(_TOLD, "1")
+            return False
+        _store.wait([_TOLD], timedelta(seconds=_TELLING_SECONDS))
+        return True
+    except Exception:
+        return False
+
+
+def broadcast(value: T) -> T:
+    """The ``value`` of rank 0, on all ranks; others may give None."""
+    if _together is None:
+        return value
+    import torch
+    import torch.distributed as dist
+
+    box = [value]
+    with _contact(_together.timeout_seconds):
+        dist.broadcast_object_list(box, group=_together.control, device=torch.device("cpu"))
+    return box[0]
+
+
+def gather(value: T) -> list[T]:
+    """The values of all ranks in order, on rank 0; elsewhere an empty list."""
+    if _together is None:
+        return [value]
+    import torch.distributed as dist
+
+    values: list[Any] | None = [None] * world_size() if is_main() else None
+    with _contact(_together.timeout_seconds):
+        dist.gather_object(value, values, group=_together.control)
+    return values or []
+
+
+def sum_tensor_(tensor: "Tensor") -> "Tensor":
+    """Adds up a tensor over all ranks, in place, and returns it."""
+    if _together is None:
+        return tensor
+    import torch.distributed as dist
+
+    with _contact(_together.timeout_seconds):
+        dist.all_reduce(tensor, group=None if tensor.is_cuda else _together.control)
+    return tensor
+
+
+def barrier() -> None:
+    """Waits for all ranks; a time-out names those that are missing."""
+    if _together is None:
+        return
+    import torch
+
+    _together.barriers += 1
+    _together.store.set(f"barrier/{rank()}", str(_together.barriers))
+    # Not monitored_barrier, which does not notice that another process is gone.
+    sum_tensor_(torch.zeros(1))
+
+
+def _missing() -> list[int]:
+    """The ranks that have passed fewer barriers than this one has come to."""
+    if _together is None or _together.barriers == 0:
+        return []
+    keys = [f"barrier/{other}" for other in range(world_size())]
+    return [
+        other
+        for other, key in enumerate(keys)
+        if not _store.check([key]) or int(_store.get(key)) < _together.barriers
+    ]
