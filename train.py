@@ -7,7 +7,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import command, resume_arguments
+from ccdiff.commands import command, rank_arguments, resume_arguments
+from ccdiff.distributed import adopt_slurm
 from ccdiff.errors import UserError
 from ccdiff.sweeps import keep_going
 
@@ -26,8 +27,9 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
+    adopt_slurm()
     try:
-        sys.argv[1:] = resume_arguments(sys.argv[1:])
+        sys.argv[1:] = rank_arguments(resume_arguments(sys.argv[1:]))
     except UserError as error:
         sys.exit(f"error: {error}")
     main()

@@ -10,6 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.compose import build_data, build_denoiser, build_objective, instantiate, save_config
 from ccdiff.data import Batches, DataSet
+from ccdiff.distributed import broadcast, first_here, is_main, rank, slice_of, world_size
+from ccdiff.errors import UserError
 from ccdiff.evaluation.extractors import Material
 from ccdiff.generation import Generator
 from ccdiff.resuming import check_config, check_data
@@ -17,8 +19,9 @@ from ccdiff.runs import Run
 from ccdiff.training.checkpoints import Checkpoint
 from ccdiff.training.compiling import compile_mode, compile_network, explaining_failure
 from ccdiff.training.device import autocast_dtype, set_determinism
-from ccdiff.training.hooks import DrawGrids, HeldOutLoss
+from ccdiff.training.hooks import DrawGrids, HeldOutLoss, OnMain
 from ccdiff.training.loop import Hook, TrainState, train
+from ccdiff.training.parallel import make_optimizer, seed_apart
 from ccdiff.training.profiling import Profile
 from ccdiff.training.quality import WatchQuality
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
@@ -67,8 +70,11 @@ class Training:
         self.data: DataSet = build_data(cfg)
         if checkpoint is not None:
             check_config(checkpoint, cfg)
-        self.train_split, self.heldout = self.data.load()
+        with first_here():
+            self.train_split, self.heldout = self.data.load()
         self.fingerprint = self.train_split.fingerprint()
+        if broadcast(self.fingerprint) != self.fingerprint:
+            raise UserError(f"rank {rank()} finds other training data than rank 0: see data.root")
         if checkpoint is not None:
             check_data(checkpoint, self.fingerprint)
         denoiser = build_denoiser(cfg)
@@ -81,13 +87,15 @@ class Training:
         denoiser.to(device).autocast_dtype = autocast_dtype(settings.precision, device)
         dtype = denoiser.autocast_dtype or torch.float32
         self.precision = str(dtype).removeprefix("torch.")
-        self.speed = Speed(size.training_flops, matmul_peak(device, dtype))
+        self.speed = Speed(size.training_flops, world_size() * matmul_peak(device, dtype))
         self.timer = StepTimer(clock_of(device))
         self.profile = Profile(settings.profile, device=device, folder=run.path / "profile")
         self.state = TrainState(
             denoiser=denoiser,
             ema=instantiate(cfg.ema)(denoiser),
-            optimizer=instantiate(cfg.optimizer)(denoiser.parameters()),
+            optimizer=make_optimizer(
+                instantiate(cfg.optimizer), denoiser.parameters(), shard=settings.shard
+            ),
         )
         # After the copy for averaging, which is only ever evaluated.
         if mode := compile_mode(settings.compile, device):
@@ -95,12 +103,14 @@ class Training:
         if checkpoint is not None:
             restore(self.state, checkpoint)
             log.info("going on from step %d", self.state.step)
+        seed_apart(cfg.seed, self.state.step)
 
     @explaining_failure()
     def __call__(self, run_log: RunLog, stop: Stop) -> None:
         """Trains up to the last step, or until ``stop`` says so."""
         cfg, run, settings = self.cfg, self.run, self.settings
-        run.set_aside_after(self.state.step)
+        if is_main():
+            run.set_aside_after(self.state.step)
         # Who goes on with the run profiles again only by asking for it.
         kept = cast(DictConfig, OmegaConf.merge(cfg, {"trainer": {"profile": 0}}))
         save = SaveCheckpoint(
@@ -108,7 +118,7 @@ class Training:
             keep=settings.keep,
             keep_bytes=settings.keep_bytes,
             run=run,
-            config=save_config(kept, run.config),
+            config=save_config(kept, run.config) if is_main() else "",
             data=self.fingerprint,
             run_log=run_log,
         )
@@ -123,6 +133,7 @@ class Training:
                 device=self.device,
                 placement=self.data.placement,
                 balance=self.data.balance,
+                rows=slice_of(settings.batch_size),
             ),
             flip=self.data.flip,
             settings=settings,
@@ -130,10 +141,10 @@ class Training:
             speed=self.speed,
             timer=self.timer,
             run_log=run_log,
-            hooks=self._hooks(run_log, save),
-            save=save,
+            hooks=[OnMain(hook) for hook in self._hooks(run_log, save)],
+            save=OnMain(save),
             stop=stop,
-            rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
+            rollback=RollBack(run=run, run_log=run_log, seed=cfg.seed) if rolls_back else None,
         )
 
     def _hooks(self, run_log: RunLog, save: SaveCheckpoint) -> list[Hook]:

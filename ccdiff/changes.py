@@ -22,6 +22,7 @@ WITHOUT_EFFECT = (
     "model.gradient_checkpointing",
     # Where.
     "trainer.device",
+    "trainer.dist_timeout",
     "data.root",
     "data.cache",
     "data.placement",

@@ -3,6 +3,7 @@
 import errno
 import functools
 import gc
+import io
 import logging
 import signal
 import sys
@@ -16,11 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from ccdiff.distributed import is_main, local_rank, rank, told_by_main
 from ccdiff.errors import UserError
 from ccdiff.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
 
-__all__ = ["command", "resume_arguments"]
+__all__ = ["command", "rank_arguments", "resume_arguments"]
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +32,16 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
     In a sweep every error is logged with its traceback and passed on. A failed job's frames are
     cleared, or its model would be kept as long as the error is.
+
+    Of several processes rank 0 logs; what ends all of them is told once.
     """
 
     @functools.wraps(main)
     def wrapped(cfg: DictConfig) -> Any:
         _forget_previous_job()
+        sys.stderr = sys.__stderr__ if isinstance(sys.stderr, _Unheard) else sys.stderr
+        if not is_main():
+            logging.getLogger().handlers[:] = [logging.NullHandler()]
         try:
             return main(cfg)
         except Preempted as stopped:
@@ -49,7 +56,12 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             expected = isinstance(error, UserError)
             sweep = HydraConfig.get().mode is RunMode.MULTIRUN
             message = "%s" if expected else "the job failed: %s"
+            if told_by_main():
+                sys.exit(1)
+            if not is_main():
+                logging.basicConfig(force=True, format=f"rank {rank()}: %(message)s")
             log.error(message, error, exc_info=sweep or not expected)
+            told_by_main(tell=True)
             if not sweep:
                 sys.exit(1)
             traceback.clear_frames(error.__traceback__)
@@ -77,6 +89,20 @@ def _forget_previous_job() -> None:
         torch.cuda.empty_cache()
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()
+
+
+class _Unheard(io.StringIO):
+    """In place of stderr while arguments are read: what is wrong with them, another tells."""
+
+
+def rank_arguments(arguments: list[str]) -> list[str]:
+    """Arguments with which a process other than rank 0 makes no folder and no log of its own."""
+    if is_main():
+        return arguments
+    if local_rank() > 0:
+        sys.stderr = _Unheard()
+    nothing = [f"{key}=none" for key in ("hydra/job_logging", "hydra/hydra_logging")]
+    return [*arguments, "hydra.output_subdir=null", "hydra.run.dir=.", *nothing]
 
 
 def resume_arguments(arguments: list[str]) -> list[str]:

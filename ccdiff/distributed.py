@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "LostContact",
     "adopt_slurm",
+    "agreed",
     "barrier",
     "broadcast",
+    "first_here",
     "gather",
     "is_main",
     "local_rank",
@@ -296,6 +298,31 @@ def sum_tensor_(tensor: "Tensor") -> "Tensor":
     with _contact(_together.timeout_seconds):
         dist.all_reduce(tensor, group=None if tensor.is_cuda else _together.control)
     return tensor
+
+
+def agreed(value: T | None) -> T | None:
+    """What the lowest rank gives that gives something, on all ranks alike.
+
+    Costs one small message where none does, so that it may be asked at every step.
+    """
+    if _together is None:
+        return value
+    import torch
+
+    if not sum_tensor_(torch.tensor(float(value is not None))):
+        return None
+    found = [one for one in gather(value) if one is not None]
+    return broadcast(found[0] if is_main() else None)
+
+
+@contextmanager
+def first_here() -> Iterator[None]:
+    """Lets one process of each machine go first; the others find what it has prepared."""
+    if local_rank() > 0:
+        barrier()
+    yield
+    if local_rank() == 0:
+        barrier()
 
 
 def barrier() -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from ccdiff import distributed
 from ccdiff.assembly import Training
 from ccdiff.changes import config_hash, difference, flat
 from ccdiff.compose import (
@@ -27,10 +28,11 @@ from ccdiff.training.device import (
     own_gpu,
     pick_device,
 )
+from ccdiff.training.parallel import check_divides
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.showcase import FIXED_SEEDS
 from ccdiff.training.stopping import Stop
-from ccdiff.training.trackers import RunInfo, RunLog, read_metrics
+from ccdiff.training.trackers import NoSession, RunInfo, RunLog, Unlogged, read_metrics
 
 __all__ = ["run_experiment"]
 
@@ -51,11 +53,49 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
             directory holds another run.
         Preempted: Where a signal or ``trainer.max_time`` stopped it; everything is saved.
     """
-    run = Run(Path(job.runtime.output_dir))
     settings = cast(TrainerSettings, OmegaConf.to_object(cfg.trainer))
     stop = Stop(settings.max_seconds)
-    with run.alone():
-        return _run(cfg, job, run, settings, stop)
+    check_divides(settings)
+    together = distributed.process_group(settings.device, timeout_seconds=settings.dist_timeout)
+    with together as settings.device:
+        run = Run(distributed.broadcast(Path(job.runtime.output_dir)))
+        _check_same(cfg)
+        if not distributed.is_main():
+            return _follow(cfg, run, settings, stop)
+        with run.alone():
+            return distributed.broadcast(_run(cfg, job, run, settings, stop))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What rank 0 tells the other processes when there is something to train."""
+
+    checkpoint: Checkpoint | None
+
+
+def _check_same(cfg: DictConfig) -> None:
+    """Raises UserError where a process was started with another config than rank 0."""
+    mine = plain(cfg)
+    differing = difference(distributed.broadcast(mine), mine, ignore=("data.root", "data.cache"))
+    if differing:
+        told = ", ".join(f"{k}={new} (there {old})" for k, (old, new) in differing.items())
+        raise UserError(
+            f"rank {distributed.rank()} was started with another config than rank 0: {told}; give "
+            f"all machines the same arguments"
+        )
+
+
+def _follow(cfg: DictConfig, run: Run, settings: TrainerSettings, stop: Stop) -> float:
+    """Trains along with rank 0, which decides what is left to train and keeps all records."""
+    told: _Start | float | None = distributed.broadcast(None)
+    if isinstance(told, _Start):
+        device = pick_device(settings.device)
+        training = Training(cfg, run, settings, checkpoint=told.checkpoint, device=device)
+        distributed.gather(device_name(device))
+        with stop.listening():
+            training(Unlogged(run.metrics, NoSession()), stop)
+        told = distributed.broadcast(None)
+    return cast(float, told)
 
 
 def _run(
@@ -94,14 +134,16 @@ def _run(
         record.write(run)
         return cast(float, record.result)
     record.seeds = {"seed": cfg.seed, **FIXED_SEEDS}
+    distributed.broadcast(_Start(checkpoint))
     build = partial(Training, cfg, run, settings, checkpoint=checkpoint)
     # Before its record is touched: what is refused leaves a run as it was.
+    alone = sweep and distributed.world_size() == 1
     single = None if sweep else build(device=pick_device(settings.device))
-    gpu = own_gpu(settings.device) if sweep else nullcontext(settings.device)
+    gpu = own_gpu(settings.device) if alone else nullcontext(settings.device)
     with recording(run, record, overrides=job.overrides.task), gpu as device:
         with _failing_visibly(cfg, job, run):
             training = single or build(device=pick_device(device))
-        record.device = device_name(training.device)
+        record.device = _counted(distributed.gather(device_name(training.device)))
         record.precision = training.precision
         speed = training.speed
         record.flops_per_image = speed.flops_per_image
@@ -130,6 +172,12 @@ def _run(
     seconds = training.state.seconds
     log.info("trained for %.0f s; samples and checkpoints are in %s", seconds, run.path)
     return cast(float, record.result)
+
+
+def _counted(names: list[str]) -> str:
+    """``2 x cpu (1 threads)``: each name once, with how often it is there."""
+    counts = {name: names.count(name) for name in names}
+    return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items())
 
 
 @contextmanager

@@ -34,6 +34,7 @@ MAY_CHANGE = (
     "trainer.compile",
     "trainer.deterministic",
     "trainer.accumulate",
+    "trainer.shard",
 )
 """Keys, or groups of them, that may have another value where a user goes on with a run."""
 

@@ -22,6 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ccdiff.distributed import is_main, world_size
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
 
@@ -31,6 +32,12 @@ log = logging.getLogger(__name__)
 
 SWEEP_FILE = "sweep.json"
 _MAX_NAME = 120
+_ONE_PROCESS = (
+    "error: a sweep is started by one process, not by torchrun: python train.py -m "
+    "hydra/launcher=gpus hydra.launcher.n_jobs=4 ... runs its jobs side by side, each on a GPU of "
+    "its own, and hydra/launcher=slurm hydra.launcher.tasks_per_node=4 "
+    "hydra.launcher.gpus_per_node=4 each on several"
+)
 _PLACES = {"hydra.sweep.dir", "hydra.mode"}
 
 
@@ -82,6 +89,9 @@ class SweepCallback(Callback):
     """The command of the launch before."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if world_size() > 1:
+            # Hydra passes no error of a callback on, but this.
+            sys.exit(_ONE_PROCESS if is_main() else 1)
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         overrides = config.hydra.overrides

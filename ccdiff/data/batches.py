@@ -46,6 +46,7 @@ class Batches:
             they are.
         balance: How often rare labels are drawn, ``none``, ``sqrt`` or ``class``: see
             :func:`~ccdiff.data.balance.weights_for`. An epoch is always as many draws as images.
+        rows: Which rows of each batch are wanted, where several processes share it.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Batches:
         device: torch.device | str = "cpu",
         placement: str = "auto",
         balance: str = "none",
+        rows: slice = slice(None),
     ) -> None:
         device = torch.device(device)
         self.placement = _settle(placement, split, device)
@@ -67,6 +69,7 @@ class Batches:
             seed=seed,
             weights=weights_for(split.labels, balance),
             device=held_on,
+            rows=rows,
         )
         self._device = device
         if self.placement != "disk":
@@ -77,7 +80,7 @@ class Batches:
             self._ahead = _Ahead(_Reader(split, numbers=self._numbers, device=device))
 
     def indices(self, i: int) -> Tensor:
-        """Which images batch ``i`` holds, int64 [batch_size]."""
+        """Which images batch ``i`` holds, int64 [batch_size], or those of its rows."""
         return self._numbers(i)
 
     def batch(self, i: int) -> tuple[Tensor, Tensor]:
@@ -99,10 +102,18 @@ class _Numbers:
     """Which images each batch holds."""
 
     def __init__(
-        self, n: int, *, batch_size: int, seed: int, weights: Tensor | None, device: torch.device
+        self,
+        n: int,
+        *,
+        batch_size: int,
+        seed: int,
+        weights: Tensor | None,
+        device: torch.device,
+        rows: slice,
     ) -> None:
         self.n = n
         self.batch_size = batch_size
+        self.first, self.after, _ = rows.indices(batch_size)
 
         # Whole epochs are moved to the device: an index per batch would make it wait.
         @lru_cache(maxsize=4)
@@ -114,8 +125,8 @@ class _Numbers:
         self.epoch_order = epoch_order
 
     def __call__(self, i: int) -> Tensor:
-        start = i * self.batch_size
-        parts, end = [], start + self.batch_size
+        start = i * self.batch_size + self.first
+        parts, end = [], i * self.batch_size + self.after
         while start < end:
             epoch, position = divmod(start, self.n)
             part = self.epoch_order(epoch)[position : position + end - start]

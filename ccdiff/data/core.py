@@ -173,7 +173,22 @@ def to_uint8(x: Tensor) -> Tensor:
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirrors each of the images [B, C, H, W] left to right with probability one half."""
-    mirrored = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+def augment(
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    batch_size: int | None = None,
+    rows: slice = slice(None),
+) -> Tensor:
+    """Mirrors each of the images [B, C, H, W] left to right with probability one half.
+
+    Arguments:
+        images: A batch, or some rows of one.
+        generator: Of the randomness.
+        batch_size: Images of the whole batch, where these are ``rows`` of it: they are mirrored
+            as they would be there.
+        rows: Which they are.
+    """
+    draws = torch.rand(batch_size or len(images), generator=generator, device=images.device)
+    mirrored = draws[rows] < 0.5
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)

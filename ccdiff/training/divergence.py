@@ -14,7 +14,16 @@ __all__ = ["Diverged", "LabelledDraw", "diagnose"]
 
 
 class Diverged(UserError):
-    """A loss or gradient that is infinite or no number; the weights were not touched."""
+    """A loss or gradient that is infinite or no number; the weights were not touched.
+
+    Arguments:
+        told: What the user is told.
+        worst: The largest loss of an image, infinite where it is no number.
+    """
+
+    def __init__(self, told: str, *, worst: float = 0.0) -> None:
+        super().__init__(told)
+        self.worst = worst
 
 
 class LabelledDraw(NamedTuple):
@@ -49,14 +58,16 @@ def diagnose(
     losses = torch.cat(
         [objective.at(denoiser, one.x0, one.y, one.draw) for one in batch.split(len(batch.x0))]
     )
-    worst = int(losses.nan_to_num(nan=float("inf"), posinf=float("inf")).argmax())
+    sizes = losses.nan_to_num(nan=float("inf"), posinf=float("inf"))
+    worst = int(sizes.argmax())
     log_snr = denoiser.schedule.log_snr(batch.draw.t[worst]).item()
     return Diverged(
         f"training diverged at step {step}: the loss is {loss.item()}, and the largest of an "
         f"image, {losses[worst].item()}, is at log-SNR {log_snr:.2f}; "
         f"{_first_layer(denoiser, objective, batch, worst)}. The weights were not touched. Lower "
         f"optimizer.lr, raise trainer.warmup, or try trainer.precision=fp32 or "
-        f"trainer.on_nonfinite=rollback"
+        f"trainer.on_nonfinite=rollback",
+        worst=sizes[worst].item(),
     )
 
 

@@ -8,15 +8,17 @@ from torch import Tensor
 
 from ccdiff.data import Split
 from ccdiff.denoiser import Denoiser
+from ccdiff.distributed import barrier, is_main
 from ccdiff.evaluation.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.generation import Generator
 from ccdiff.runs import Run
-from ccdiff.training.loop import TrainState
+from ccdiff.training.loop import Hook, TrainState
+from ccdiff.training.parallel import collect_optimizer
 from ccdiff.training.showcase import Showcase
 from ccdiff.training.trackers import RunLog
 from ccdiff.visual import grid, save_gif, save_png
 
-__all__ = ["DrawGrids", "HeldOutLoss", "noise_level_errors"]
+__all__ = ["DrawGrids", "HeldOutLoss", "OnMain", "noise_level_errors"]
 
 log = logging.getLogger(__name__)
 
@@ -123,3 +125,25 @@ class DrawGrids:
         film = self.run.samples / "denoising.gif"
         save_gif([self._grid(frame) for frame in frames], film)
         self.run_log.image("samples/denoising", film, step=step)
+
+
+@dataclass(frozen=True)
+class OnMain:
+    """A hook that rank 0 runs, with a whole state to save, while the other processes wait.
+
+    Arguments:
+        hook: What to run.
+    """
+
+    hook: Hook
+
+    @property
+    def every(self) -> int:
+        """Steps between calls."""
+        return self.hook.every
+
+    def __call__(self, state: TrainState) -> None:
+        collect_optimizer(state.optimizer)
+        if is_main():
+            self.hook(state)
+        barrier()

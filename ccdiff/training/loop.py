@@ -17,9 +17,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data import Batches, augment, to_float
 from ccdiff.denoiser import Denoiser
+from ccdiff.distributed import agreed, is_main, slice_of, sum_tensor_, world_size
 from ccdiff.objective import Objective
 from ccdiff.seeding import seed_for
 from ccdiff.training.divergence import Diverged, LabelledDraw, diagnose
+from ccdiff.training.parallel import averaging, memory, replicate, worst_of
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.speed import Speed
 from ccdiff.training.stopping import Preempted, Stop
@@ -104,6 +106,8 @@ class _Updater:
         self.timer = timer
         self.parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
         self.generator = torch.Generator(self.parameters[0].device)
+        self.losses = replicate(state.denoiser, objective)
+        self.rows = slice_of(settings.batch_size)
 
     def __call__(self) -> Tensor:
         """Takes the step and returns the loss before it, a scalar on the device."""
@@ -117,7 +121,7 @@ class _Updater:
             with state.denoiser.eager():
                 error = diagnose(state.denoiser, self.objective, batch, step=state.step, loss=loss)
             state.optimizer.zero_grad(set_to_none=True)
-            raise error
+            raise worst_of(error)
         factor = learning_rate_factor(state.step, settings.warmup)
         for group, rate in zip(state.optimizer.param_groups, state.base_rates, strict=True):
             group["lr"] = rate * factor
@@ -130,28 +134,35 @@ class _Updater:
         return loss
 
     def _batch(self) -> LabelledDraw:
-        """Images, labels and randomness of the step."""
-        state = self.state
+        """Images, labels and randomness of the step, or of this process's rows of it."""
+        state, batch_size = self.state, self.settings.batch_size
         # Keyed by the step, so that a resumed run draws what an uninterrupted one would.
         again = ("draw", state.draw) if state.draw else ()
         self.generator.manual_seed(seed_for(self.seed, "step", state.step, *again))
         images, y = self.batches.batch(state.step)
         if self.flip:
-            images = augment(images, self.generator)
+            images = augment(images, self.generator, batch_size=batch_size, rows=self.rows)
         x0 = to_float(images)
-        return LabelledDraw(x0, y, self.objective.draw(state.denoiser, x0, self.generator))
+        # Drawn for the whole batch, so that it is the same however many processes share it.
+        whole = x0.new_empty(()).expand(batch_size, *x0.shape[1:])
+        draw = self.objective.draw(state.denoiser, whole, self.generator).part(self.rows)
+        if len(x0) < batch_size:
+            draw = draw._replace(eps=draw.eps.clone())  # Frees the rest of the noise.
+        return LabelledDraw(x0, y, draw)
 
     def _backward(self, batch: LabelledDraw) -> Tensor:
         """Adds up the gradient of the mean loss, part by part."""
         total = batch.x0.new_zeros(())
-        for part in batch.split(self.settings.accumulate):
-            losses = self.objective.at(self.state.denoiser, part.x0, part.y, part.draw)
-            loss = losses.sum() / len(batch.x0)
-            self.timer.lap("forward")
-            loss.backward()
-            self.timer.lap("backward")
+        count = self.settings.accumulate
+        for i, part in enumerate(batch.split(count), start=1):
+            with averaging(self.losses, i == count):
+                # Processes have equal shares: the mean of their means is that of the batch.
+                loss = self.losses(part).sum() / len(batch.x0)
+                self.timer.lap("forward")
+                loss.backward()
+                self.timer.lap("backward")
             total += loss.detach()
-        return total
+        return sum_tensor_(total) / world_size()
 
 
 def train(
@@ -204,7 +215,8 @@ def train(
     meter = _Meter(state, settings.batch_size, timer)
     state.denoiser.train()
     timer.start()
-    bar = tqdm(initial=state.step, total=settings.steps, unit="step", disable=None)
+    quiet = None if is_main() else True  # None: where it is no terminal.
+    bar = tqdm(initial=state.step, total=settings.steps, unit="step", disable=quiet)
     with bar, logging_redirect_tqdm():
         while state.step < settings.steps:
             started = time.perf_counter()
@@ -225,6 +237,7 @@ def train(
                 row["train/lr"] = state.optimizer.param_groups[0]["lr"]
                 row["train/images_seen"] = state.step * settings.batch_size
                 row["train/seconds"] = state.seconds + time.perf_counter() - started
+                row |= memory(state.loss_sum.device)
                 run_log.metrics(row, step=state.step)
                 _say(state, settings, row)
             if state.step % settings.log_every == 0:
@@ -237,7 +250,7 @@ def train(
                         hook(state)
                     state.denoiser.train()
             timer.lap("hooks")
-            reason = None if stop is None or last else stop.reason
+            reason = None if stop is None or last else agreed(stop.reason)
             if reason is not None:
                 if state.step % save.every:
                     save(state)

@@ -3,11 +3,12 @@
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
+from ccdiff.distributed import broadcast, is_main
 from ccdiff.errors import UserError
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import (
@@ -18,6 +19,7 @@ from ccdiff.training.checkpoints import (
 )
 from ccdiff.training.divergence import Diverged
 from ccdiff.training.loop import TrainState
+from ccdiff.training.parallel import load_optimizer, seed_apart
 from ccdiff.training.trackers import RunLog
 
 __all__ = ["RollBack", "SaveCheckpoint", "restore"]
@@ -67,7 +69,7 @@ class SaveCheckpoint:
                 optimizer=state.optimizer.state_dict(),
                 rng={
                     "cpu": torch.get_rng_state(),
-                    "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+                    "cuda": _cuda_state(state.loss_sum.device),
                 },
                 draw=state.draw,
                 loss_sum=state.loss_sum,
@@ -85,6 +87,11 @@ class SaveCheckpoint:
                 path.unlink()
 
 
+def _cuda_state(device: torch.device) -> list[Tensor]:
+    """Of the device that trains alone, since asking another takes memory there."""
+    return [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+
+
 def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     """Puts ``state`` and the global random streams back to where the checkpoint was written.
 
@@ -94,8 +101,7 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     try:
         state.denoiser.load_state_dict(checkpoint["denoiser"])
         state.ema.load_state_dict(checkpoint["ema"])
-        state.optimizer.load_state_dict(checkpoint["optimizer"])
-        _lay_out_as_weights(state.optimizer)
+        load_optimizer(state.optimizer, checkpoint["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the checkpoint does not fit the model: {error}") from error
     state.step = checkpoint["step"]
@@ -104,20 +110,8 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     state.loss_sum.copy_(checkpoint["loss_sum"])
     state.loss_count = checkpoint["loss_count"]
     torch.set_rng_state(checkpoint["rng"]["cpu"])
-    if torch.cuda.is_available() and checkpoint["rng"]["cuda"]:
-        torch.cuda.set_rng_state_all(checkpoint["rng"]["cuda"])
-
-
-def _lay_out_as_weights(optimizer: Optimizer) -> None:
-    """Gives loaded moments the memory layout of their weights.
-
-    Fused optimizers walk weight, gradient and moments in the order of memory, and would mix up
-    those of a checkpoint whose weights were laid out in another way.
-    """
-    for weight, moments in optimizer.state.items():
-        for name, moment in moments.items():
-            if isinstance(moment, Tensor) and moment.shape == weight.shape:
-                moments[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
+    if state.loss_sum.is_cuda and checkpoint["rng"]["cuda"]:
+        torch.cuda.set_rng_state(checkpoint["rng"]["cuda"][0], state.loss_sum.device)
 
 
 @dataclass(kw_only=True)
@@ -127,16 +121,31 @@ class RollBack:
     Arguments:
         run: Has the checkpoints.
         run_log: Its rows after the checkpoint are taken out.
+        seed: Of what networks draw on their own.
         tries: How often in a row, before a later checkpoint is reached.
     """
 
     run: Run
     run_log: RunLog
+    seed: int
     tries: int = 3
     _step: int = field(default=-1, init=False)
     _count: int = field(default=0, init=False)
 
     def __call__(self, state: TrainState, error: Diverged) -> None:
+        checkpoint = cast(Checkpoint, broadcast(self._newest(error) if is_main() else None))
+        draw = state.draw + 1
+        restore(state, checkpoint)
+        state.draw = draw
+        seed_apart(self.seed, state.step)
+        if is_main():
+            self.run.set_aside_after(state.step)
+            self.run_log.rewind(state.step)
+        log.warning("%s", error)
+        log.warning("rolled back to step %d; going on with draw %d", state.step, draw)
+
+    def _newest(self, error: Diverged) -> Checkpoint:
+        """The checkpoint to go back to."""
         if not self.run.checkpoints():
             raise Diverged(f"{error} There is no checkpoint to roll back to yet") from error
         path, checkpoint = open_checkpoint(str(self.run.path))
@@ -144,10 +153,4 @@ class RollBack:
         self._step = checkpoint["step"]
         if self._count > self.tries:
             raise Diverged(f"{error} It was rolled back {self.tries} times to {path}") from error
-        draw = state.draw + 1
-        restore(state, checkpoint)
-        state.draw = draw
-        self.run.set_aside_after(state.step)
-        self.run_log.rewind(state.step)
-        log.warning("%s", error)
-        log.warning("rolled back to step %d; going on with draw %d", state.step, draw)
+        return checkpoint

@@ -12,6 +12,7 @@ __all__ = [
     "EvaluateSettings",
     "OnNonFinite",
     "Precision",
+    "Shard",
     "TrainerSettings",
 ]
 
@@ -64,6 +65,16 @@ class OnNonFinite(Enum):
     rollback = "rollback"
 
 
+class Shard(Enum):
+    """What several processes divide among them, to save memory.
+
+    ``none`` keeps all in each; ``zero1`` divides the state of the optimizer.
+    """
+
+    none = "none"
+    zero1 = "zero1"
+
+
 def _seconds(time: str) -> float | None:
     """Reads ``90`` or ``90.5`` (seconds), ``11:30`` (hours, minutes) or ``11:30:15``."""
     if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", time):
@@ -81,9 +92,9 @@ class TrainerSettings:
     steps: int = 1200
     """Optimizer steps in all."""
     batch_size: int = 128
-    """Images per optimizer step."""
+    """Images per optimizer step, over all processes."""
     accumulate: int = 1
-    """Parts that each batch is split into, to fit in memory."""
+    """Parts that each batch, or a process's share of it, is split into, to fit in memory."""
     precision: Precision = Precision.auto
     compile: Compile = Compile.auto
     device: str = "auto"
@@ -111,6 +122,10 @@ class TrainerSettings:
     on_nonfinite: OnNonFinite = OnNonFinite.stop
     profile: int = 0
     """Steps of this launch to profile; 0 for none."""
+    shard: Shard = Shard.none
+    """What several processes divide among them: none, or zero1, the state of the optimizer."""
+    dist_timeout: float = 1800.0
+    """Seconds that processes wait for each other; rank 0 draws and measures meanwhile."""
 
     @property
     def max_seconds(self) -> float | None:
@@ -135,6 +150,10 @@ class TrainerSettings:
                 raise UserError(f"trainer.{name} must be at least 1, got {value}")
         if self.warmup < 0:
             raise UserError(f"trainer.warmup must not be negative, got {self.warmup}")
+        if not 0 < self.dist_timeout < 1e7:
+            raise UserError(
+                f"trainer.dist_timeout must be a number of seconds, got {self.dist_timeout}"
+            )
         if not self.grad_clip > 0:
             raise UserError(f"trainer.grad_clip must be positive, got {self.grad_clip}")
         if self.profile < 0:

@@ -27,7 +27,8 @@ class Speed:
     Arguments:
         flops_per_image: Floating-point operations of convolutions and matrix products, forward
             and backward.
-        peak_flops_per_second: What the device reaches on matrix products in the same precision.
+        peak_flops_per_second: What the devices of all processes reach on matrix products in the
+            same precision.
     """
 
     flops_per_image: int

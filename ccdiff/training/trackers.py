@@ -14,7 +14,16 @@ from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 from ccdiff.training.stopping import Preempted
 
-__all__ = ["NoTracker", "RunInfo", "RunLog", "Tracker", "TrackerSession", "WandbTracker"]
+__all__ = [
+    "NoSession",
+    "NoTracker",
+    "RunInfo",
+    "RunLog",
+    "Tracker",
+    "TrackerSession",
+    "Unlogged",
+    "WandbTracker",
+]
 
 log = logging.getLogger(__name__)
 
@@ -238,6 +247,22 @@ class RunLog:
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+class Unlogged(RunLog):
+    """The record of a process that keeps none."""
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        pass
+
+    def image(self, key: str, path: Path, *, step: int) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
 
 
 def read_metrics(path: Path) -> Sequence[dict[str, Any]]:
