@@ -151,7 +151,9 @@ def integrate(
         estimates: list[Estimate] = []
 
         def recording(x_u: Tensor, u: Tensor, into: list[Estimate] = estimates) -> Tensor:
-            into.append(Estimate(u, denoise(x_u, u.to(x_u.device))))
+            # Written on the device, as a copy to it would wait until its queue is empty.
+            there = torch.full((), u.item(), dtype=u.dtype, device=x_u.device)
+            into.append(Estimate(u, denoise(x_u, there)))
             return into[-1].x0_hat
 
         x = sampler.step(recording, schedule, x, t, s, noise, past)

@@ -33,8 +33,10 @@ class SampleNoise:
         """Float32 noise; ``shape[0]`` must be the number of seeds."""
         if shape[0] != len(self.generators):
             raise ValueError(f"{len(self.generators)} seeds for a batch of {shape[0]}")
-        draws = [torch.randn(shape[1:], generator=g, device=self.device) for g in self.generators]
-        return torch.stack(draws)
+        draws = torch.empty(shape, device=self.device)
+        for draw, generator in zip(draws, self.generators, strict=True):
+            draw.normal_(generator=generator)
+        return draws
 
 
 @dataclass(frozen=True)
