@@ -31,7 +31,7 @@ class EvaluateConfig:
     heldout_images: int = MISSING
     likelihood_images: int = MISSING
     likelihood_steps: int = MISSING
-    batch_size: int = MISSING
+    batch_size: int | str = MISSING
     device: str = MISSING
     precision: Precision = Precision.auto
     cache: str = MISSING

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ccdiff.denoiser import bind_label
+from ccdiff.distributed import is_main
 from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 from ccdiff.evaluate_judge import judge
@@ -31,14 +32,18 @@ from ccdiff.evaluation.figures import Figure, compare
 from ccdiff.evaluation.label_use import label_use
 from ccdiff.evaluation.likelihood import bits_per_dimension, dequantise, log_density
 from ccdiff.evaluation.references import reference, shuffled
+from ccdiff.generation import Generator
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.trained import track
+from ccdiff.turns import check_batch_size, fitting, main_first, together
 
 __all__ = ["run_evaluation"]
 
 log = logging.getLogger(__name__)
 
 _FEWEST = 20
+# Real images at a time, with batch_size=auto.
+_MEASURED = 256
 
 
 def run_evaluation(cfg: DictConfig) -> Path:
@@ -51,22 +56,38 @@ def run_evaluation(cfg: DictConfig) -> Path:
         UserError: Where the run, the extractor or a number will not do, before anything is drawn.
     """
     _check(cfg)
+    with together(cfg) as mine:
+        return _evaluate(mine)
+
+
+def _evaluate(cfg: DictConfig) -> Path:
     earlier = [] if cfg.against is None else _read_figures(cfg.against)
-    subject = open_subject(cfg)
+    with main_first():
+        subject = open_subject(cfg)
     _refuse_another_way(earlier, subject)
+    generator = subject.trained.generator(cfg, subject.sampler)
+    if cfg.batch_size == "auto":
+        size = fitting(generator, subject.trained.denoiser, subject.y, None)
+        generator = replace(generator, batch_size=size)
     shards = Shards(subject.folder / "samples").complete(
-        cfg.n, _draw(cfg, subject), size=cfg.batch_size
+        cfg.n,
+        _draw(cfg, subject, generator),
+        size=generator.batch_size,
+        extractors=list(dict.fromkeys([subject.extractor, subject.classifier])),
     )
-    report = _measure(cfg, subject, shards)
+    if is_main():
+        report = _measure(cfg, subject, shards, batch_size=min(generator.batch_size, _MEASURED))
+        _write(report, shards, subject, _pairs(earlier, report.figures))
+    return subject.folder
+
+
+def _write(
+    report: Report, shards: list[Shard], subject: Subject, pairs: list[tuple[Figure, Figure]]
+) -> None:
+    """Writes numbers and page, tells the tracker and the log."""
     _write_json(report.plain(), subject.folder / "metrics.json")
-    pictures = write_page(
-        report,
-        shards,
-        subject.material.train,
-        _pairs(earlier, report.figures),
-        subject.trained.run,
-        subject.folder,
-    )
+    run, train = subject.trained.run, subject.material.train
+    pictures = write_page(report, shards, train, pairs, run, subject.folder)
     values = {f"evaluate/{figure.key}": figure.value for figure in report.figures}
     shown = {f"evaluate/{path.stem}": path for path in pictures}
     track(subject.trained, values, images=shown)
@@ -75,7 +96,6 @@ def run_evaluation(cfg: DictConfig) -> Path:
     if report.use.blind:
         log.warning("%s", report.use.warning)
     log.info("the page is %s", subject.folder / "index.html")
-    return subject.folder
 
 
 def _check(cfg: DictConfig) -> None:
@@ -85,15 +105,13 @@ def _check(cfg: DictConfig) -> None:
         ("heldout_images", _FEWEST),
         ("likelihood_images", 0),
         ("likelihood_steps", 1),
-        ("batch_size", 1),
     ):
         if cfg[key] < least:
             raise UserError(f"{key} must be at least {least}, got {cfg[key]}")
+    check_batch_size(cfg)
 
 
-def _draw(cfg: DictConfig, subject: Subject) -> Callable[[range], Tensor]:
-    generator = subject.trained.generator(cfg, subject.sampler)
-
+def _draw(cfg: DictConfig, subject: Subject, generator: Generator) -> Callable[[range], Tensor]:
     def draw(numbers: range) -> Tensor:
         seeds = [seed_for(cfg.seed, "evaluate", i) for i in numbers]
         labels = subject.y[numbers.start : numbers.stop]
@@ -102,7 +120,7 @@ def _draw(cfg: DictConfig, subject: Subject) -> Callable[[range], Tensor]:
     return draw
 
 
-def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard]) -> Report:
+def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_size: int) -> Report:
     material, extractor, classifier = subject.material, subject.extractor, subject.classifier
     judged = judge(
         shards,
@@ -136,7 +154,7 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard]) -> Report:
     use = label_use(
         subject.trained.denoiser,
         material.heldout.take(cfg.heldout_images),
-        batch_size=cfg.batch_size,
+        batch_size=batch_size,
     )
     bits = _bits(cfg, subject)
     found += model_figures(use, bits, base=subject.of_model, steps=cfg.likelihood_steps)
@@ -170,7 +188,9 @@ def _bits(cfg: DictConfig, subject: Subject) -> Tensor:
     found = [torch.zeros(0, dtype=torch.float64)]
     dtype, denoiser.autocast_dtype = denoiser.autocast_dtype, None
     try:
-        for part in index.split(cfg.batch_size) if len(index) else ():
+        # The noise of an image depends on its part, so parts do not depend on the machine.
+        size = _MEASURED if cfg.batch_size == "auto" else cfg.batch_size
+        for part in index.split(size) if len(index) else ():
             x0 = dequantise(heldout.images[part].cpu(), generator).to(device)
             density = log_density(
                 bind_label(denoiser, heldout.labels[part].to(device)),

@@ -1,19 +1,25 @@
-"""Samples drawn part by part and kept, so that a command that was stopped goes on."""
+"""Samples drawn part by part and kept, so that a command that was stopped goes on.
+
+Any number of processes may draw what is missing, whatever their number was before.
+"""
 
 import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ccdiff.background import Background
+from ccdiff.distributed import barrier, broadcast, is_main
 from ccdiff.evaluation.extractors import Extractor, Seen
 from ccdiff.evaluation.keeping import keep, kept
+from ccdiff.turns import by_turns, parts_of
 
 __all__ = ["Shard", "Shards", "first"]
 
@@ -44,13 +50,22 @@ class Shard:
 
     def seen(self, extractor: Extractor) -> Seen:
         """What an extractor makes of the images; kept beside them."""
-        path = self.path.with_suffix(f".{extractor.name}-{extractor.fingerprint}.pt")
+        path = self._beside(extractor)
         state = kept(path)
         if state is None:
             seen = extractor.see(self.images())
-            keep({"features": seen.features, "logits": seen.logits}, path)
+            keep(seen._asdict(), path)
             return seen
         return Seen(state["features"], state["logits"])
+
+    def keep(self, images: Tensor, seen: Sequence[tuple[Extractor, Seen]]) -> None:
+        """Keeps the images, after what extractors make of them."""
+        for extractor, found in seen:
+            keep(found._asdict(), self._beside(extractor))
+        keep({"images": images}, self.path)
+
+    def _beside(self, extractor: Extractor) -> Path:
+        return self.path.with_suffix(f".{extractor.name}-{extractor.fingerprint}.pt")
 
 
 class Shards:
@@ -66,40 +81,75 @@ class Shards:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
+    def shard(self, numbers: range) -> Shard:
+        """The part of these samples, whether or not it is there."""
+        return Shard(self.folder / f"{numbers.start:08d}-{numbers.stop:08d}.pt", numbers)
+
     def done(self) -> list[Shard]:
-        """Complete parts without a gap, from number 0 on."""
+        """Complete parts in order, no two of which share a sample; there may be gaps."""
         shards: list[Shard] = []
         for path in sorted(self.folder.iterdir()):
             if (match := _NAME.fullmatch(path.name)) is None:
                 continue
-            numbers = range(int(match[1]), int(match[2]))
-            expected = shards[-1].numbers.stop if shards else 0
-            if numbers.start == expected and len(Shard(path, numbers).images()) == len(numbers):
-                shards.append(Shard(path, numbers))
+            shard = Shard(path, range(int(match[1]), int(match[2])))
+            free = shard.numbers.start >= (shards[-1].numbers.stop if shards else 0)
+            if free and len(shard.images()) == len(shard.numbers):
+                shards.append(shard)
         return shards
 
-    def complete(self, n: int, draw: Draw, *, size: int) -> list[Shard]:
-        """Draws what is missing of ``n`` samples, ``size`` at a time, and returns all parts."""
-        shards = self.done()
-        have = shards[-1].numbers.stop if shards else 0
+    def complete(
+        self, n: int, draw: Draw, *, size: int, extractors: Sequence[Extractor] = ()
+    ) -> list[Shard]:
+        """Draws what is missing of ``n`` samples and returns all parts.
+
+        Arguments:
+            n: How many there shall be.
+            draw: Draws samples.
+            size: How many at a time, which are kept together.
+            extractors: What looks at new samples, at once; it is kept too.
+        """
+        done = broadcast(self.done() if is_main() else [])
+        missing = [part for gap in _gaps(done, n) for part in parts_of(gap, size)]
+        have = n - sum(map(len, missing))
         if have:
-            log.info("%d samples are there already", min(have, n))
-        start, first = time.perf_counter(), have
-        with (
-            logging_redirect_tqdm(),
-            tqdm(initial=min(have, n), total=n, unit="image", disable=None) as bar,
-        ):
-            while have < n:
-                numbers = range(have, min(have + size, n))
-                path = self.folder / f"{numbers.start:08d}-{numbers.stop:08d}.pt"
-                keep({"images": draw(numbers)}, path)
-                shards.append(Shard(path, numbers))
-                have = numbers.stop
-                bar.update(len(numbers))
-                each = (time.perf_counter() - start) / (have - first)
-                left = tqdm.format_interval(each * (n - have))
-                log.info("%d/%d samples, %s left", have, n, left)
-        return shards
+            log.info("%d samples are there already", have)
+        progress = _Progress(have, n)
+        with Background() as background:
+
+            def work(numbers: range) -> None:
+                images = draw(numbers)
+                seen = [(extractor, extractor.see(images)) for extractor in extractors]
+                background(partial(self.shard(numbers).keep, images, seen))
+
+            for numbers, _ in by_turns(missing, work, before=have):
+                progress.add(len(numbers))
+        # Only now is everything on the disk.
+        barrier()
+        return sorted([*done, *map(self.shard, missing)], key=lambda shard: shard.numbers.start)
+
+
+def _gaps(shards: Sequence[Shard], n: int) -> Iterator[range]:
+    """Which of the first ``n`` numbers are in no shard."""
+    start = 0
+    for shard in shards:
+        yield range(start, min(shard.numbers.start, n))
+        start = shard.numbers.stop
+    yield range(start, n)
+
+
+class _Progress:
+    """Says how far it is, and how long it takes."""
+
+    def __init__(self, have: int, n: int) -> None:
+        self.have, self.first, self.n = have, have, n
+        self.start = time.perf_counter()
+
+    def add(self, count: int) -> None:
+        """So many more are there."""
+        self.have += count
+        each = (time.perf_counter() - self.start) / (self.have - self.first)
+        left = tqdm.format_interval(each * (self.n - self.have))
+        log.info("%d/%d samples, %s left", self.have, self.n, left)
 
 
 def first(shards: Sequence[Shard], n: int) -> Iterator[tuple[Shard, int]]:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ccdiff.compose import instantiate
+from ccdiff.distributed import is_main
 from ccdiff.errors import UserError
 from ccdiff.evaluation.extractors import (
     ClassifierExtractor,
@@ -156,7 +157,8 @@ def _folder(cfg: DictConfig, trained: Trained, sampler: Sampler, way: dict[str, 
             f"another name, or none"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    stated.write_text(text)
+    if is_main():
+        stated.write_text(text)
     return folder
 
 

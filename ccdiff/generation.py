@@ -1,13 +1,14 @@
 """From labels and seeds to uint8 images, in batches, with the frames of a film if asked."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ccdiff.data import to_uint8
 from ccdiff.denoiser import Denoiser
+from ccdiff.fitting import Portions, fitting_batch
 from ccdiff.guidance import Guidance
 from ccdiff.rescheduling import reschedule
 from ccdiff.samplers import SampleNoise, Sampler, sample
@@ -42,6 +43,7 @@ class Generator:
         image_shape: (C, H, W).
         schedule: The schedule to sample under; None is the one of training.
         batch_size: Images at a time; it never changes an image, but for rounding.
+        portions: Draws fewer at a time once memory has run out.
     """
 
     sampler: Sampler
@@ -50,6 +52,7 @@ class Generator:
     image_shape: tuple[int, int, int]
     schedule: Schedule | None = None
     batch_size: int = 256
+    portions: Portions = field(default_factory=Portions, repr=False, compare=False)
 
     @torch.no_grad()
     def __call__(
@@ -60,7 +63,6 @@ class Generator:
         *,
         seeds: Sequence[int],
         num_frames: int = 0,
-        progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     ) -> tuple[Tensor, Tensor]:
         """Draws one image per label.
 
@@ -70,20 +72,42 @@ class Generator:
             drop: Labels to hide, or None.
             seeds: One per image.
             num_frames: Frames of ``x_t`` to keep, evenly spread over the steps.
-            progress: Wraps the iterable of batches, each given by its first image's number.
 
         Returns:
             Images uint8 [N, C, H, W] and frames uint8 [F, N, C, H, W], on the CPU.
         """
-        images, films = [], []
-        for start in progress(range(0, len(y), self.batch_size)):
-            here = slice(start, start + self.batch_size)
-            batch, film = self._batch(
-                denoiser, y[here], None if drop is None else drop[here], seeds[here], num_frames
-            )
-            images.append(batch)
-            films.append(film)
+        parts = []
+        for start in range(0, len(y), self.batch_size):
+            rows = range(start, min(start + self.batch_size, len(y)))
+
+            def draw(part: slice, rows: range = rows) -> tuple[Tensor, Tensor]:
+                here = slice(rows[part].start, rows[part].stop)
+                hidden = None if drop is None else drop[here]
+                return self._batch(denoiser, y[here], hidden, seeds[here], num_frames)
+
+            parts += self.portions(len(rows), draw)
+        images, films = zip(*parts, strict=True)
         return torch.cat(images), torch.cat(films, dim=1)
+
+    def fitted(
+        self, denoiser: Denoiser, y: Tensor, drop: Tensor | None, *, processes: int = 1
+    ) -> int:
+        """The batch size for which memory will do, found by a step with very few images.
+
+        Arguments:
+            denoiser: In evaluation mode, on the device to use.
+            y: A label, [1] or [1, K].
+            drop: Labels to hide, or None.
+            processes: How many share the memory.
+        """
+        brief = replace(self, sampler=replace(self.sampler, steps=1))
+
+        def draw(n: int) -> None:
+            hidden = None if drop is None else drop.repeat_interleave(n, dim=0)
+            brief(denoiser, y.repeat_interleave(n, dim=0), hidden, seeds=range(n))
+
+        device = next(denoiser.parameters()).device
+        return fitting_batch(draw, device, processes=processes)
 
     def _batch(
         self,
@@ -103,7 +127,8 @@ class Generator:
 
         def on_step(i: int, x: Tensor, x0_hat: Tensor) -> None:
             if i in keep:
-                film.append(to_uint8(x).cpu())
+                # Without waiting: the images, which come last, are waited for.
+                film.append(to_uint8(x).to("cpu", non_blocking=True))
 
         noise = SampleNoise(seeds, device=device)
         shape = (len(y), *self.image_shape)

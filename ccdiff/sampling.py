@@ -3,22 +3,26 @@
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
+from ccdiff.background import Background
 from ccdiff.compose import instantiate
+from ccdiff.distributed import is_main
 from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 from ccdiff.generation import sample_seeds
 from ccdiff.labels import parse_labels
 from ccdiff.runs import Run
 from ccdiff.trained import open_run
+from ccdiff.turns import by_turns, check_batch_size, fitting, parts_of, together
 from ccdiff.visual import grid, save_gif, save_png
 
 __all__ = ["run_sampling"]
@@ -30,7 +34,9 @@ _FILM_ROWS = 16
 
 
 def run_sampling(cfg: DictConfig) -> Path:
-    """Draws the samples that ``cfg`` asks for.
+    """Draws the samples that ``cfg`` asks for, in as many processes as there are.
+
+    Batches are the same for any number of processes, which draw them by turns.
 
     Returns:
         The folder that holds ``grid.png``, ``denoising.gif``, ``images/*.png`` and
@@ -39,31 +45,50 @@ def run_sampling(cfg: DictConfig) -> Path:
     Raises:
         UserError: Where the run, a label or the folder will not do.
     """
-    for key in ("num_per_label", "batch_size"):
-        if cfg[key] < 1:
-            raise UserError(f"{key} must be at least 1, got {cfg[key]}")
+    if cfg.num_per_label < 1:
+        raise UserError(f"num_per_label must be at least 1, got {cfg.num_per_label}")
+    check_batch_size(cfg)
+    with together(cfg) as mine:
+        return _sample(mine)
+
+
+def _sample(cfg: DictConfig) -> Path:
     trained = open_run(cfg)
-    out = _output_folder(cfg.out, trained.run)
+    out = _output_folder(cfg.out, trained.run) if is_main() else Path()
     request = OmegaConf.to_container(cfg.labels) if OmegaConf.is_config(cfg.labels) else cfg.labels
-    y, drop, titles = parse_labels(request, trained.denoiser.conditioning)
+    asked = parse_labels(request, trained.denoiser.conditioning)
+    columns, titles = cfg.num_per_label, asked.titles
+    y = asked.y.repeat_interleave(columns, dim=0)
+    drop = None if asked.drop is None else asked.drop.repeat_interleave(columns, dim=0)
+    seeds = sample_seeds(cfg.seed, titles, columns)
     generator = trained.generator(cfg, instantiate(cfg.sampler))
-    each = partial(_repeat, times=cfg.num_per_label)
-    labels = each(y)
-    images, frames = generator(
-        trained.denoiser,
-        labels,
-        None if drop is None else each(drop),
-        seeds=sample_seeds(cfg.seed, titles, cfg.num_per_label),
-        num_frames=_FRAMES,
-        progress=partial(tqdm, unit="batch", disable=None),
-    )
-    _write(out, images, frames, labels, titles, cfg.num_per_label)
-    log.info("%d samples are in %s", len(images), out)
+    if cfg.batch_size == "auto":
+        generator = replace(generator, batch_size=fitting(generator, trained.denoiser, y, drop))
+    shown = _FILM_ROWS * columns
+
+    def draw(rows: range) -> tuple[Tensor, Tensor]:
+        """Images of some rows, and the frames of those that the film shows."""
+        here = slice(rows.start, rows.stop)
+        images, frames = generator(
+            trained.denoiser,
+            y[here],
+            None if drop is None else drop[here],
+            seeds=seeds[here],
+            num_frames=_FRAMES if rows.start < shown else 0,
+        )
+        # A copy, so that frames of the rows that are not shown can go.
+        return images, frames[:, : max(0, shown - rows.start)].clone()
+
+    images, films = [], []
+    with Background() as background:
+        for rows, (batch, film) in by_turns(parts_of(range(len(y)), generator.batch_size), draw):
+            background(partial(_write_pngs, out / "images", batch, rows, titles, columns))
+            images.append(batch)
+            films += [film] if len(film) else []
+    if is_main():
+        _write(out, torch.cat(images), torch.cat(films, dim=1), y, titles, columns)
+        log.info("%d samples are in %s", len(y), out)
     return out
-
-
-def _repeat(rows: Tensor, *, times: int) -> Tensor:
-    return rows.repeat_interleave(times, dim=0)
 
 
 def _output_folder(out: str | None, run: Run) -> Path:
@@ -82,20 +107,24 @@ def _file_name(row: int, title: str, column: int) -> str:
     return f"{row:03d}_{re.sub('[^A-Za-z0-9.-]+', '-', title)[:60]}_{column:04d}.png"
 
 
+def _write_pngs(
+    folder: Path, images: Tensor, numbers: range, titles: Sequence[str], columns: int
+) -> None:
+    for i, image in zip(numbers, images, strict=True):
+        row, column = divmod(i, columns)
+        array = image.permute(1, 2, 0).numpy()
+        picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        save_png(picture, folder / _file_name(row, titles[row], column))
+
+
 def _write(
     out: Path, images: Tensor, frames: Tensor, labels: Tensor, titles: Sequence[str], columns: int
 ) -> None:
-    (out / "images").mkdir(parents=True, exist_ok=True)
-    arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
-    for i, array in enumerate(arrays):
-        row, column = divmod(i, columns)
-        picture = Image.fromarray(array.squeeze(-1) if array.shape[-1] == 1 else array)
-        save_png(picture, out / "images" / _file_name(row, titles[row], column))
     save_png(grid(images, columns=columns, titles=titles), out / "grid.png")
-    shown = slice(0, _FILM_ROWS * columns)
-    film = [grid(f[shown], columns=columns, titles=titles[:_FILM_ROWS]) for f in frames]
+    film = [grid(frame, columns=columns, titles=titles[:_FILM_ROWS]) for frame in frames]
     save_gif(film, out / "denoising.gif")
     # Last and at once: where samples.npz is, everything else is too.
+    arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
     write_whole(
         out / "samples.npz",
         lambda file: np.savez_compressed(file, images=arrays, labels=labels.numpy()),

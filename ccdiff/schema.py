@@ -68,7 +68,8 @@ class SampleConfig:
     """Folder to write to; none is a new one in the run."""
     weights: str = "ema"
     """``ema`` or ``raw``."""
-    batch_size: int = 256
+    batch_size: int | str = "auto"
+    """Images at a time; ``auto`` is as many as memory holds."""
     device: str = "auto"
     precision: Precision = Precision.auto
 

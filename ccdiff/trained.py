@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -84,15 +84,20 @@ class Trained:
         return data
 
     def generator(self, cfg: DictConfig, sampler: Sampler) -> Generator:
-        """Draws images as a command says by guidance, threshold, schedule and batch_size."""
-        return Generator(
+        """Draws images as a command says by guidance, threshold, schedule and batch_size.
+
+        Where the batch size is auto, that of the generator is left to whoever knows the labels.
+        """
+        generator = Generator(
             sampler=sampler,
             guidance=instantiate(cfg.guidance),
             threshold=instantiate(cfg.threshold),
             schedule=instantiate(cfg.schedule) if cfg.schedule else None,
             image_shape=self.image_shape,
-            batch_size=cfg.batch_size,
         )
+        if cfg.batch_size == "auto":
+            return generator
+        return replace(generator, batch_size=cfg.batch_size)
 
 
 def track(

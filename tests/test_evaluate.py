@@ -13,12 +13,11 @@ from torch import Tensor
 
 from ccdiff.data import Digits, Split
 from ccdiff.evaluate_judge import judge
-from ccdiff.evaluate_shards import Shard, Shards
+from ccdiff.evaluate_shards import Shards
 from ccdiff.evaluate_subject import describe
 from ccdiff.evaluation import Classifier
 from ccdiff.evaluation.extractors import ClassifierExtractor
 from ccdiff.evaluation.figures import Figure
-from ccdiff.evaluation.keeping import keep
 from ccdiff.evaluation.references import asked_labels
 from ccdiff.generation import Generator
 from ccdiff.training.trackers import TrackerSession, WandbTracker
@@ -288,12 +287,23 @@ def test_attributes_are_judged_one_by_one(tmp_path):
     assert found.sketch.moments.n == 27
 
 
-def test_a_gap_in_the_parts_ends_what_is_there(tmp_path):
-    for numbers in (range(0, 4), range(8, 12)):
-        path = tmp_path / f"{numbers.start:08d}-{numbers.stop:08d}.pt"
-        keep({"images": torch.zeros(4, 1, 2, 2)}, path)
-    (shard,) = Shards(tmp_path).done()
-    assert shard == Shard(tmp_path / "00000000-00000004.pt", range(0, 4))
+def test_gaps_between_the_parts_are_filled(tmp_path):
+    """As several processes leave them that were stopped; parts that overlap are left alone."""
+    drawn = []
+
+    def draw(numbers: range) -> Tensor:
+        drawn.append(numbers)
+        return torch.tensor(numbers).to(torch.uint8).reshape(-1, 1, 1, 1)
+
+    shards = Shards(tmp_path)
+    for numbers in (range(0, 4), range(2, 6), range(8, 12)):
+        shards.shard(numbers).keep(draw(numbers), [])
+    shards.shard(range(20, 22)).path.write_bytes(b"torn")
+    drawn.clear()
+    found = shards.complete(14, draw, size=3)
+    assert drawn == [range(4, 7), range(7, 8), range(12, 14)]
+    assert torch.cat([shard.images() for shard in found]).flatten().tolist() == list(range(14))
+    assert shards.done() == found
 
 
 def test_settings_read_like_a_call():

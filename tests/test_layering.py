@@ -18,7 +18,7 @@ LAYERS = {
     "distributed",
     1: "denoiser oracle",
     2: "objective rescheduling guidance grids thresholding samplers editing generation labels "
-    "visual",
+    "visual fitting",
     3: "training evaluation runs",
 }
 ROOMS = {room: layer for layer, rooms in LAYERS.items() for room in rooms.split()}

@@ -4,11 +4,9 @@ Batch ``i`` is a function of the seed and ``i`` alone, so exact resume needs no 
 balancing are pure functions of the seed and the epoch.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from ccdiff.data.balance import balanced_order, weights_for
 from ccdiff.data.core import Split, order
+from ccdiff.data.memory import free_bytes
 from ccdiff.errors import UserError
 
 __all__ = ["Batches"]
@@ -208,13 +207,8 @@ def _settle(placement: str, split: Split, device: torch.device) -> str:
 
 def _room(device: torch.device) -> float:
     """Bytes of a device that images may take."""
-    if device.type == "cuda":
-        return _DEVICE_SHARE * torch.cuda.mem_get_info(device)[0]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        available = meminfo.read_text().partition("MemAvailable:")[2].split()[0]
-        return _MEMORY_SHARE * int(available) * 1024
-    return _MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    share = _DEVICE_SHARE if device.type == "cuda" else _MEMORY_SHARE
+    return share * free_bytes(device)
 
 
 def _hold(split: Split, device: torch.device) -> Tensor:
