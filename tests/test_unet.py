@@ -2,6 +2,7 @@ import pytest
 import torch
 from conftest import awaken
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ccdiff.nn import UNet
 from ccdiff.nn.attention import CrossAttention, SelfAttention
@@ -105,6 +106,68 @@ def test_shared_film_has_one_projection_per_width():
     assert sorted(widths) == [128, 256, 384, 512]
     assert count(network, FiLM) == 4
     assert count(network, ResidualBlock) == 18
+
+
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (1, 1), (9, 30)], ids=lambda size: f"{size}")
+@pytest.mark.parametrize("patch", [2, 3, 4])
+def test_patches_keep_the_shape_of_images_of_any_size(make_unet, patch, size):
+    network = make_unet(image_channels=3, patch=patch)
+    x, log_snr, tokens = inputs(2, 3, *size)
+    output = network(x, log_snr, tokens)
+    assert output.shape == x.shape
+    assert output.isfinite().all()
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_patches_bring_every_pixel_back_to_its_place(make_unet, patch):
+    # With nothing between stem and head but the centres of their kernels, pixels pass through.
+    network = make_unet(image_channels=3, patch=patch, bottleneck_attention=False)
+    network.films = nn.Identity()
+    for part in (network.middle_in, network.middle_cross, network.middle_out):
+        part.forward = lambda h, _: h
+    network.down, network.up, network.out_norm = nn.ModuleList(), nn.ModuleList(), nn.Identity()
+    with torch.no_grad():
+        for layer in (network.stem, network.out):
+            nn.init.zeros_(layer.bias)
+        width = 3 * patch**2
+        network.stem = nn.Conv2d(width, width, 1, bias=False)
+        network.out = nn.Conv2d(width, width, 1, bias=False)
+        for layer in (network.stem, network.out):
+            layer.weight.copy_(torch.eye(width)[:, :, None, None])
+    x, log_snr, tokens = inputs(2, 3, 9, 30)
+    torch.testing.assert_close(network(x, log_snr, tokens), nn.functional.silu(x))
+
+
+def test_a_patch_leaves_a_fraction_of_the_operations_and_nearly_all_parameters(make_unet):
+    networks = [make_unet(patch=patch) for patch in (1, 2, 4)]
+    batch = inputs(1, 1, 64, 64)
+    operations = []
+    for network in networks:
+        with FlopCounterMode(display=False) as counter:
+            network(*batch)
+        operations.append(counter.get_total_flops())
+    # Stem and head keep theirs, and what is per image does not shrink.
+    assert operations[0] > 3 * operations[1] > 9 * operations[2]
+    first, *others = (
+        {name: p.shape for name, p in network.named_parameters()} for network in networks
+    )
+    for shapes in others:
+        differing = {name for name in first if first[name] != shapes[name]}
+        assert differing == {"stem.weight", "out.weight", "out.bias"}
+
+
+def test_pixels_of_a_patch_are_not_mixed_up_with_those_of_another(make_unet):
+    """Shifting an image by whole patches at the bottleneck's step shifts the output likewise."""
+    network = make_unet(patch=2, attention=[False, False], bottleneck_attention=False)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.padding != (0, 0):
+            module.padding_mode = "circular"
+            module._reversed_padding_repeated_twice = [1, 1, 1, 1]
+    x, log_snr, tokens = inputs(2, 1, 16, 16)
+    shifted = network(x.roll((8, 8), (2, 3)), log_snr, tokens)
+    torch.testing.assert_close(
+        shifted, network(x, log_snr, tokens).roll((8, 8), (2, 3)), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_film_per_block_has_one_projection_per_block():
@@ -211,6 +274,32 @@ def test_the_label_enters_through_the_tokens_alone(make_unet):
     nn.init.zeros_(network.middle_cross.out.weight)
     x, log_snr, tokens = inputs(2, 1, 8, 8)
     assert torch.equal(network(x, log_snr, tokens), network(x, log_snr, tokens + 1))
+
+
+def test_the_label_enters_every_residual_block_where_asked_for(make_unet):
+    network = make_unet(label_film=True)
+    blocks = [
+        record(module.norm2) for module in network.modules() if isinstance(module, ResidualBlock)
+    ]
+    modulations = record(network.films)
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    network(x, log_snr, tokens)
+    network(x, log_snr, tokens + 1)
+    one, other = modulations
+    assert blocks
+    for film in one:
+        assert not torch.allclose(one[film].scale, other[film].scale)
+        assert not torch.allclose(one[film].shift, other[film].shift)
+    # The first block sees it after its first normalisation, and so the second block's first.
+    changed = [not torch.equal(a, b) for a, b in blocks]
+    assert changed == [False] + [True] * (len(changed) - 1)
+
+
+def test_a_label_with_the_noise_level_does_not_depend_on_the_order_of_tokens(make_unet):
+    x, log_snr, tokens = inputs(2, 1, 8, 8, tokens=5)
+    network = make_unet(label_film=True)
+    output, flipped = network(x, log_snr, tokens), network(x, log_snr, tokens.flip(1))
+    torch.testing.assert_close(output, flipped, rtol=1e-4, atol=1e-5)
 
 
 def test_cross_attention_ignores_the_order_of_tokens(make_unet):
@@ -321,6 +410,7 @@ def test_checkpointing_leaves_evaluation_alone(make_unet):
         ({"bottleneck": 18}, "18 channels do not divide into 4 groups"),
         ({"channels": [5, 16], "groups": 1}, "even and at least 4, got 5"),
         ({"dropout": 1.5}, "dropout"),
+        ({"patch": 0}, r"model\.patch must be at least 1, got 0"),
     ],
     ids=repr,
 )

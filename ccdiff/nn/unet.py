@@ -3,7 +3,7 @@
 Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, 2015
 (arXiv:1505.04597), with the residual blocks and attention of Ho et al., 2020 (arXiv:2006.11239).
 The noise level enters every residual block by FiLM; the label enters once, by cross-attention at
-the bottleneck.
+the bottleneck, and beside that, where asked for, with the noise level.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, silu
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle, silu
 from torch.utils.checkpoint import checkpoint
 
 from ccdiff.nn.attention import CrossAttention, SelfAttention
@@ -142,6 +142,13 @@ class UNet(nn.Module):
             and self-attention a second time on the way back, and does not keep them: less memory
             for a third more time (Chen et al., Training Deep Nets with Sublinear Memory Cost,
             2016, arXiv:1604.06174). Gradients are the same.
+        label_film: Whether the mean of the label tokens is added to the noise embedding, so that
+            the label enters every residual block too. Dhariwal & Nichol, 2021
+            (arXiv:2105.05233), section 3.
+        patch: Side of the squares of pixels that become channels on the way in and pixels again
+            on the way out, so that the network works at ``1 / patch`` of the resolution and does
+            about ``1 / patch^2`` of the operations. Hoogeboom et al., simple diffusion, 2023
+            (arXiv:2301.11093), section 3.
 
     Raises:
         ValueError: Where lengths disagree, attention has no place to sit, or a width is not
@@ -164,6 +171,8 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         film: Literal["shared", "per_block"] = "shared",
         gradient_checkpointing: bool = False,
+        label_film: bool = False,
+        patch: int = 1,
     ) -> None:
         super().__init__()
         if len(channels) < 1:
@@ -181,8 +190,12 @@ class UNet(nn.Module):
                 "self-attention sits between the residual blocks of a resolution: with "
                 "model.num_blocks=1 there is no place for it, so model.attention must be all false"
             )
-        self.multiple = 2 ** len(channels)
+        if patch < 1:
+            raise ValueError(f"model.patch must be at least 1, got {patch}")
+        self.patch = patch
+        self.multiple = patch * 2 ** len(channels)
         self.embed = NoiseEmbedding(channels[0], out_dim=embed_dim)
+        self.embed_label = nn.Linear(token_dim, embed_dim) if label_film else None
         self.films = _FiLMBank(embed_dim, shared=film == "shared")
 
         def stages(ins: Sequence[int], out: int, attend: bool) -> Iterator[_Stage]:
@@ -196,7 +209,7 @@ class UNet(nn.Module):
                     recompute=gradient_checkpointing,
                 )
 
-        self.stem = nn.Conv2d(image_channels, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d(image_channels * patch**2, channels[0], 3, padding=1)
         self.down = nn.ModuleList()
         width = channels[0]
         for out, attend in zip(channels, attention, strict=True):
@@ -219,7 +232,7 @@ class UNet(nn.Module):
             self.up.append(_Up(width, stages(ins, out, attend)))
             width = out
         self.out_norm = group_norm(width, groups)
-        self.out = zero_init(nn.Conv2d(width, image_channels, 3, padding=1))
+        self.out = zero_init(nn.Conv2d(width, image_channels * patch**2, 3, padding=1))
         # Activations follow the weights. The fastest layout of convolutions, on CPUs and on GPUs.
         self.to(memory_format=torch.channels_last)
 
@@ -227,8 +240,11 @@ class UNet(nn.Module):
         """``F`` [B, C, H, W] for images of that shape, noise levels [B] and tokens [B, L, D]."""
         height, width = x.shape[-2:]
         x = pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
-        modulations = self.films(self.embed(log_snr))
-        h = self.stem(x)
+        embedding = self.embed(log_snr)
+        if self.embed_label is not None:
+            embedding = embedding + self.embed_label(tokens.mean(1))
+        modulations = self.films(embedding)
+        h = self.stem(pixel_unshuffle(x, self.patch))
         skips = []
         for down in self.down:
             h, new = down(h, modulations)
@@ -237,4 +253,5 @@ class UNet(nn.Module):
         h = self.middle_out(self.middle_cross(h, tokens), modulations)
         for up in self.up:
             h = up(h, skips.pop(), modulations)
-        return self.out(silu(self.out_norm(h)))[..., :height, :width]
+        output = pixel_shuffle(self.out(silu(self.out_norm(h))), self.patch)
+        return output[..., :height, :width]

@@ -2,13 +2,17 @@
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from denoising_diffusion_pytorch.classifier_free_guidance import GaussianDiffusion, Unet
 from diffusers import UNet2DModel
 from torch import Tensor, nn
+
+NULL = 10
+"""The class that stands for a hidden digit where a library has no other way to hide it."""
 
 
 def diffusers_unet(image_size: int = 28, channels: int = 1, *, groups: int = 8) -> UNet2DModel:
@@ -156,3 +160,56 @@ def diffusers_loop(
                 step(bar)
 
     return network, run
+
+
+def labelled_diffusers(channels: Sequence[int], *, blocks: int, patch: int) -> UNet2DModel:
+    """For digits of 28 px with labels, without attention.
+
+    Arguments:
+        channels: Width of each resolution, finest first.
+        blocks: Residual blocks per resolution on the way down; on the way up it has one more.
+        patch: Side of the squares of pixels that are channels.
+    """
+    return UNet2DModel(
+        sample_size=28 // patch,
+        in_channels=patch**2,
+        out_channels=patch**2,
+        layers_per_block=blocks,
+        block_out_channels=tuple(channels),
+        norm_num_groups=8,
+        down_block_types=("DownBlock2D",) * len(channels),
+        up_block_types=("UpBlock2D",) * len(channels),
+        add_attention=False,
+        num_class_embeds=NULL + 1,
+    )
+
+
+def labelled_ddpm_pytorch(
+    channels: Sequence[int], *, patch: int, drop: float, objective: str, steps: int
+) -> GaussianDiffusion:
+    """denoising-diffusion-pytorch's network and loss for digits of 28 px with labels.
+
+    Arguments:
+        channels: Width of each resolution, finest first; multiples of the first.
+        patch: Side of the squares of pixels that are channels.
+        drop: Share of hidden labels.
+        objective: ``pred_noise``, ``pred_v`` or ``pred_x0``.
+        steps: Of DDIM.
+    """
+    network = Unet(
+        dim=channels[0],
+        num_classes=NULL,
+        cond_drop_prob=drop,
+        dim_mults=tuple(c // channels[0] for c in channels),
+        channels=patch**2,
+        attn_heads=2,
+        attn_dim_head=16,
+    )
+    return GaussianDiffusion(
+        network,
+        image_size=28 // patch,
+        timesteps=1000,
+        sampling_timesteps=steps,
+        objective=objective,
+        ddim_sampling_eta=1.0,
+    )

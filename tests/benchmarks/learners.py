@@ -1,0 +1,97 @@
+"""Ways to learn to draw digits by label, at one interface, and what ``train.py`` runs as one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from hydra import compose, initialize
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from ccdiff import schema
+from ccdiff.compose import build_denoiser, build_objective, instantiate
+from ccdiff.data import Batches, Split
+from ccdiff.generation import Generator
+from ccdiff.training.device import autocast_dtype
+from ccdiff.training.loop import TrainState, _Updater
+from tests.benchmarks.kit import measure_flops
+
+
+class Learner(ABC):
+    """The contract: learns from batches of one split, and draws digits.
+
+    Arguments:
+        network: Whose parameters are counted.
+        batch_size: Images per step.
+    """
+
+    def __init__(self, network: nn.Module, *, batch_size: int) -> None:
+        self.network = network
+        self.batch_size = batch_size
+
+    @abstractmethod
+    def loss(self) -> Tensor:
+        """Of the next batch, a scalar."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """One optimizer step, with all that a training loop does around it."""
+
+    @abstractmethod
+    def draw(self, y: Tensor) -> Tensor:
+        """Images uint8 [N, 1, 28, 28] of labels [N], from averaged weights and one noise."""
+
+    def flops(self) -> float:
+        """Operations per image of a training step."""
+        flops = measure_flops(lambda: self.loss().backward(), images=self.batch_size)
+        self.network.zero_grad(set_to_none=True)
+        return flops
+
+
+class Ours(Learner):
+    """What ``train.py`` runs, from drawing the batch to the averaged weights.
+
+    Arguments:
+        split: Training images.
+        overrides: As on the command line; they choose how samples are drawn, too.
+        seed: Of all randomness in training.
+    """
+
+    def __init__(self, split: Split, overrides: Sequence[str], *, seed: int) -> None:
+        schema.register()
+        with initialize(version_base=None, config_path="../../conf"):
+            cfg = compose("train", [*overrides, f"seed={seed}"])
+        settings = OmegaConf.to_object(cfg.trainer)
+        torch.manual_seed(seed)
+        denoiser = build_denoiser(cfg)
+        denoiser.autocast_dtype = autocast_dtype(settings.precision, torch.device("cpu"))
+        super().__init__(denoiser, batch_size=settings.batch_size)
+        self.state = TrainState(
+            denoiser=denoiser,
+            ema=instantiate(cfg.ema)(denoiser),
+            optimizer=instantiate(cfg.optimizer)(denoiser.parameters()),
+        )
+        self.update = _Updater(
+            self.state,
+            objective=build_objective(cfg),
+            batches=Batches(split, batch_size=settings.batch_size, seed=seed),
+            flip=False,
+            settings=settings,
+            seed=seed,
+        )
+        self.generator = Generator(
+            sampler=instantiate(cfg.sampler),
+            guidance=instantiate(cfg.guidance),
+            threshold=instantiate(cfg.threshold),
+            image_shape=(1, 28, 28),
+        )
+
+    def loss(self) -> Tensor:
+        batch = self.update._batch()
+        return self.update.objective.at(self.state.denoiser, batch.x0, batch.y, batch.draw).mean()
+
+    def step(self) -> None:
+        self.update()
+
+    def draw(self, y: Tensor) -> Tensor:
+        return self.generator(self.state.averaged.eval(), y, None, seeds=range(len(y)))[0]

@@ -1,0 +1,217 @@
+"""Two other libraries as learners of digits.
+
+Each brings its own network, loss, averaged weights and sampler. What both share, an optimizer with
+warm-up and a clipped gradient, is what their own trainers do, without their accelerator's extra
+calls.
+"""
+
+import copy
+import io
+from abc import abstractmethod
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers.training_utils import EMAModel
+from ema_pytorch import EMA
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from ccdiff.data import Split, to_float, to_uint8
+from tests.benchmarks.learners import Learner
+from tests.benchmarks.peers import NULL, labelled_ddpm_pytorch, labelled_diffusers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What was searched for each peer.
+
+    Arguments:
+        channels: Width of each resolution, finest first.
+        blocks: Residual blocks per resolution; denoising-diffusion-pytorch has two, always.
+        patch: Side of the squares of pixels that are made channels before anything else, which
+            neither library does by itself.
+        prediction: ``noise``, ``velocity`` or ``clean``.
+        lr: Learning rate of AdamW after warm-up.
+        warmup: Steps of warm-up.
+        batch_size: Images per step.
+        drop: Share of hidden labels.
+        scale: Of classifier-free guidance.
+        steps: Of the sampler.
+        bf16: Whether to compute in bfloat16.
+        channels_last: Whether tensors have their channels last in memory.
+    """
+
+    channels: Sequence[int]
+    blocks: int = 2
+    patch: int = 1
+    prediction: str = "velocity"
+    lr: float = 2e-3
+    warmup: int = 50
+    batch_size: int = 64
+    drop: float = 0.1
+    scale: float = 3.0
+    steps: int = 20
+    bf16: bool = True
+    channels_last: bool = False
+
+
+class _Peer(Learner):
+    """An optimizer around a peer's own loss.
+
+    Arguments:
+        split: Training images.
+        recipe: The hyper-parameters.
+        network: The peer's.
+        seed: Of all randomness in training.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, network: nn.Module, *, seed: int) -> None:
+        super().__init__(network, batch_size=recipe.batch_size)
+        self.split = split
+        self.recipe = recipe
+        self.generator = torch.Generator().manual_seed(seed)
+        if recipe.channels_last:
+            network.to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True
+        )
+        self.rates = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: min(1.0, (step + 1) / (recipe.warmup + 1))
+        )
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Images in [-1, 1] and labels."""
+        index = torch.randint(len(self.split), (self.batch_size,), generator=self.generator)
+        x0 = pixel_unshuffle(to_float(self.split.images[index]), self.recipe.patch)
+        if self.recipe.channels_last:
+            x0 = x0.contiguous(memory_format=torch.channels_last)
+        return x0, self.split.labels[index]
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bf16)
+
+    @abstractmethod
+    def average(self) -> None:
+        """Takes the weights of the last step into the averaged ones."""
+
+    @abstractmethod
+    def sample(self, y: Tensor) -> Tensor:
+        """Images in [-1, 1] from averaged weights."""
+
+    def step(self) -> None:
+        self.loss().backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.rates.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average()
+
+    @torch.no_grad()
+    def draw(self, y: Tensor) -> Tensor:
+        # Their progress bars go to the standard error.
+        with torch.random.fork_rng(devices=[]), self.autocast(), redirect_stderr(io.StringIO()):
+            torch.manual_seed(0)
+            return to_uint8(pixel_shuffle(self.sample(y).float(), self.recipe.patch))
+
+
+class DDPMPytorch(_Peer):
+    """denoising-diffusion-pytorch: its network and loss with labels, its DDIM, its author's EMA.
+
+    Arguments: as for :class:`_Peer`, but for the network.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, *, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.diffusion = labelled_ddpm_pytorch(
+            recipe.channels,
+            patch=recipe.patch,
+            drop=recipe.drop,
+            objective={"noise": "pred_noise", "velocity": "pred_v", "clean": "pred_x0"}[
+                recipe.prediction
+            ],
+            steps=recipe.steps,
+        )
+        super().__init__(split, recipe, self.diffusion.model, seed=seed)
+        self.ema = EMA(
+            self.diffusion,
+            beta=0.9999,
+            power=3 / 4,
+            update_every=1,
+            update_after_step=0,
+            include_online_model=False,
+            use_foreach=True,
+        )
+
+    def loss(self) -> Tensor:
+        x0, y = self.batch()
+        with self.autocast():
+            # It takes images in [0, 1].
+            return self.diffusion((x0 + 1) / 2, classes=y)
+
+    def average(self) -> None:
+        self.ema.update()
+
+    def sample(self, y: Tensor) -> Tensor:
+        diffusion = self.ema.ema_model.eval()
+        return 2 * diffusion.sample(y, cond_scale=self.recipe.scale) - 1
+
+
+class Diffusers(_Peer):
+    """diffusers: a U-Net with class embeddings, as in its class-conditional example.
+
+    Its EMA, and its DPM-Solver++ of second order, which guides by a class of its own.
+
+    Arguments: as for :class:`_Peer`, but for the network.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, *, seed: int) -> None:
+        torch.manual_seed(seed)
+        network = labelled_diffusers(recipe.channels, blocks=recipe.blocks, patch=recipe.patch)
+        super().__init__(split, recipe, network, seed=seed)
+        kinds = {"noise": "epsilon", "velocity": "v_prediction", "clean": "sample"}
+        self.scheduler = DDPMScheduler(
+            beta_schedule="squaredcos_cap_v2", prediction_type=kinds[recipe.prediction]
+        )
+        self.sampler = DPMSolverMultistepScheduler.from_config(
+            self.scheduler.config,
+            algorithm_type="sde-dpmsolver++",
+            # With this largest value, thresholding clips the estimates to [-1, 1].
+            thresholding=True,
+            sample_max_value=1.0,
+        )
+        self.averaged = copy.deepcopy(network).eval()
+        self.ema = EMAModel(
+            network.parameters(), decay=0.9999, use_ema_warmup=True, power=3 / 4, foreach=True
+        )
+
+    def loss(self) -> Tensor:
+        x0, y = self.batch()
+        eps = torch.randn_like(x0)
+        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(x0),))
+        y = torch.where(torch.rand(len(y)) < self.recipe.drop, NULL, y)
+        with self.autocast():
+            output = self.network(self.scheduler.add_noise(x0, eps, t), t, y).sample
+        target = {
+            "noise": lambda: eps,
+            "velocity": lambda: self.scheduler.get_velocity(x0, eps, t),
+            "clean": lambda: x0,
+        }[self.recipe.prediction]()
+        return (output.float() - target).square().mean()
+
+    def average(self) -> None:
+        self.ema.step(self.network.parameters())
+
+    def sample(self, y: Tensor) -> Tensor:
+        self.ema.copy_to(self.averaged.parameters())
+        self.sampler.set_timesteps(self.recipe.steps)
+        side = 28 // self.recipe.patch
+        x = torch.randn(len(y), self.recipe.patch**2, side, side)
+        both = torch.cat([y, torch.full_like(y, NULL)])
+        for t in self.sampler.timesteps:
+            told, untold = self.averaged(torch.cat([x, x]), t, both).sample.float().chunk(2)
+            output = untold + self.recipe.scale * (told - untold)
+            x = self.sampler.step(output, t, x).prev_sample
+        return x

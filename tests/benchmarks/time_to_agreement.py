@@ -1,0 +1,122 @@
+"""CPU seconds of training until samples show the digit asked for, on MNIST, against two peers.
+
+``uv run --group bench python -m tests.benchmarks.time_to_agreement`` prints the table. A fixed
+classifier, trained on real digits once and kept, judges 20 samples of each digit. The target is
+reached where the judged share is at or above it at two looks in a row; the first of them counts.
+
+Training alone is timed, in CPU seconds of this process, so that others on the machine do not
+matter much; drawing and judging are reported apart. The case whose next look is nearest goes next,
+so that all share the machine's ups and downs. Looks come more often near the target.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize
+
+from ccdiff import schema
+from ccdiff.compose import build_data
+from ccdiff.data import Split
+from ccdiff.evaluation import label_agreement
+from ccdiff.evaluation.classifier import Classifier, load_classifier
+from tests.benchmarks.kit import machine
+from tests.benchmarks.learners import Learner, Ours
+from tests.benchmarks.peer_learners import DDPMPytorch, Diffusers, Recipe
+from tests.benchmarks.racing import Racer, race, table
+
+OURS = "experiment=mnist_fast"
+"""The first case: what the others are compared with."""
+
+STEPS = 12
+"""Of every sampler."""
+
+PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch], Recipe]] = {
+    "diffusers": (
+        Diffusers,
+        Recipe(channels=(16, 32, 64), blocks=1, batch_size=32, lr=3e-3, scale=4.0, steps=STEPS),
+    ),
+    "diffusers at half the resolution, with our hyper-parameters": (
+        Diffusers,
+        Recipe(
+            channels=(32, 64), blocks=1, patch=2, batch_size=32, lr=3e-3, scale=4.0, steps=STEPS
+        ),
+    ),
+    "denoising-diffusion-pytorch": (
+        DDPMPytorch,
+        Recipe(channels=(16, 32, 64), batch_size=32, lr=2e-3, scale=6.0, steps=STEPS),
+    ),
+}
+
+
+def cases(split: Split, *, root: Path, seed: int) -> dict[str, Callable[[], Learner]]:
+    """What makes the learner of each row."""
+    common = [
+        f"data.root={root}",
+        "tracker=none",
+        "sampler=dpmpp_2m_sde",
+        f"sampler.steps={STEPS}",
+    ]
+    made: dict[str, Callable[[], Learner]] = {
+        f"ccdiff, `{recipe}`": partial(Ours, split, [recipe, *common], seed=seed)
+        for recipe in (OURS, "experiment=mnist")
+    }
+    for name, (kind, recipe) in PEERS.items():
+        made[name] = partial(kind, split, recipe, seed=seed)
+    return made
+
+
+def agreement_judge(classifier: Classifier, *, per_class: int = 20) -> Callable[[Learner], float]:
+    """Draws as many of each digit, and has the classifier judge them."""
+    y = torch.arange(10 * per_class) % 10
+    return lambda learner: label_agreement(classifier.logits(learner.draw(y)), y)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", type=float, default=0.95, help="agreement to reach")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds MNIST")
+    parser.add_argument("--cache", type=Path, default=Path(".ccdiff_cache"), help="for the judge")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first", type=float, default=10, help="seconds before the first look")
+    parser.add_argument("--limit", type=float, default=600, help="seconds of training at most")
+    parser.add_argument("--only", nargs="*", help="parts of the names of the cases to run")
+    args = parser.parse_args()
+    logging.disable(logging.WARNING)
+    # CPU seconds of several threads that wait for each other would count the waiting.
+    torch.set_num_threads(1)
+    schema.register()
+    with initialize(version_base=None, config_path="../../conf"):
+        data = build_data(compose("train", ["data=mnist", f"data.root={args.data_root}"]))
+    split, heldout = data.load()
+    classifier = load_classifier(split, heldout, num_labels=10, flip=False, cache=args.cache)
+    racers: dict[str, list[Racer]] = {}
+    flops: dict[str, float] = {}
+    # Stopped by Ctrl-C, it tables what is known so far.
+    with suppress(KeyboardInterrupt):
+        for seed in range(args.seeds):
+            made = {
+                name: Racer(f"{name}, seed {seed}", make())
+                for name, make in cases(split, root=args.data_root, seed=seed).items()
+                if not args.only or any(part in name for part in args.only)
+            }
+            for name, racer in made.items():
+                flops.setdefault(name, racer.learner.flops())
+                racers.setdefault(name, []).append(racer)
+            race(
+                made.values(),
+                agreement_judge(classifier),
+                target=args.target,
+                first=args.first,
+                limit=args.limit,
+            )
+    print(f"{machine()}; {100 * args.target:.0f} % label agreement, seeds {args.seeds}\n")
+    print(table(racers, flops, args.target))
+
+
+if __name__ == "__main__":
+    main()
