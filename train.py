@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 
 from ccdiff import schema
 from ccdiff.commands import command, rank_arguments, resume_arguments
-from ccdiff.distributed import adopt_slurm
 from ccdiff.errors import UserError
 from ccdiff.sweeps import keep_going
 
@@ -27,7 +26,6 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    adopt_slurm()
     try:
         sys.argv[1:] = rank_arguments(resume_arguments(sys.argv[1:]))
     except UserError as error:

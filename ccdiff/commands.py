@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ccdiff.distributed import is_main, local_rank, rank, told_by_main
+from ccdiff.distributed import adopt_slurm, is_main, local_rank, rank, told_by_main
 from ccdiff.errors import UserError
 from ccdiff.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
@@ -39,6 +39,7 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     @functools.wraps(main)
     def wrapped(cfg: DictConfig) -> Any:
         _forget_previous_job()
+        adopt_slurm()  # Also where a launcher, and no command line, has started the process.
         sys.stderr = sys.__stderr__ if isinstance(sys.stderr, _Unheard) else sys.stderr
         if not is_main():
             logging.getLogger().handlers[:] = [logging.NullHandler()]
@@ -97,6 +98,7 @@ class _Unheard(io.StringIO):
 
 def rank_arguments(arguments: list[str]) -> list[str]:
     """Arguments with which a process other than rank 0 makes no folder and no log of its own."""
+    adopt_slurm()
     if is_main():
         return arguments
     if local_rank() > 0:

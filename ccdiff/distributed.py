@@ -6,8 +6,10 @@ SLURM job step :func:`adopt_slurm` does. Rank 0 is the main process, which alone
 Imports no torch by itself: commands ask for their rank before they have parsed.
 """
 
+import gc
 import logging
 import os
+import traceback
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -168,6 +170,9 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
             yield device_name
     except Exception as error:
         _leave_word(error)
+        # What is left of the work holds connections open, and the others wait for them to close.
+        traceback.clear_frames(error.__traceback__)
+        gc.collect()
         raise
     finally:
         _together = None

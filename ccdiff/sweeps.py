@@ -35,8 +35,7 @@ _MAX_NAME = 120
 _ONE_PROCESS = (
     "error: a sweep is started by one process, not by torchrun: python train.py -m "
     "hydra/launcher=gpus hydra.launcher.n_jobs=4 ... runs its jobs side by side, each on a GPU of "
-    "its own, and hydra/launcher=slurm hydra.launcher.tasks_per_node=4 "
-    "hydra.launcher.gpus_per_node=4 each on several"
+    "its own, and hydra/launcher=slurm hydra.launcher.gpus_per_node=4 each on several"
 )
 _PLACES = {"hydra.sweep.dir", "hydra.mode"}
 

@@ -7,13 +7,13 @@ Weights, averaged weights and noise follow from the same arithmetic everywhere, 
 is ever sent, and checkpoints are those of one process.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -24,6 +24,9 @@ from ccdiff.objective import Objective
 from ccdiff.seeding import seed_for
 from ccdiff.training.divergence import Diverged, LabelledDraw
 from ccdiff.training.settings import Shard, TrainerSettings
+
+if TYPE_CHECKING:
+    from torch.distributed.optim import ZeroRedundancyOptimizer
 
 __all__ = [
     "Losses",
@@ -88,27 +91,41 @@ def make_optimizer(
     """
     if shard is Shard.none or world_size() == 1:
         return make(parameters)
+    # Imported here: it takes seconds, which only a run that divides its optimizer should pay.
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
     return ZeroRedundancyOptimizer(parameters, cast(type[Optimizer], make))
+
+
+def _divided(optimizer: Optimizer) -> "ZeroRedundancyOptimizer | None":
+    """The optimizer, if its state is divided."""
+    if "torch.distributed.optim" not in sys.modules:
+        return None
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    return optimizer if isinstance(optimizer, ZeroRedundancyOptimizer) else None
 
 
 def collect_optimizer(optimizer: Optimizer) -> None:
     """Brings a divided state to rank 0, so that its ``state_dict`` is whole; all ranks call it."""
-    if isinstance(optimizer, ZeroRedundancyOptimizer):
-        optimizer.consolidate_state_dict()
+    if divided := _divided(optimizer):
+        divided.consolidate_state_dict()
 
 
-def load_optimizer(optimizer: Optimizer, state: dict[str, object]) -> None:
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Loads a whole state; of a divided optimizer each process keeps its share."""
-    if not isinstance(optimizer, ZeroRedundancyOptimizer):
+    divided = _divided(optimizer)
+    if divided is None:
         optimizer.load_state_dict(state)
         _lay_out_as_weights(optimizer)
         return
-    optimizer.load_state_dict({**state, "state": dict(cast(dict, state["state"]))})
-    _lay_out_as_weights(optimizer.optim)
+    # It empties the state that it is given.
+    divided.load_state_dict({**state, "state": dict(state["state"])})
+    _lay_out_as_weights(divided.optim)
     # It leaves the count of steps on the CPU, but fused optimizers want it with the weights.
-    for group in optimizer.optim.param_groups:
+    for group in divided.optim.param_groups:
         for parameter in group["params"]:
-            values = optimizer.optim.state[parameter]
+            values = divided.optim.state[parameter]
             if (group.get("fused") or group.get("capturable")) and "step" in values:
                 values["step"] = values["step"].to(parameter.device)
 

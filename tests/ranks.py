@@ -1,0 +1,205 @@
+"""Trains tiny runs on several processes, in ways that must all come to the same.
+
+``python tests/ranks.py <folder> <scenario> ...`` leaves a run directory per scenario, and prints
+how the processes of each ended as one JSON object. Every process is a fork of this one, which has
+imported everything; what torchrun does besides (a store, the environment) is done here.
+"""
+
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from faults import composed, train
+from torch.distributed import TCPStore
+
+from ccdiff import assembly
+from ccdiff.data import Digits
+from ccdiff.distributed import rank, told_by_main
+from ccdiff.errors import UserError
+from ccdiff.training.loop import _Updater
+from ccdiff.training.stopping import EXIT_STATUS, Preempted
+
+STEPS, SHORT_STEPS = 50, 12
+SETTINGS = {
+    "trainer__steps": STEPS,
+    "trainer__log_every": 1,
+    "trainer__heldout_every": STEPS,
+    "trainer__sample_every": STEPS,
+    "trainer__checkpoint_every": 10,
+    "trainer__keep": 50,
+    "trainer__accumulate": 1,
+    "trainer__warmup": 0,
+    # Drawn by the network on its own, so it differs with the processes that share a batch.
+    "model__dropout": 0.0,
+    # All that is drawn for a batch.
+    "data__flip": True,
+    "conditioning__drop": 0.3,
+}
+
+
+def store_port() -> tuple[int, int]:
+    """Starts a process that holds a store, as torchrun does; returns its id and port."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+        os.write(write, str(store.port).encode())
+        os.close(write)
+        signal.pause()
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        return child, int(pipe.read())
+
+
+def launch(world: int, folder: Path, *, before_step: Callable | None = None, **changes) -> list:
+    """Trains in ``folder`` on so many processes; how each ended.
+
+    Arguments:
+        world: Processes.
+        folder: The run directory.
+        before_step: Called in each process before each step, with its number.
+        changes: Of the config, with ``__`` for dots.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    keeper, port = store_port()
+    children = []
+    for number in range(world):
+        child = os.fork()
+        if child == 0:
+            os.environ |= {
+                "RANK": str(number),
+                "LOCAL_RANK": str(number),
+                "WORLD_SIZE": str(world),
+                "MASTER_ADDR": "localhost",
+                "MASTER_PORT": str(port),
+                "TORCHELASTIC_USE_AGENT_STORE": "True",
+            }
+            os.chdir(folder)
+            os._exit(work(folder, before_step, changes))
+        children.append(child)
+    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    os.kill(keeper, signal.SIGKILL)
+    os.waitpid(keeper, 0)
+    return ended
+
+
+def work(folder: Path, before_step: Callable | None, changes: dict) -> int:
+    """What one process does; returns its exit status and leaves its error in a file."""
+    if before_step is not None:
+        step = _Updater.__call__
+
+        def watched(self):
+            before_step(self.state.step)
+            return step(self)
+
+        _Updater.__call__ = watched
+    try:
+        train(composed(), folder, **changes)
+    except Preempted as stopped:
+        (folder / f"stopped_{rank()}").write_text(str(stopped))
+        return EXIT_STATUS
+    except Exception as error:
+        silent = "silent" if told_by_main() else "tells"
+        told = f"{silent} {type(error).__name__}: {error}"
+        (folder / f"error_{rank()}").write_text(told)
+        told_by_main(tell=True)
+        return 1
+    return 0
+
+
+def on(number: int, step: int, action: Callable[[], object]) -> Callable[[int], None]:
+    """Calls ``action`` on one rank before one step."""
+
+    def before_step(at: int) -> None:
+        if (rank(), at) == (number, step):
+            action()
+
+    return before_step
+
+
+def fail() -> None:
+    raise UserError("the disk of this machine is full")
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def ask() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def hang() -> None:
+    """Longer than the others wait; whoever kills it then is torchrun."""
+    while not Path("error_0").exists():
+        time.sleep(0.05)
+    kill()
+
+
+def main(folder: Path, names: list[str]) -> dict[str, list[int]]:
+    torch.set_num_threads(1)
+    Digits.read = functools.cache(Digits.read)
+    assembly.measure = lambda denoiser, split: "a tiny model"
+    # In this process, so that the others find imported what is imported late.
+    train(composed(), folder / "one", **SETTINGS)
+    ends = {}
+    for name in names:
+        settings, launches = SCENARIOS[name]
+        for world, changes, before_step in launches:
+            ended = launch(world, folder / name, before_step=before_step, **settings, **changes)
+            ends.setdefault(name, []).append(ended)
+    return ends
+
+
+def divided(steps: int) -> dict[str, object]:
+    return {"trainer__shard": "zero1", "trainer__steps": steps}
+
+
+LONG = {key: value for key, value in SETTINGS.items() if key != "trainer__steps"}
+SHORT = {**SETTINGS, "trainer__steps": SHORT_STEPS, "trainer__checkpoint_every": 4}
+SCENARIOS = {
+    "two": (SETTINGS, [(2, {}, None)]),
+    "four": (SETTINGS | {"trainer__accumulate": 2}, [(4, {}, None)]),
+    # Taken up with other numbers of processes, with a divided optimizer and without.
+    "changing": (
+        LONG,
+        [
+            (2, divided(20), None),
+            (4, divided(30), None),
+            (1, {"trainer__steps": 40}, None),
+            (2, divided(STEPS), None),
+        ],
+    ),
+    "short": (SHORT, [(2, {}, None)]),
+    "killed": (SHORT, [(2, {}, on(1, 6, kill)), (2, {}, None)]),
+    "signalled": (SHORT, [(2, {}, on(1, 6, ask)), (2, {}, None)]),
+    "failing": (SHORT, [(2, {}, on(1, 6, fail))]),
+    "hanging": (SHORT | {"trainer__dist_timeout": 20.0}, [(2, {}, on(1, 6, hang))]),
+    "diverging": (
+        SHORT | {"trainer__on_nonfinite": "rollback", "trainer__checkpoint_every": 1},
+        [(2, {"optimizer__lr": 1e30}, None)],
+    ),
+}
+"""Settings, and launches one after the other: processes, changes, what happens."""
+
+ENDS = {
+    **{name: [[0, 0]] for name in ("two", "short")},
+    "four": [[0] * 4],
+    "changing": [[0, 0], [0] * 4, [0], [0, 0]],
+    "killed": [[1, -signal.SIGKILL], [0, 0]],
+    "signalled": [[EXIT_STATUS, EXIT_STATUS], [0, 0]],
+    "failing": [[1, 1]],
+    "hanging": [[1, -signal.SIGKILL]],
+    "diverging": [[1, 1]],
+}
+"""How the processes of each launch must end."""
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2:])))

@@ -1,0 +1,212 @@
+"""Training on several processes: the same run as on one, however many there are and whatever ends.
+
+The scenarios are in ``ranks.py``, and run in one process of their own that forks.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cli import ROOT
+from ranks import ENDS, STEPS
+
+from ccdiff.data import Batches, Split, augment
+from ccdiff.distributed import adopt_slurm, slice_of
+from ccdiff.errors import UserError
+from ccdiff.record import read_record
+from ccdiff.runs import Run
+from ccdiff.training.checkpoints import load_checkpoint
+from ccdiff.training.parallel import check_divides
+from ccdiff.training.settings import TrainerSettings
+from ccdiff.training.trackers import read_metrics
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Run directories of the quick scenarios, and how their processes ended."""
+    folder = tmp_path_factory.mktemp("ranks")
+    run_scenarios(folder, *(name for name in ENDS if name != "hanging"))
+    return folder
+
+
+def run_scenarios(folder: Path, *names: str) -> None:
+    command = [sys.executable, str(Path(__file__).parent / "ranks.py"), str(folder), *names]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ends = json.loads(done.stdout.splitlines()[-1])
+    assert ends == {name: ENDS[name] for name in names}
+
+
+def losses(run: Path) -> list[float]:
+    rows = read_metrics(Run(run).metrics)
+    return [row["train/loss"] for row in rows if "train/loss" in row]
+
+
+def weights(run: Path, step: int) -> dict[str, torch.Tensor]:
+    checkpoint = load_checkpoint(Run(run).checkpoint(step))
+    state = {**checkpoint["denoiser"], **checkpoint["ema"]}
+    return {key: value.double() for key, value in state.items()}
+
+
+def told(folder: Path, scenario: str) -> list[str]:
+    return [path.read_text() for path in sorted((folder / scenario).glob("error_*"))]
+
+
+@pytest.mark.parametrize("scenario", ["two", "four", "changing"])
+def test_any_number_of_processes_trains_the_same(folder, scenario):
+    one, other = losses(folder / "one"), losses(folder / scenario)
+    assert len(one) == len(other) == STEPS
+    assert one[-1] < 0.9 * one[0]
+    assert other == pytest.approx(one, rel=1e-5)
+    expected = weights(folder / "one", STEPS)
+    for key, value in weights(folder / scenario, STEPS).items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-4, atol=1e-4, msg=key)
+
+
+def test_checkpoints_do_not_show_how_many_wrote_them(folder):
+    one, two, divided = (
+        load_checkpoint(Run(folder / name).checkpoint(10)) for name in ("one", "two", "changing")
+    )
+    for other in (two, divided):
+        assert other.keys() == one.keys()
+        assert other["optimizer"]["param_groups"] == one["optimizer"]["param_groups"]
+        assert other["optimizer"]["state"].keys() == one["optimizer"]["state"].keys()
+        for number, state in one["optimizer"]["state"].items():
+            for key, value in state.items():
+                found = other["optimizer"]["state"][number][key]
+                torch.testing.assert_close(found, value, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("scenario", ["two", "killed", "signalled"])
+def test_rank_0_alone_writes(folder, scenario):
+    run = folder / scenario
+    names = {path.name for path in run.iterdir() if not path.name.startswith(("error", "stopped"))}
+    names = {name for name in names if not name.startswith("uncommitted")}
+    assert names == {
+        *(".lock", "checkpoints", "config.yaml", "metrics.jsonl", "record.json", "samples")
+    }
+    record = read_record(Run(run))
+    assert record.device.startswith("2 x cpu")
+    assert "system/rank1/memory_gib" in read_metrics(Run(run).metrics)[0]
+
+
+@pytest.mark.parametrize("scenario", ["killed", "signalled"])
+def test_what_ended_early_goes_on_as_if_it_had_not(folder, scenario):
+    assert losses(folder / scenario) == losses(folder / "short")
+    expected = weights(folder / "short", 12)
+    found = weights(folder / scenario, 12)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_a_signal_to_one_stops_all_after_the_same_step(folder):
+    stopped = [(folder / "signalled" / f"stopped_{i}").read_text() for i in (0, 1)]
+    assert stopped[0] == stopped[1] == "received SIGTERM: saved at step 7 of 12"
+
+
+def test_a_killed_process_ends_all(folder):
+    (message,) = told(folder, "killed")
+    assert message.startswith("tells LostContact: rank 0 of 2 lost contact with another process")
+
+
+def test_an_error_of_one_is_told_once_and_recorded(folder):
+    main, other = told(folder, "failing")
+    assert main == "tells LostContact: rank 1 failed: the disk of this machine is full"
+    assert other == "silent UserError: the disk of this machine is full"
+    assert "rank 1 failed: the disk" in read_record(Run(folder / "failing")).error
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_waited_for_so_long(tmp_path):
+    run_scenarios(tmp_path, "hanging")
+    message = told(tmp_path, "hanging")[0]
+    assert message.startswith("tells LostContact: rank 0 of 2 waited 20 s for another process")
+    assert "trainer.dist_timeout" in message
+
+
+def test_an_error_of_all_is_told_once(folder):
+    messages = told(folder, "diverging")
+    assert [message.split()[0] for message in messages] == ["tells", "silent"]
+    assert "It was rolled back 3 times" in messages[0]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 7])
+def test_slices_are_all_of_it_once(world, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    whole = []
+    for number in range(world):
+        monkeypatch.setenv("RANK", str(number))
+        part = list(range(20))[slice_of(20)]
+        assert abs(len(part) - 20 / world) < 1
+        whole += part
+    assert whole == list(range(20))
+
+
+@pytest.mark.parametrize("rows", [slice(0, 5), slice(5, 10), slice(3, 4)])
+def test_rows_of_a_batch_are_what_the_whole_has_there(rows):
+    split = Split(torch.randint(256, (37, 1, 4, 4), dtype=torch.uint8), torch.arange(37))
+    whole = Batches(split, batch_size=10, seed=3)
+    part = Batches(split, batch_size=10, seed=3, rows=rows)
+    for i in (0, 1, 3):  # The last crosses into the next epoch.
+        assert torch.equal(part.indices(i), whole.indices(i)[rows])
+        assert torch.equal(part.batch(i)[0], whole.batch(i)[0][rows])
+    images = whole.batch(0)[0]
+    mirrored = augment(images, torch.Generator().manual_seed(1))
+    found = augment(images[rows], torch.Generator().manual_seed(1), batch_size=10, rows=rows)
+    assert torch.equal(found, mirrored[rows])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "world", "advice"),
+    [(128, 1, 3, "use 126 or 129"), (128, 4, 3, "use 120 or 132"), (2, 1, 4, "use 4")],
+)
+def test_batches_that_do_not_divide_are_refused(
+    batch_size, accumulate, world, advice, monkeypatch
+):
+    settings = TrainerSettings(batch_size=batch_size, accumulate=accumulate)
+    check_divides(settings)
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    with pytest.raises(UserError, match=advice):
+        check_divides(settings)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu-[03-05,09],login1", "gpu-03"),
+        ("gpu7", "gpu7"),
+        ("a1,b[2-3]", "a1"),
+        ("rack[1,4]-node[2-3]", "rack1-node[2-3]"),
+    ],
+)
+def test_a_slurm_step_knows_its_ranks(nodes, first):
+    step = {
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_PROCID": "3",
+        "SLURM_LOCALID": "1",
+        "SLURM_JOB_ID": "123456",
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NODELIST": nodes,
+    }
+    adopt_slurm(step)
+    assert (step["RANK"], step["LOCAL_RANK"], step["WORLD_SIZE"]) == ("3", "1", "4")
+    assert step["MASTER_ADDR"] == first
+    assert 20000 <= int(step["MASTER_PORT"]) < 30000
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"},  # A batch script, or a shell of salloc.
+        {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},
+        {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "WORLD_SIZE": "8", "RANK": "5"},
+    ],
+)
+def test_outside_of_a_step_of_several_tasks_slurm_says_nothing(environment):
+    before = dict(environment)
+    adopt_slurm(environment)
+    assert environment == before
