@@ -27,6 +27,7 @@ __all__ = [
     "agreed",
     "barrier",
     "broadcast",
+    "contact",
     "first_here",
     "gather",
     "is_main",
@@ -212,6 +213,16 @@ def _contact(timeout_seconds: float) -> Iterator[None]:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise LostContact(_cause() or _guess(str(error), timeout_seconds)) from error
+
+
+@contextmanager
+def contact() -> Iterator[None]:
+    """Around what talks to other processes by itself: names the cause where they are gone."""
+    if _together is None:
+        yield
+        return
+    with _contact(_together.timeout_seconds):
+        yield
 
 
 def _guess(error: str, timeout_seconds: float) -> str:

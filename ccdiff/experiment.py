@@ -159,7 +159,8 @@ def _run(
             record.tracker_id = session.tracker_id
             record.write(run)
             try:
-                training(RunLog(run.metrics, session, step=training.state.step), stop)
+                with distributed.contact():
+                    training(RunLog(run.metrics, session, step=training.state.step), stop)
             finally:
                 training.profile.close()
                 record.step = training.state.step

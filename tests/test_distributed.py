@@ -23,13 +23,14 @@ from ccdiff.training.checkpoints import load_checkpoint
 from ccdiff.training.parallel import check_divides
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.trackers import read_metrics
+from tests.benchmarks.scaling import Cluster, bucket_seconds, efficiency, formula, simulate
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Run directories of the quick scenarios, and how their processes ended."""
     folder = tmp_path_factory.mktemp("ranks")
-    run_scenarios(folder, *(name for name in ENDS if name != "hanging"))
+    run_scenarios(folder, *(name for name in ENDS if name not in ("hanging", "diverging")))
     return folder
 
 
@@ -128,8 +129,10 @@ def test_a_process_that_hangs_is_waited_for_so_long(tmp_path):
     assert "trainer.dist_timeout" in message
 
 
-def test_an_error_of_all_is_told_once(folder):
-    messages = told(folder, "diverging")
+@pytest.mark.slow
+def test_an_error_of_all_is_told_once(tmp_path):
+    run_scenarios(tmp_path, "diverging")
+    messages = told(tmp_path, "diverging")
     assert [message.split()[0] for message in messages] == ["tells", "silent"]
     assert "It was rolled back 3 times" in messages[0]
 
@@ -210,3 +213,16 @@ def test_outside_of_a_step_of_several_tasks_slurm_says_nothing(environment):
     before = dict(environment)
     adopt_slurm(environment)
     assert environment == before
+
+
+@pytest.mark.parametrize("processes", [2, 8, 64])
+@pytest.mark.parametrize("bandwidth", [1e8, 1e9, 1e10, 1e12])
+def test_scaling_on_paper_is_what_a_simulation_finds(processes, bandwidth):
+    cluster = Cluster(bandwidth=bandwidth, latency=1e-5)
+    for buckets in (1, 5, 12):
+        size = {"num_bytes": 3e8, "processes": processes}
+        sending = bucket_seconds(cluster, buckets=buckets, **size)
+        assert formula(0.2, sending) == pytest.approx(simulate(0.2, sending))
+    shares = [efficiency(0.3, cluster, num_bytes=n, processes=processes) for n in (1e9, 1e8, 0)]
+    assert 0 < shares[0] < shares[1] < shares[2] < 1
+    assert shares[2] == pytest.approx(1, abs=0.01)
