@@ -23,6 +23,7 @@ from ccdiff.data import Digits
 from ccdiff.distributed import rank, told_by_main
 from ccdiff.errors import UserError
 from ccdiff.training.loop import _Updater
+from ccdiff.training.startup import Size
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
 
 STEPS, SHORT_STEPS = 50, 12
@@ -145,7 +146,8 @@ def hang() -> None:
 def main(folder: Path, names: list[str]) -> dict[str, list[int]]:
     torch.set_num_threads(1)
     Digits.read = functools.cache(Digits.read)
-    assembly.measure = lambda denoiser, split: "a tiny model"
+    assembly.measure = lambda denoiser, objective, split: Size(1, 1, 1)
+    assembly.matmul_peak = lambda device, dtype: 1e12
     # In this process, so that the others find imported what is imported late.
     train(composed(), folder / "one", **SETTINGS)
     ends = {}
