@@ -1,10 +1,13 @@
 """Samples from a trained run: ``python sample.py run=latest labels=[3,7] num_per_label=8``."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import command
+from ccdiff.commands import command, rank_arguments
+from ccdiff.distributed import adopt_slurm
 
 schema.register()
 
@@ -20,4 +23,6 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    adopt_slurm()
+    sys.argv[1:] = rank_arguments(sys.argv[1:])
     main()

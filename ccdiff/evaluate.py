@@ -1,5 +1,6 @@
 """Fidelity of a run, as numbers: ``python -m ccdiff.evaluate run=latest n=10000``."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +8,8 @@ import hydra
 from omegaconf import MISSING, DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import command
+from ccdiff.commands import command, rank_arguments
+from ccdiff.distributed import adopt_slurm
 from ccdiff.training.settings import Precision
 
 __all__ = ["EvaluateConfig"]
@@ -49,4 +51,6 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    adopt_slurm()
+    sys.argv[1:] = rank_arguments(sys.argv[1:])
     main()

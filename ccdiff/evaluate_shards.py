@@ -97,6 +97,12 @@ class Shards:
                 shards.append(shard)
         return shards
 
+    def _tidied(self) -> list[Shard]:
+        """What is done, without what a process was writing that was killed."""
+        for unfinished in self.folder.glob(".*.partial"):
+            unfinished.unlink()
+        return self.done()
+
     def complete(
         self, n: int, draw: Draw, *, size: int, extractors: Sequence[Extractor] = ()
     ) -> list[Shard]:
@@ -108,7 +114,7 @@ class Shards:
             size: How many at a time, which are kept together.
             extractors: What looks at new samples, at once; it is kept too.
         """
-        done = broadcast(self.done() if is_main() else [])
+        done = broadcast(self._tidied() if is_main() else [])
         missing = [part for gap in _gaps(done, n) for part in parts_of(gap, size)]
         have = n - sum(map(len, missing))
         if have:

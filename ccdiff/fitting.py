@@ -1,14 +1,12 @@
 """How many images at a time memory holds: estimated ahead, and corrected where it runs out."""
 
 import logging
-import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from ccdiff.data.memory import free_bytes
 from ccdiff.errors import UserError
@@ -51,42 +49,16 @@ def _bytes_on_gpu(draw: Callable[[int], object], device: torch.device) -> float:
 
 
 def _bytes_on_cpu(draw: Callable[[int], object]) -> float:
-    """The peak of one image: on a CPU more of them would take their time."""
-    with _LiveBytes() as live:
+    """All that layers give out for one image: a bound, as a CPU's allocator keeps no count."""
+    sizes: list[int] = []
+
+    def note(layer: nn.Module, given: Any, out: Any) -> None:
+        if isinstance(out, Tensor) and not any(layer.children()):
+            sizes.append(out.nbytes)
+
+    with register_module_forward_hook(note):
         draw(1)
-    return live.peak
-
-
-class _LiveBytes(TorchDispatchMode):
-    """Follows the bytes of all tensors made under it, as the CPU keeps no count of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._alive: set[int] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self._add(tensor.untyped_storage())
-        return made
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        # Views share the storage of what they look at.
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._alive:
-            return
-        self._alive.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._remove, key, size)
-
-    def _remove(self, key: int, size: int) -> None:
-        self._alive.discard(key)
-        self.now -= size
+    return sum(sizes)
 
 
 class Portions:

@@ -40,14 +40,12 @@ def together(cfg: DictConfig) -> Iterator[DictConfig]:
     """Opens the group of processes; gives the config as it is for this one of them.
 
     The device is its own. The run is one checkpoint, the same for all, even while the run is being
-    trained. Of what the others have to say, only warnings are shown.
+    trained.
     """
     with process_group(cfg.device, timeout_seconds=_PATIENCE) as device:
         mine = cfg.copy()
         mine.device = device
         if world_size() > 1 and cfg.run is not None:
-            if not is_main():
-                logging.getLogger().setLevel(logging.WARNING)
             mine.run = broadcast(str(open_checkpoint(cfg.run)[0]) if is_main() else None)
         yield mine
 

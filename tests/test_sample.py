@@ -93,6 +93,8 @@ def test_raw_and_averaged_weights_differ(run):
         (["run=outputs/one", "labels=[therr]"], ["therr"]),
         (["run=outputs/one", "labels=[10]"], ["10"]),
         (["run=outputs/one", "sampler.steps=0"], ["steps", "0"]),
+        (["run=outputs/one", "batch_size=0"], ["batch_size", "auto", "0"]),
+        (["run=outputs/one", "batch_size=many"], ["batch_size", "auto", "many"]),
         ([], ["run="]),
     ],
     ids=lambda value: " ".join(value) if value and "=" in value[0] else "",
