@@ -7,7 +7,6 @@ from omegaconf import DictConfig
 
 from ccdiff import schema
 from ccdiff.commands import command, rank_arguments
-from ccdiff.distributed import adopt_slurm
 
 schema.register()
 
@@ -23,6 +22,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    adopt_slurm()
     sys.argv[1:] = rank_arguments(sys.argv[1:])
     main()

@@ -9,7 +9,6 @@ from omegaconf import MISSING, DictConfig
 
 from ccdiff import schema
 from ccdiff.commands import command, rank_arguments
-from ccdiff.distributed import adopt_slurm
 from ccdiff.training.settings import Precision
 
 __all__ = ["EvaluateConfig"]
@@ -51,6 +50,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    adopt_slurm()
     sys.argv[1:] = rank_arguments(sys.argv[1:])
     main()
