@@ -59,6 +59,7 @@ def workspace(entity: str, project: str) -> Any:
                     curve("heldout/eps_mse", "RelativeTime(Wall)", "by time"),
                     curve("train/loss", "train/images_seen", "by images seen"),
                     panels.LinePlot(title="images/s", y=["train/images_per_second"]),
+                    panels.LinePlot(title="share of the device's peak", y=["train/mfu"]),
                 ],
             ),
             workspaces.Section(

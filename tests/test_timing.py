@@ -5,8 +5,10 @@ import itertools
 import pytest
 import torch
 from faults import STEPS, composed, train
+from torch import nn
 
 from ccdiff import assembly
+from ccdiff.compose import instantiate
 from ccdiff.record import read_record
 from ccdiff.runs import Run
 from ccdiff.training.timing import PARTS, StepTimer, clock_of
@@ -88,6 +90,19 @@ def test_a_cpu_tells_the_time_at_once():
     for part in PARTS:
         timer.lap(part)
     assert all(timer.totals.values())
+
+
+@pytest.mark.parametrize("option", ["standard", "karras"])
+def test_averaging_waits_for_no_device(option):
+    """On the meta device there is nothing to read, so whoever waits for a value is refused."""
+    layer = nn.Linear(2, 2, device="meta")
+    ema = instantiate(composed(f"ema={option}").ema)(layer)
+    for _ in range(3):
+        ema.update()
+    assert ema.step.item() == 3
+    ema.step = ema.step.to("meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        ema.update()
 
 
 def test_laps_of_a_run_are_where_its_parts_end(tmp_path, monkeypatch):

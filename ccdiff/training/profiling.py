@@ -5,6 +5,7 @@ PyTorch's own profiler: https://docs.pytorch.org/docs/stable/profiler.html.
 
 import gzip
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -57,6 +58,9 @@ class Profile:
         activities = [ProfilerActivity.CPU]
         if self.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
+        else:
+            # Kineto would print as an error that there is no GPU.
+            os.environ.setdefault("KINETO_LOG_LEVEL", "99")
         self._profiler = profile(activities=activities)
         self._profiler.start()
 
