@@ -1,16 +1,21 @@
-"""The kit of the benchmarks: what it counts and how it sets one case against another; races."""
+"""The kit of the benchmarks: what it counts and how it sets one case against another."""
 
-import itertools
+import argparse
+import json
+import sys
 
+import numpy as np
 import pytest
 import torch
+from cli import TINY
 from torch import nn
 
-from ccdiff.data import Split
-from tests.benchmarks.kit import Case, count, interleave, measure_flops, table
-from tests.benchmarks.learners import Learner, Ours
-from tests.benchmarks.racing import Racer, race
-from tests.benchmarks.racing import table as race_table
+from ccdiff.training.trackers import read_metrics
+from tests.benchmarks import ema, end_to_end, first_step, growth, memory
+from tests.benchmarks.kit import Case, count, durations, interleave, measure_flops, table
+from tests.benchmarks.ours import NOISE, assembled, bare_step, loop, step_flops
+
+SMALL = [*(setting for setting in TINY if setting.startswith("model.")), "trainer.device=cpu"]
 
 
 def test_operations_are_counted_per_image_forwards_and_backwards():
@@ -43,102 +48,165 @@ def test_ratios_are_taken_round_by_round_and_per_image():
     assert lines[3].endswith("| 40.0 |  | 4.00 (4.00 to 4.00) |")
 
 
-class Pupil(Learner):
-    """Takes a fixed time per step, and draws ever better images."""
-
-    def __init__(self, clock: list[float], seconds: float) -> None:
-        super().__init__(nn.Linear(9, 1), batch_size=10)
-        self.clock, self.seconds, self.steps = clock, seconds, 0
-
-    def loss(self) -> torch.Tensor:
-        return self.network(torch.ones(10, 9)).sum()
-
-    def step(self) -> None:
-        self.steps += 1
-        self.clock[0] += self.seconds
-
-    def draw(self, y: torch.Tensor) -> torch.Tensor:
-        self.clock[0] += 100
-        return torch.full((len(y), 1, 1, 1), self.steps, dtype=torch.uint8)
+def test_durations_are_of_one_thing_each():
+    taken = {"first": [0.2, 0.4, 0.2], "other": [0.1, 0.2, 0.3]}
+    lines = durations(taken, each="step", per=10).splitlines()
+    assert lines[2] == "| first | 20 | 20 to 40 | 1.00 |"
+    assert lines[3] == "| other | 20 | 10 to 30 | 0.50 |"
 
 
-def run_race(*seconds: float, judge, limit: float = 1000.0) -> list[Racer]:
-    clock = [0.0]
-    racers = [Racer(f"{each}", Pupil(clock, each)) for each in seconds]
-    race(racers, judge, target=0.95, first=8.0, limit=limit, clock=lambda: clock[0])
-    return racers
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A tiny training on noise."""
+    size = ("data.image_size=8", "trainer.batch_size=16", "trainer.log_every=2", "ema.beta=0.5")
+    return assembled(*NOISE, *SMALL, *size, folder=tmp_path_factory.mktemp("run"))
 
 
-def steps_over_hundred(learner: Pupil) -> float:
-    return learner.draw(torch.zeros(1)).item() / 100
+def test_the_loop_goes_on_and_leaves_its_rows(training):
+    run = loop(training, steps=3)
+    before = training.state.step
+    averaged = training.state.averaged.network.stem.weight.clone()
+    run()
+    run()
+    assert training.state.step == before + 6
+    steps = [row["step"] - before for row in read_metrics(training.run.metrics)]
+    assert steps[-1] == 6
+    assert 3 in steps
+    assert not torch.equal(training.state.averaged.network.stem.weight, averaged)
 
 
-def test_a_race_times_training_alone():
-    quick, slow = run_race(0.25, 1.0, judge=steps_over_hundred)
-    for racer, each in ((quick, 0.25), (slow, 1.0)):
-        assert racer.seconds == racer.learner.steps * each
-        assert racer.images == racer.learner.steps * 10
-        assert racer.judging == 100 * len(racer.looks)
-        end = racer.reached(0.95)
-        assert end is racer.looks[-2]
-        assert end.agreement >= 0.95 > racer.looks[-3].agreement
-        assert end.images == end.seconds / each * 10
+def test_the_bare_step_is_a_step_of_the_same_training(training):
+    before = training.state.step
+    weight = training.state.denoiser.network.stem.weight.clone()
+    step = bare_step(training)
+    step()
+    step()
+    assert training.state.step == before + 2
+    assert not torch.equal(training.state.denoiser.network.stem.weight, weight)
 
 
-def test_cases_take_turns_by_their_training_and_looks_are_closer_near_the_target():
-    order = []
-
-    def judge(learner: Pupil) -> float:
-        order.append((learner.seconds, learner.steps * learner.seconds))
-        return steps_over_hundred(learner)
-
-    run_race(0.25, 0.5, judge=judge)
-    # Whoever is behind goes next, so training grows along the whole race.
-    after = [seconds for _, seconds in order]
-    assert after == sorted(after)
-    times = [seconds for each, seconds in order if each == 0.5]
-    leaps = [b / a for a, b in itertools.pairwise(times)]
-    near = [seconds / 50 >= 0.8 for seconds in times[:-1]]
-    assert near == sorted(near)
-    assert 0 < sum(near) < len(near)
-    for leap, close in zip(leaps, near, strict=True):
-        assert leap == pytest.approx(1.15 if close else 1.35, abs=0.06)
+def test_operations_of_a_step_are_those_of_one_image(training):
+    objective, denoiser = training.objective, training.state.denoiser
+    x0, y = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
+    generator = torch.Generator()
+    expected = measure_flops(
+        lambda: objective(denoiser, x0, y, generator).mean().backward(), images=5
+    )
+    denoiser.zero_grad(set_to_none=True)
+    assert step_flops(training) == pytest.approx(expected, rel=0.02)
 
 
-def test_the_target_is_reached_by_two_looks_in_a_row():
-    seen = iter([0.5, 0.96, 0.9, 0.97, 0.95, 0.1])
-    (racer,) = run_race(1.0, judge=lambda learner: next(seen))
-    assert [look.agreement for look in racer.looks] == [0.5, 0.96, 0.9, 0.97, 0.95]
-    assert racer.reached(0.95) is racer.looks[3]
-    assert racer.reached(0.975) is None
+def test_a_fit_finds_the_law_that_made_the_times():
+    x = np.array([8.0, 16, 32, 64, 128])
+    found = growth.fit(x, 0.3 + 0.02 * x**1.5)
+    assert (found.a, found.b, found.p) == pytest.approx((0.3, 0.02, 1.5), rel=1e-6)
+    assert found.r2 == pytest.approx(1)
+    # No negative cost of a step as such, however the times are bent.
+    bent = growth.fit(x, np.array([1.0, 3, 5, 9, 30]))
+    assert bent.a >= 0
+    assert bent.r2 < 0.999
+    assert growth.fit(x, 1 / x).r2 < 0
 
 
-def test_a_case_that_does_not_reach_the_target_stops_at_the_limit():
-    def judge(learner: Pupil) -> float:
-        learner.draw(torch.zeros(1))
-        return 0.25 / learner.seconds
-
-    never, quick = run_race(1.0, 0.25, judge=judge, limit=30)
-    assert never.reached(0.95) is None
-    assert 30 / 1.35 < never.seconds <= 30
-    lines = race_table({"quick": [quick], "never": [never]}, {"quick": 1e9, "never": 2e9}, 0.95)
-    first, second = lines.splitlines()[2:]
-    assert first == "| quick | 0.00 M | 1.000 | 10 | 320 | 8 (8) | 1.0 | 200 |"
-    assert second.startswith("| never | 0.00 M | 2.000 | 10 |  | not in 29 (at most 25.0 %) | > 3")
+def test_lines_cross_at_the_base_and_no_point_is_timed_twice():
+    points = growth.points(growth.LINES)
+    assert tuple(growth.BASE.values()) in points
+    assert len(points) == sum(map(len, growth.LINES.values())) - (len(growth.LINES) - 1)
 
 
-def test_the_learner_of_this_suite_learns_from_its_overrides_and_draws_the_same_twice():
-    split = Split(torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8), torch.arange(64) % 10)
-    tiny = ["model.channels=[8,8]", "model.bottleneck=8", "model.head_channels=8"]
-    overrides = ["experiment=mnist_fast", "trainer.batch_size=4", "sampler.steps=2", *tiny]
-    learner = Ours(split, overrides, seed=0)
-    y = torch.arange(3)
-    before = learner.draw(y)
-    assert before.shape == (3, 1, 28, 28)
-    assert torch.equal(before, learner.draw(y))
-    assert learner.batch_size == 4
-    assert learner.flops() > 0
-    assert all(p.grad is None for p in learner.network.parameters())
-    for _ in range(3):
-        learner.step()
-    assert not torch.equal(before, learner.draw(y))
+def run_main(module, monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+    module.main()
+
+
+def test_growth_draws_and_prints(monkeypatch, tmp_path, capsys):
+    base = {"batch": 2.0, "pixels": 8.0, "width": 0.25}
+    monkeypatch.setattr(growth, "BASE", base)
+    monkeypatch.setattr(growth, "LINES", {"batch": (2, 4), "pixels": (8, 16), "width": (0.25,)})
+    # Times of such tiny networks follow no law that a test may rely on.
+    monkeypatch.setattr(growth, "fit", lambda x, t, powers=None: growth.Fit(0.1, 0.2, 1.0, 0.9))
+    run_main(growth, monkeypatch, str(tmp_path), "--rounds", "1", "model.num_blocks=1")
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+    rows = capsys.readouterr().out.splitlines()
+    assert sum(row.startswith(("| 2 | ", "| 4 | ")) for row in rows) == 3
+    assert rows[-1] == "| GFLOPs | 0.1 + 0.2 x^1.00 | 0.9000 |"
+
+
+def test_memory_of_a_training_is_measured():
+    found = memory.measure("ccdiff", 8, 16, SMALL)
+    assert found["process"] >= found["peak"] >= 0
+    assert found["parameters"] > 1000
+    assert found["flops"] > 1000
+
+
+def test_averages_are_timed(monkeypatch, capsys):
+    pytest.importorskip("diffusers")
+    run_main(
+        ema, monkeypatch, "--models", "unet_mnist", "--updates", "1", "--rounds", "1", *SMALL[:5]
+    )
+    rows = capsys.readouterr().out.splitlines()
+    assert sum(row.startswith("|") for row in rows) == 2 + 5
+
+
+def test_a_process_is_timed_until_it_says_so(tmp_path):
+    endless = "import itertools\nfor i in itertools.count(): print('step', i)"
+    assert first_step.until("step 1", [sys.executable, "-c", endless], cwd=tmp_path) > 0
+    with pytest.raises(RuntimeError, match="never said 'step 1':\nhello"):
+        first_step.until("step 1", [sys.executable, "-c", "print('hello')"], cwd=tmp_path)
+    assert first_step.until_its_end([sys.executable, "-c", ""], cwd=tmp_path) > 0
+
+
+def test_first_steps_take_turns():
+    calls = []
+    cases = {name: lambda i, name=name: calls.append((name, i)) or 1.0 for name in "ab"}
+    assert first_step.measured(cases, rounds=2) == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+    assert calls == [("b", 0), ("a", 0), ("a", 1), ("b", 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("denoising-diffusion-pytorch", "denoising_diffusion_pytorch"), ("diffusers", "diffusers")],
+)
+def test_a_peer_takes_its_first_step(name, package, monkeypatch, capsys):
+    pytest.importorskip(package)
+    monkeypatch.setattr(first_step, "BATCH", 2)
+    first_step.PEERS[name]()
+    assert first_step.DONE in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_first_step_of_training_is_timed(monkeypatch, capsys):
+    run_main(first_step, monkeypatch, "--rounds", "1", "--cases", "tracker=none", "help")
+    out = capsys.readouterr().out
+    assert "| python train.py tracker=none | " in out
+    assert "| python train.py --help | " in out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_everybody_trains_from_the_same_folder(tmp_path):
+    pytest.importorskip("denoising_diffusion_pytorch")
+    pytest.importorskip("accelerate")
+    args = argparse.Namespace(
+        images=120, root=None, batch_size=16, steps=1, workers=0, overrides=SMALL
+    )
+    cases = end_to_end.against_peers(args, tmp_path)
+    for case in cases.values():
+        weights = [p.detach().clone() for p in case.network.parameters()]
+        # diffusers' first step is taken at a rate of nought.
+        case.run()
+        case.run()
+        after = list(case.network.parameters())
+        assert not all(map(torch.equal, weights, after))
+        assert case.flops > 0
+        assert case.images == 16
+    assert len(list(tmp_path.glob("images/*/*.png"))) == 120
+
+
+def test_the_loop_is_set_against_the_bare_step(tmp_path):
+    args = argparse.Namespace(steps=2, overrides=[*NOISE, *SMALL, "data.image_size=8"])
+    cases = end_to_end.over_the_step(args, tmp_path)
+    for case in cases.values():
+        case.run()
+        assert case.images == 2 * 64
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4]

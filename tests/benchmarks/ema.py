@@ -58,11 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--updates", type=int, default=10, help="of each case in each round")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("overrides", nargs="*", help="of ccdiff's config, such as ema=karras")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     logging.disable(logging.WARNING)
     print(machine())
-    for model in MODELS:
+    for model in args.models:
         size, compared = cases(model, args)
         taken = interleave(compared, rounds=args.rounds)
         print(f"\n{model}, {size / 1e6:.1f} M parameters\n")

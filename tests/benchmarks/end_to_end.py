@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="of diffusers' example")
     parser.add_argument("--only", choices=("peers", "loop"), help="one of the two tables")
     parser.add_argument("overrides", nargs="*", help="of ccdiff's config, as for train.py")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     logging.disable(logging.WARNING)
     print(machine())
     given = args.overrides

@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PEERS, help="take one step with a peer, and say so")
     parser.add_argument("--cases", nargs="*", help="parts of the names of the cases to time")
     parser.add_argument("overrides", nargs="*", help="of ccdiff's config, as for train.py")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if args.only:
         PEERS[args.only]()
         return

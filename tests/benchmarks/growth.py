@@ -23,6 +23,7 @@ LINES = {
     "width": (0.5, 1, 1.5, 2),
 }
 LABELS = {"batch": "images per batch", "pixels": "pixels per side", "width": "channels, relative"}
+TICKS = tuple(m * 10.0**n for n in range(-4, 6) for m in (1, 2, 5))
 POWERS = np.linspace(0.25, 4, 376)
 
 
@@ -47,19 +48,15 @@ def fit(x: np.ndarray, t: np.ndarray, powers: np.ndarray = POWERS) -> Fit:
         t: Positive [N].
         powers: Those to choose from.
     """
-    best = None
+    found = []
     for p in powers:
-        for terms in ((1, 1), (0, 1)):
-            columns = np.stack([terms[0] * np.ones_like(x), terms[1] * x**p], 1) / t[:, None]
+        # With a cost of the step as such, and without, where that would be negative.
+        for constant in (1.0, 0.0):
+            columns = np.stack([np.full_like(x, constant), x**p], 1) / t[:, None]
             (a, b), *_ = np.linalg.lstsq(columns, np.ones_like(t), rcond=None)
-            if a < 0 or b <= 0:
-                continue
-            error = np.square(columns @ (a, b) - 1).sum()
-            if best is None or error < best[0]:
-                best = error, a, b, p
-    if best is None:
-        raise ValueError("no power of x grows as the times do")
-    _, a, b, p = best
+            if a >= 0 and b >= 0:
+                found.append((np.square(columns @ (a, b) - 1).sum(), a, b, p))
+    _, a, b, p = min(found)
     logs, fitted = np.log(t), np.log(a + b * x**p)
     spread = np.square(logs - logs.mean()).sum()
     return Fit(a, b, p, 1 - np.square(logs - fitted).sum() / spread)
@@ -101,6 +98,7 @@ def measured(
 def draw(lines: dict, seconds: dict, gflops: dict, fits: dict[str, Fit], path: Path) -> None:
     """A panel per line and one for all, times over what grows, with the fits."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     figure = Figure(figsize=(14, 3.6), layout="constrained")
     panels = figure.subplots(1, len(lines) + 1, sharey=True)
@@ -109,9 +107,13 @@ def draw(lines: dict, seconds: dict, gflops: dict, fits: dict[str, Fit], path: P
         dense = np.geomspace(x.min(), x.max(), 99)
         axes.loglog(x, t, "o", color="#2a6fbb")
         axes.loglog(dense, found(dense), color="#c0504d")
+        for axis, ticks in ((axes.xaxis, LINES.get(name, TICKS)), (axes.yaxis, TICKS)):
+            axis.set_major_locator(FixedLocator(ticks))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(NullLocator())
         axes.set_xlabel(LABELS.get(name, "GFLOPs per step"))
         axes.set_title(f"{found.a:.3g} + {found.b:.3g} x^{found.p:.2f}, R² {found.r2:.4f}")
-        axes.grid(visible=True, which="both", alpha=0.25)
+        axes.grid(visible=True, alpha=0.25)
     panels[0].set_ylabel("seconds per step")
     figure.savefig(path, dpi=110)
 
@@ -129,7 +131,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("overrides", nargs="*", help="of ccdiff's config, as for train.py")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     logging.disable(logging.WARNING)
     args.folder.mkdir(parents=True, exist_ok=True)
     seconds, gflops = measured(

@@ -1,11 +1,12 @@
 """Peak memory of training steps, ours and those of two peers, at two sizes of images.
 
 ``uv run --group bench python -m tests.benchmarks.memory`` prints the table. Each case is a process
-of its own. On a CPU it is the most that was resident, less what the imports had taken; on a GPU
-the most that torch had allocated there.
+of its own. On a CPU the peak is the most that was resident, less what imports and steps of two
+images had taken; on a GPU it is the most that torch had allocated there.
 """
 
 import argparse
+import gc
 import json
 import logging
 import resource
@@ -13,44 +14,54 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ccdiff.training.device import autocast_dtype, pick_device
+from ccdiff.training.settings import Precision
 from tests.benchmarks.kit import count, machine, measure_flops
 
 SIZES = (28, 64)
 BATCH = 64
-STEPS = 3
+STEPS = 2
 
 
-def resident() -> int:
-    """The most bytes of memory that this process has ever had."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+@dataclass(frozen=True)
+class Stepped:
+    """What took some steps."""
+
+    network: nn.Module
+    device: torch.device
+    flops: float
+    """Operations per image of a step."""
 
 
-def ours(size: int, batch: int, overrides: list[str]) -> dict[str, float]:
+def ours(size: int, batch: int, overrides: list[str]) -> Stepped:
     """Steps of the training loop."""
-    from tests.benchmarks import ours as built
+    from tests.benchmarks.ours import NOISE, assembled, bare_step, step_flops
 
-    before = resident()
-    settings = (*built.NOISE, f"data.image_size={size}", f"trainer.batch_size={batch}", *overrides)
+    settings = (*NOISE, f"data.image_size={size}", f"trainer.batch_size={batch}", *overrides)
     with tempfile.TemporaryDirectory() as name:
-        training = built.assembled(*settings, folder=Path(name))
-        step = built.bare_step(training)
+        training = assembled(*settings, folder=Path(name))
+        step = bare_step(training)
         for _ in range(STEPS):
             step()
-    found = report(training.state.denoiser, before, training.device.type)
-    return {**found, "flops": built.step_flops(training)}
+    return Stepped(training.state.denoiser, training.device, step_flops(training))
 
 
-def peer(network: nn.Module, loss: Callable[[Tensor], Tensor], ema, *, size: int, batch: int):
+def peer(
+    network: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    average: Callable[[], None],
+    *,
+    size: int,
+    batch: int,
+) -> Stepped:
     """Steps as both peers' trainers take them, in bfloat16 where ours would be."""
-    from ccdiff.training.device import autocast_dtype, pick_device
-    from ccdiff.training.settings import Precision
-
-    device = pick_device("auto")
+    device = next(network.parameters()).device
     dtype = autocast_dtype(Precision.auto, device)
     parameters = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-3)
@@ -62,51 +73,61 @@ def peer(network: nn.Module, loss: Callable[[Tensor], Tensor], ema, *, size: int
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        ema()
-    return device.type, images[:2]
+        average()
+    flops = measure_flops(lambda: loss(images[:2]).backward(), images=2)
+    return Stepped(network, device, flops)
 
 
-def ddpm_pytorch(size: int, batch: int, overrides: list[str]) -> dict[str, float]:
+def ddpm_pytorch(size: int, batch: int, overrides: list[str]) -> Stepped:
     """denoising-diffusion-pytorch."""
     from ema_pytorch import EMA
 
-    from ccdiff.training.device import pick_device
     from tests.benchmarks.peers import ddpm_diffusion
 
-    diffusion = ddpm_diffusion(size)  # which imports the library
-    before = resident()
     diffusion = ddpm_diffusion(size).to(pick_device("auto"))
     ema = EMA(diffusion, beta=0.995, update_every=10)
-    device, few = peer(diffusion, diffusion, ema.update, size=size, batch=batch)
-    found = report(diffusion, before, device)
-    return {**found, "flops": measure_flops(lambda: diffusion(few).backward(), images=2)}
+    return peer(diffusion, diffusion, ema.update, size=size, batch=batch)
 
 
-def diffusers(size: int, batch: int, overrides: list[str]) -> dict[str, float]:
+def diffusers(size: int, batch: int, overrides: list[str]) -> Stepped:
     """diffusers."""
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
 
-    from ccdiff.training.device import pick_device
     from tests.benchmarks.peers import diffusers_loss, diffusers_unet
 
-    before = resident()
     network, scheduler = diffusers_unet(size).to(pick_device("auto")), DDPMScheduler()
     parameters = list(network.parameters())
     ema = EMAModel(parameters)
+    return peer(
+        network,
+        lambda images: diffusers_loss(network, scheduler, images),
+        lambda: ema.step(parameters),
+        size=size,
+        batch=batch,
+    )
 
-    def loss(images: Tensor) -> Tensor:
-        return diffusers_loss(network, scheduler, images)
 
-    device, few = peer(network, loss, lambda: ema.step(parameters), size=size, batch=batch)
-    found = report(network, before, device)
-    return {**found, "flops": measure_flops(lambda: loss(few).backward(), images=2)}
+def resident() -> int:
+    """The most bytes of memory that this process has ever had."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def report(network: nn.Module, before: int, device: str) -> dict[str, float]:
-    """The peak, taken before anything else needs memory, and the number of parameters."""
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else resident() - before
-    return {"peak": peak, "process": resident(), "parameters": count(network)}
+def measure(name: str, size: int, batch: int, overrides: list[str]) -> dict[str, float]:
+    """The peak of one case in this process, which has measured nothing else."""
+    CASES[name](size, 2, overrides)
+    gc.collect()
+    before = resident()
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    stepped = CASES[name](size, batch, overrides)
+    cuda = stepped.device.type == "cuda"
+    return {
+        "peak": torch.cuda.max_memory_allocated() if cuda else resident() - before,
+        "process": resident(),
+        "parameters": count(stepped.network),
+        "flops": stepped.flops,
+    }
 
 
 CASES = {
@@ -123,10 +144,10 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=tuple(CASES))
     parser.add_argument("--measure", action="store_true", help="one case at one size, as JSON")
     parser.add_argument("overrides", nargs="*", help="of ccdiff's config, as for train.py")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     logging.disable(logging.WARNING)
     if args.measure:
-        print(json.dumps(CASES[args.cases[0]](args.sizes[0], args.batch_size, args.overrides)))
+        print(json.dumps(measure(args.cases[0], args.sizes[0], args.batch_size, args.overrides)))
         return
     print(f"{machine()}; {args.batch_size} images a step\n")
     print("| image size | case | parameters | GFLOPs per image | peak MiB | whole process MiB |")
