@@ -67,11 +67,11 @@ def test_cases_take_turns_by_their_training_and_looks_are_closer_near_the_target
     assert after == sorted(after)
     times = [seconds for each, seconds in order if each == 0.5]
     leaps = [b / a for a, b in itertools.pairwise(times)]
-    near = [seconds / 50 >= 0.8 for seconds in times[:-1]]
+    near = [seconds / 50 >= 0.7 for seconds in times[:-1]]
     assert near == sorted(near)
     assert 0 < sum(near) < len(near)
     for leap, close in zip(leaps, near, strict=True):
-        assert leap == pytest.approx(1.15 if close else 1.35, abs=0.06)
+        assert leap == pytest.approx(1.15 if close else 1.6, abs=0.06)
 
 
 def test_the_target_is_reached_by_two_looks_in_a_row():
@@ -89,11 +89,13 @@ def test_a_case_that_does_not_reach_the_target_stops_at_the_limit():
 
     never, quick = run_race(1.0, 0.25, judge=judge, limit=30)
     assert never.reached(0.95) is None
-    assert 30 / 1.35 < never.seconds <= 30
+    assert 30 / 1.6 < never.seconds <= 30
     lines = race_table({"quick": [quick], "never": [never]}, {"quick": 1e9, "never": 2e9}, 0.95)
     first, second = lines.splitlines()[2:]
     assert first == "| quick | 0.00 M | 1.000 | 10 | 320 | 8 (8) | 1.0 | 200 |"
-    assert second.startswith("| never | 0.00 M | 2.000 | 10 |  | not in 29 (at most 25.0 %) | > 3")
+    assert second.startswith(
+        "| never | 0.00 M | 2.000 | 10 |  | not in 21 (at most 25.0 %) | > 2.6 "
+    )
 
 
 def test_the_learner_of_this_suite_learns_from_its_overrides_and_draws_the_same_twice():
@@ -111,3 +113,24 @@ def test_the_learner_of_this_suite_learns_from_its_overrides_and_draws_the_same_
     for _ in range(3):
         learner.step()
     assert not torch.equal(before, learner.draw(y))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
+@pytest.mark.parametrize("kind", ["Diffusers", "DDPMPytorch"])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_peer_learns_and_draws_the_same_twice(kind, patch):
+    pytest.importorskip("denoising_diffusion_pytorch")
+    from tests.benchmarks import peer_learners
+
+    split = Split(torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8), torch.arange(64) % 10)
+    recipe = peer_learners.Recipe(channels=(8, 8), blocks=1, patch=patch, batch_size=4, steps=8)
+    learner = getattr(peer_learners, kind)(split, recipe, seed=0)
+    for _ in range(3):
+        learner.step()
+    y = torch.arange(3)
+    before = learner.draw(y)
+    assert before.shape == (3, 1, 28, 28)
+    assert torch.equal(before, learner.draw(y))
+    learner.step()
+    assert not torch.equal(before, learner.draw(y))
+    assert learner.flops() > 0

@@ -14,6 +14,7 @@ from ccdiff.data import Batches, Split
 from ccdiff.generation import Generator
 from ccdiff.training.device import autocast_dtype
 from ccdiff.training.loop import TrainState, _Updater
+from ccdiff.training.timing import StepTimer, clock_of
 from tests.benchmarks.kit import measure_flops
 
 
@@ -78,6 +79,7 @@ class Ours(Learner):
             flip=False,
             settings=settings,
             seed=seed,
+            timer=StepTimer(clock_of(torch.device("cpu"))),
         )
         self.generator = Generator(
             sampler=instantiate(cfg.sampler),

@@ -17,11 +17,13 @@ from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
 from diffusers.training_utils import EMAModel
 from ema_pytorch import EMA
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from ccdiff.data import Split, to_float, to_uint8
 from tests.benchmarks.learners import Learner
 from tests.benchmarks.peers import NULL, labelled_ddpm_pytorch, labelled_diffusers
+
+SIZE = 28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class Recipe:
         channels: Width of each resolution, finest first.
         blocks: Residual blocks per resolution; denoising-diffusion-pytorch has two, always.
         patch: Side of the squares of pixels that are made channels before anything else, which
-            neither library does by itself.
+            neither library does by itself; nor does either pad images whose sides do not divide.
         prediction: ``noise``, ``velocity`` or ``clean``.
         lr: Learning rate of AdamW after warm-up.
         warmup: Steps of warm-up.
@@ -56,6 +58,17 @@ class Recipe:
     steps: int = 20
     bf16: bool = True
     channels_last: bool = False
+
+    @property
+    def padded(self) -> int:
+        """Side of the padded image, which every resolution must halve."""
+        multiple = self.patch * 2 ** (len(self.channels) - 1)
+        return -(-SIZE // multiple) * multiple
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """Of the images that the network sees."""
+        return {"image_channels": self.patch**2, "size": self.padded // self.patch}
 
 
 class _Peer(Learner):
@@ -85,7 +98,9 @@ class _Peer(Learner):
     def batch(self) -> tuple[Tensor, Tensor]:
         """Images in [-1, 1] and labels."""
         index = torch.randint(len(self.split), (self.batch_size,), generator=self.generator)
-        x0 = pixel_unshuffle(to_float(self.split.images[index]), self.recipe.patch)
+        room = self.recipe.padded - SIZE
+        x0 = pad(to_float(self.split.images[index]), (0, room, 0, room), value=-1.0)
+        x0 = pixel_unshuffle(x0, self.recipe.patch)
         if self.recipe.channels_last:
             x0 = x0.contiguous(memory_format=torch.channels_last)
         return x0, self.split.labels[index]
@@ -114,7 +129,8 @@ class _Peer(Learner):
         # Their progress bars go to the standard error.
         with torch.random.fork_rng(devices=[]), self.autocast(), redirect_stderr(io.StringIO()):
             torch.manual_seed(0)
-            return to_uint8(pixel_shuffle(self.sample(y).float(), self.recipe.patch))
+            images = pixel_shuffle(self.sample(y).float(), self.recipe.patch)
+        return to_uint8(images[..., :SIZE, :SIZE])
 
 
 class DDPMPytorch(_Peer):
@@ -127,7 +143,7 @@ class DDPMPytorch(_Peer):
         torch.manual_seed(seed)
         self.diffusion = labelled_ddpm_pytorch(
             recipe.channels,
-            patch=recipe.patch,
+            **recipe.shape,
             drop=recipe.drop,
             objective={"noise": "pred_noise", "velocity": "pred_v", "clean": "pred_x0"}[
                 recipe.prediction
@@ -169,7 +185,7 @@ class Diffusers(_Peer):
 
     def __init__(self, split: Split, recipe: Recipe, *, seed: int) -> None:
         torch.manual_seed(seed)
-        network = labelled_diffusers(recipe.channels, blocks=recipe.blocks, patch=recipe.patch)
+        network = labelled_diffusers(recipe.channels, blocks=recipe.blocks, **recipe.shape)
         super().__init__(split, recipe, network, seed=seed)
         kinds = {"noise": "epsilon", "velocity": "v_prediction", "clean": "sample"}
         self.scheduler = DDPMScheduler(
@@ -207,8 +223,8 @@ class Diffusers(_Peer):
     def sample(self, y: Tensor) -> Tensor:
         self.ema.copy_to(self.averaged.parameters())
         self.sampler.set_timesteps(self.recipe.steps)
-        side = 28 // self.recipe.patch
-        x = torch.randn(len(y), self.recipe.patch**2, side, side)
+        channels, size = self.recipe.shape.values()
+        x = torch.randn(len(y), channels, size, size)
         both = torch.cat([y, torch.full_like(y, NULL)])
         for t in self.sampler.timesteps:
             told, untold = self.averaged(torch.cat([x, x]), t, both).sample.float().chunk(2)

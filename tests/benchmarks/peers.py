@@ -162,18 +162,21 @@ def diffusers_loop(
     return network, run
 
 
-def labelled_diffusers(channels: Sequence[int], *, blocks: int, patch: int) -> UNet2DModel:
-    """For digits of 28 px with labels, without attention.
+def labelled_diffusers(
+    channels: Sequence[int], *, blocks: int, image_channels: int, size: int
+) -> UNet2DModel:
+    """For labelled digits, without attention.
 
     Arguments:
         channels: Width of each resolution, finest first.
         blocks: Residual blocks per resolution on the way down; on the way up it has one more.
-        patch: Side of the squares of pixels that are channels.
+        image_channels: C of the images.
+        size: Their height and width.
     """
     return UNet2DModel(
-        sample_size=28 // patch,
-        in_channels=patch**2,
-        out_channels=patch**2,
+        sample_size=size,
+        in_channels=image_channels,
+        out_channels=image_channels,
         layers_per_block=blocks,
         block_out_channels=tuple(channels),
         norm_num_groups=8,
@@ -185,13 +188,20 @@ def labelled_diffusers(channels: Sequence[int], *, blocks: int, patch: int) -> U
 
 
 def labelled_ddpm_pytorch(
-    channels: Sequence[int], *, patch: int, drop: float, objective: str, steps: int
+    channels: Sequence[int],
+    *,
+    image_channels: int,
+    size: int,
+    drop: float,
+    objective: str,
+    steps: int,
 ) -> GaussianDiffusion:
-    """denoising-diffusion-pytorch's network and loss for digits of 28 px with labels.
+    """denoising-diffusion-pytorch's network and loss for labelled digits.
 
     Arguments:
         channels: Width of each resolution, finest first; multiples of the first.
-        patch: Side of the squares of pixels that are channels.
+        image_channels: C of the images.
+        size: Their height and width.
         drop: Share of hidden labels.
         objective: ``pred_noise``, ``pred_v`` or ``pred_x0``.
         steps: Of DDIM.
@@ -201,13 +211,13 @@ def labelled_ddpm_pytorch(
         num_classes=NULL,
         cond_drop_prob=drop,
         dim_mults=tuple(c // channels[0] for c in channels),
-        channels=patch**2,
+        channels=image_channels,
         attn_heads=2,
         attn_dim_head=16,
     )
     return GaussianDiffusion(
         network,
-        image_size=28 // patch,
+        image_size=size,
         timesteps=1000,
         sampling_timesteps=steps,
         objective=objective,

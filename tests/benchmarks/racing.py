@@ -11,7 +11,7 @@ from typing import NamedTuple
 from tests.benchmarks.kit import count
 from tests.benchmarks.learners import Learner
 
-FAR, LEAP, STRIDE = 0.15, 1.35, 1.15
+FAR, LEAP, STRIDE = 0.25, 1.6, 1.15
 """The next look comes after so many times the training: far below the target, and near it."""
 
 
