@@ -163,7 +163,7 @@ preparation._STEP_IMAGES = 7
 
 def prepare(cache, kill):
     count = [0]
-    sync = preparation._sync
+    sync = os.fsync
 
     def dying(file):
         count[0] += 1
@@ -173,7 +173,7 @@ def prepare(cache, kill):
         if -count[0] == kill:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    preparation._sync = dying
+    os.fsync = dying
     Folder(
         root=folder, image_size=8, channels=3, flip=False, max_bad_fraction=0.1, cache=cache
     ).prepare()
@@ -195,7 +195,7 @@ def test_a_killed_preparation_goes_on_and_comes_out_the_same(
     open_folder(pictures, whole).prepare()
     # A process for each kill -9, before (positive) or after (negative) the n-th time that it
     # flushes a file to the disk. Each of the six steps does so for pixels and for the journal;
-    # then come the header and the manifest, and after renaming the labels and the manifest again.
+    # then come the header, the manifest and the labels, and folders after renaming.
     kills = [(early, n) for n in (1, 2, -1, -2, 3)]
     kills += [(late, n) for n in (12, 3, -2, 3, 2, -1, 1)]
     arguments = [f"{cache}={n}" for cache, n in kills]

@@ -80,7 +80,9 @@ def imports(module: str, source: str) -> Iterator[Import]:
                 # "from ccdiff import runs" names the module ccdiff.runs.
                 name = f"{base}.{alias.name}"
                 yield Import(name if name in MODULES else base, node.lineno, at_once)
-        lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        )
         for child in ast.iter_child_nodes(node):
             yield from visit(child, at_once and not lazy)
 

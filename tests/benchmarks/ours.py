@@ -102,6 +102,8 @@ def loop(training: Training, *, steps: int) -> Callable[[], None]:
             flip=training.data.flip,
             settings=replace(training.settings, steps=training.state.step + steps),
             seed=training.cfg.seed,
+            speed=training.speed,
+            timer=training.timer,
             run_log=run_log,
             save=Never(),
         )
@@ -130,6 +132,7 @@ def bare_step(training: Training) -> Callable[[], None]:
         flip=training.data.flip,
         settings=training.settings,
         seed=training.cfg.seed,
+        timer=training.timer,
     )
 
 
