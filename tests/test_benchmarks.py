@@ -186,6 +186,7 @@ def test_the_first_step_of_training_is_timed(monkeypatch, capsys):
 def test_everybody_trains_from_the_same_folder(tmp_path):
     pytest.importorskip("denoising_diffusion_pytorch")
     pytest.importorskip("accelerate")
+    pytest.importorskip("diffusers")
     args = argparse.Namespace(
         images=120, root=None, batch_size=16, steps=1, workers=0, overrides=SMALL
     )

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from ccdiff.compose import build_data
 from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
 from tests.benchmarks.ours import NOISE, assembled, bare_step, composed, loop, step_flops
-from tests.benchmarks.peers import ddpm_loop, diffusers_loop
 
 SIZE = 28
 
@@ -66,7 +65,7 @@ def against_peers(args: argparse.Namespace, folder: Path) -> dict[str, Case]:
     """Everybody's loop on the same folder."""
     from diffusers import DDPMScheduler
 
-    from tests.benchmarks.peers import diffusers_loss
+    from tests.benchmarks.peers import ddpm_loop, diffusers_loop, diffusers_loss
 
     write_images(folder / "images", num=args.images, root=args.root)
     ours = assembled(
