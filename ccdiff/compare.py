@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ccdiff.compare_page import page
 from ccdiff.compare_table import MAIN, compare, find_runs, read_job
+from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 
 __all__ = ["main"]
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> None:
     title = "/".join(options.runs[0].absolute().parts[-2:]) if single else f"{len(runs)} runs"
     out.mkdir(parents=True, exist_ok=True)
     comparison.write_csv(out / "compare.csv")
-    (out / "compare.html").write_text(page(comparison, title=title))
+    write_text(out / "compare.html", page(comparison, title=title))
     best = comparison.best(MAIN)
     if best is not None and (spread := best.spread(MAIN)) is not None:
         print(f"best {MAIN}: {spread.mean:.4f} by {best.label}")

@@ -4,6 +4,7 @@ Nothing here needs torch, so that a page is there at once.
 """
 
 import csv
+import io
 import json
 import math
 import re
@@ -18,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ccdiff.changes import flat
+from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
@@ -150,8 +152,9 @@ class Comparison:
                 status = job.record.status if job.record else ""
                 name = job.run.path.name
                 lines.append(["run", *values, job.config.get(SEED, ""), name, status, *cells])
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows(lines)
+        text = io.StringIO()
+        csv.writer(text).writerows(lines)
+        write_text(path, text.getvalue())
 
 
 def higher_is_better(metric: str) -> bool:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.data import DataSet
 from ccdiff.denoiser import Denoiser
-from ccdiff.durable import write_whole
+from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 from ccdiff.objective import Objective
 from ccdiff.targets import check_targets
@@ -114,5 +114,5 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 def save_config(cfg: DictConfig, path: Path) -> str:
     """Writes the whole config with every interpolation resolved; returns it as YAML."""
     text = OmegaConf.to_yaml(cfg, resolve=True)
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
     return text

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ccdiff.durable import write_whole
+from ccdiff.durable import write_text
 from ccdiff.samplers import Sampler
 
 __all__ = ["METRICS", "Measurement", "Row", "Setting", "Spread", "summarise", "table", "write_csv"]
@@ -136,7 +136,7 @@ def write_csv(lines: Sequence[Sequence[object]], path: Path) -> None:
     """Writes a table, whole or not at all."""
     text = io.StringIO()
     csv.writer(text).writerows([_cell(value) for value in line] for line in lines)
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    write_text(path, text.getvalue())
 
 
 def _cell(value: object) -> object:

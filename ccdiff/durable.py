@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from ccdiff.errors import UserError
 
-__all__ = ["HashingWriter", "file_sha256", "sync_folder", "write_whole"]
+__all__ = ["HashingWriter", "file_sha256", "sync_folder", "write_text", "write_whole"]
 
 _CHUNK = 1 << 22
 
@@ -124,6 +124,11 @@ def write_whole(
     except BaseException:
         _discard(partial)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8, whole or not at all; raises as :func:`write_whole` does."""
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _check_room(path: Path, needed: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ccdiff.data import Split
-from ccdiff.durable import write_whole
+from ccdiff.durable import write_text
 from ccdiff.evaluate_plots import plot_levels, plot_training
 from ccdiff.evaluate_report import Report
 from ccdiff.evaluate_shards import Shard
@@ -102,7 +102,7 @@ def write_page(
         f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>"
     )
-    write_whole(folder / "index.html", lambda file: file.write(page.encode()))
+    write_text(folder / "index.html", page)
     return pictures
 
 

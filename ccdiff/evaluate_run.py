@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ccdiff.denoiser import bind_label
 from ccdiff.distributed import is_main
-from ccdiff.durable import write_whole
+from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 from ccdiff.evaluate_judge import judge
 from ccdiff.evaluate_page import write_page
@@ -207,7 +207,7 @@ def _bits(cfg: DictConfig, subject: Subject) -> Tensor:
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
     text = json.dumps(content, indent=1)
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def _read_figures(place: str) -> list[Figure]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ccdiff.compose import instantiate
 from ccdiff.distributed import is_main
+from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 from ccdiff.evaluation.extractors import (
     ClassifierExtractor,
@@ -158,7 +159,7 @@ def _folder(cfg: DictConfig, trained: Trained, sampler: Sampler, way: dict[str, 
         )
     folder.mkdir(parents=True, exist_ok=True)
     if is_main():
-        stated.write_text(text)
+        write_text(stated, text)
     return folder
 
 

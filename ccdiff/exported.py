@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ccdiff.compose import build_denoiser, instantiate, trained_config, trained_denoiser
 from ccdiff.denoiser import Denoiser
-from ccdiff.durable import write_whole
+from ccdiff.durable import write_text, write_whole
 from ccdiff.errors import UserError
 from ccdiff.generation import Generator, sample_seeds
 from ccdiff.labels import parse_labels
@@ -155,7 +155,7 @@ def run_export(cfg: DictConfig) -> Path:
     out = new_folder(cfg.out, run.path / "exported", config)
     write_whole(out / _WEIGHTS, lambda file: file.write(save(state, metadata=about)))
     card = _card(config, checkpoint, run, denoiser, weights=cfg.weights)
-    write_whole(out / _CARD, lambda file: file.write(card.encode()))
+    write_text(out / _CARD, card)
     log.info("exported %s to %s", path, out)
     return out
 

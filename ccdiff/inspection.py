@@ -13,6 +13,7 @@ from torch import Tensor
 from ccdiff.compose import build_data
 from ccdiff.data import DataSet, ImageFiles, Split
 from ccdiff.data.duplicates import look_alikes, same_pixels
+from ccdiff.durable import write_text
 from ccdiff.visual import grid, save_png
 
 __all__ = ["co_occurrence", "count_labels", "run_inspection"]
@@ -57,7 +58,7 @@ def run_inspection(cfg: DictConfig) -> None:
         f"{len(same)} groups of images with the same pixels, {leaks} of them across training and "
         f"held-out; {len(close)} more pairs look alike"
     )
-    (out / "inspection.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_text(out / "inspection.json", json.dumps(found, indent=1) + "\n")
     print(f"pictures and inspection.json are in {out}")
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from ccdiff.durable import write_whole
+from ccdiff.durable import write_text
 from ccdiff.revision import revision
 from ccdiff.runs import Run
 from ccdiff.training.stopping import Preempted
@@ -159,7 +159,7 @@ class Record:
         """Writes it to the run directory, whole or not at all."""
         content = {"command": self.command, **asdict(self), "wall_seconds": self.wall_seconds}
         text = json.dumps(content, indent=1) + "\n"
-        write_whole(run.path / _FILE, lambda file: file.write(text.encode()))
+        write_text(run.path / _FILE, text)
 
 
 def read_record(run: Run) -> Record | None:

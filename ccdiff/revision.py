@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+from ccdiff.durable import write_whole
+
 __all__ = ["revision"]
 
 _ROOT = Path(__file__).parents[1]
@@ -31,7 +33,7 @@ def revision(folder: Path, name: str) -> tuple[str | None, str | None]:
         return None, None
     if not changes:
         return commit, None
-    (folder / name).write_bytes(changes)
+    write_whole(folder / name, lambda file: file.write(changes))
     return commit, name
 
 

@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ccdiff.distributed import is_main, world_size
+from ccdiff.durable import write_text
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
 
@@ -97,7 +98,7 @@ class SweepCallback(Callback):
         arguments = [*overrides.hydra, *overrides.task]
         file = folder / SWEEP_FILE
         self.before = file.read_text() if file.exists() else None
-        file.write_text(json.dumps({"arguments": arguments}, indent=1) + "\n")
+        write_text(file, json.dumps({"arguments": arguments}, indent=1) + "\n")
         fixed = [f"'{key}'" for key in _fixed_keys(list(overrides.task))]
         with read_write(config), open_dict(config):
             overrides.hydra.append(
@@ -109,7 +110,7 @@ class SweepCallback(Callback):
         records = {path.name: read_record(Run(path)) for path in sorted(folder.iterdir())}
         ended = {name: record for name, record in records.items() if record is not None}
         if self.before and any(record.refused for record in ended.values()):
-            (folder / SWEEP_FILE).write_text(self.before)
+            write_text(folder / SWEEP_FILE, self.before)
         log.info("%s", summary(folder, ended))
         if any(record.problem for record in ended.values()):
             sys.exit(1)

@@ -28,7 +28,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data.decode import BadImage, PixelSettings, decode
 from ccdiff.data.source import Source
-from ccdiff.durable import write_whole
+from ccdiff.durable import write_text, write_whole
 from ccdiff.errors import UserError
 
 __all__ = [
@@ -257,7 +257,7 @@ def write_labels(folder: Path, labels: np.ndarray) -> str:
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Writes ``manifest.json`` whole or not at all."""
     text = json.dumps(manifest, indent=1) + "\n"
-    write_whole(folder / "manifest.json", lambda file: file.write(text.encode()))
+    write_text(folder / "manifest.json", text)
 
 
 def file_sha256(path: Path) -> str:

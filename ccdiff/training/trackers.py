@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ccdiff.durable import write_whole
+from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 from ccdiff.training.stopping import Preempted
 
@@ -227,7 +227,7 @@ class RunLog:
             else:
                 self._told.setdefault(row["step"], set()).update(row)
         text = "".join(json.dumps(row) + "\n" for row in kept)
-        write_whole(self.path, lambda file: file.write(text.encode()))
+        write_text(self.path, text)
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """Records numbers at a step."""
