@@ -205,7 +205,7 @@ def test_a_killed_preparation_goes_on_and_comes_out_the_same(
 
     (unfinished,) = early.glob("*.partial")
     lines = (unfinished / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    assert len(lines) == 2
+    assert len(lines) == 3
     # A line that was cut short, and pixels that no line knows of.
     (unfinished / "journal.jsonl").write_bytes(b"".join(lines) + lines[0][:20])
     with (unfinished / "images.npy").open("ab") as file:
@@ -215,10 +215,10 @@ def test_a_killed_preparation_goes_on_and_comes_out_the_same(
         patched.setattr(preparation, "file_sha256", lambda path: sys.exit("stopped"))
         with pytest.raises(SystemExit):
             open_folder(pictures, early).prepare()
-    assert decoded == [NUM - 14]
+    assert decoded == [NUM - 21]
     for cache in (early, late):
         open_folder(pictures, cache).prepare()
-        assert decoded == [NUM - 14]
+        assert decoded == [NUM - 21]
         assert contents(cache) == contents(whole)
 
 
