@@ -14,12 +14,9 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from ccdiff.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = [
     "LostContact",
@@ -305,8 +302,8 @@ def gather(value: T) -> list[T]:
     return values or []
 
 
-def sum_tensor_(tensor: "Tensor") -> "Tensor":
-    """Adds up a tensor over all ranks, in place, and returns it."""
+def sum_tensor_(tensor: Any) -> Any:
+    """Adds up a tensor of torch over all ranks, in place, and returns it."""
     if _together is None:
         return tensor
     import torch.distributed as dist

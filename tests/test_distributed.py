@@ -104,6 +104,11 @@ def test_what_ended_early_goes_on_as_if_it_had_not(folder, scenario):
     assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
+def test_networks_draw_differently_in_each_process(folder):
+    drawn = [(folder / "short" / f"drawn_{i}").read_text() for i in (0, 1)]
+    assert drawn[0] != drawn[1]
+
+
 def test_a_signal_to_one_stops_all_after_the_same_step(folder):
     stopped = [(folder / "signalled" / f"stopped_{i}").read_text() for i in (0, 1)]
     assert stopped[0] == stopped[1] == "received SIGTERM: saved at step 7 of 12"

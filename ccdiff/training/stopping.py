@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from ccdiff.distributed import is_main
+
 __all__ = ["EXIT_STATUS", "Preempted", "Stop"]
 
 # sysexits.h calls it a temporary failure: try again. Status 1 means that trying again is no use.
@@ -60,6 +62,6 @@ class Stop:
         if number == signal.SIGINT == self._signal:
             raise KeyboardInterrupt
         self._signal = signal.Signals(number)
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and is_main():
             # Logging is not safe in a signal handler, which may have interrupted it.
             os.write(2, b"\nstopping after this step; Ctrl-C again leaves at once\n")
