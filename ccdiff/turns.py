@@ -108,8 +108,7 @@ def by_turns(
     """
     if 0 < len(parts) < world_size():
         log.warning(
-            "%d batches for %d processes: the rest have nothing to do; pass batch_size=auto, or a "
-            "smaller one",
+            "%d batches for %d processes: a smaller batch_size would give all of them work",
             len(parts),
             world_size(),
         )
