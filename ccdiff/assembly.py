@@ -105,7 +105,7 @@ class Training:
             log.info("going on from step %d", self.state.step)
         seed_apart(cfg.seed, self.state.step)
 
-    @explaining_failure()
+    @explaining_failure("trainer.compile")
     def __call__(self, run_log: RunLog, stop: Stop) -> None:
         """Trains up to the last step, or until ``stop`` says so."""
         cfg, run, settings = self.cfg, self.run, self.settings

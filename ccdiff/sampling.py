@@ -22,6 +22,7 @@ from ccdiff.generation import sample_seeds
 from ccdiff.labels import parse_labels
 from ccdiff.runs import Run
 from ccdiff.trained import open_run
+from ccdiff.training.compiling import compile_mode, explaining_failure
 from ccdiff.turns import by_turns, check_batch_size, fitting, parts_of, together
 from ccdiff.visual import grid, save_gif, save_png
 
@@ -48,12 +49,14 @@ def run_sampling(cfg: DictConfig) -> Path:
     if cfg.num_per_label < 1:
         raise UserError(f"num_per_label must be at least 1, got {cfg.num_per_label}")
     check_batch_size(cfg)
-    with together(cfg) as mine:
+    with together(cfg) as mine, explaining_failure("compile"):
         return _sample(mine)
 
 
 def _sample(cfg: DictConfig) -> Path:
     trained = open_run(cfg)
+    if mode := compile_mode(cfg.compile, trained.device):
+        trained.denoiser.network.compile(mode=mode)
     out = _output_folder(cfg.out, trained.run) if is_main() else Path()
     request = OmegaConf.to_container(cfg.labels) if OmegaConf.is_config(cfg.labels) else cfg.labels
     asked = parse_labels(request, trained.denoiser.conditioning)

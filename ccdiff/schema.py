@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ccdiff.errors import UserError
-from ccdiff.training.settings import EvaluateSettings, Precision, TrainerSettings
+from ccdiff.training.settings import Compile, EvaluateSettings, Precision, TrainerSettings
 
 __all__ = ["MovedData", "SampleConfig", "TrainConfig", "register", "typed"]
 
@@ -72,6 +72,8 @@ class SampleConfig:
     """Images at a time; ``auto`` is as many as memory holds."""
     device: str = "auto"
     precision: Precision = Precision.auto
+    compile: Compile = Compile.none
+    """Modes of ``torch.compile``; worth its minute for thousands of images."""
 
 
 @dataclass

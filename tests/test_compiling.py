@@ -1,8 +1,9 @@
 """Compiled training is training; where nothing compiles, it says so."""
 
+import numpy as np
 import pytest
 import torch
-from cli import TINY, call
+from cli import TINY, call, succeed
 
 from ccdiff.errors import UserError
 from ccdiff.training.checkpoints import open_checkpoint
@@ -30,9 +31,12 @@ def test_auto_compiles_where_it_pays(wanted, device, triton, mode, monkeypatch):
 def test_only_failures_of_the_compiler_are_explained():
     from torch._dynamo.exc import BackendCompilerFailed
 
-    with pytest.raises(UserError, match=r"trainer\.compile=none"), explaining_failure():
+    with (
+        pytest.raises(UserError, match=r"trainer\.compile=none"),
+        explaining_failure("trainer.compile"),
+    ):
         raise BackendCompilerFailed(lambda: None, RuntimeError("no working C++ compiler"), None)
-    with pytest.raises(ZeroDivisionError), explaining_failure():
+    with pytest.raises(ZeroDivisionError), explaining_failure("compile"):
         raise ZeroDivisionError
 
 
@@ -57,3 +61,15 @@ def test_a_layer_is_named_where_compiled_training_diverges(tmp_path):
     done = call("train.py", *arguments, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
     assert done.status == 1
     assert "the first layer whose output is not finite is network." in done.printed
+
+
+@pytest.mark.slow
+def test_compiled_sampling_draws_the_same_pictures(tmp_path):
+    succeed("train.py", *TINY, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
+    drawn = []
+    for compiled in ("none", "default"):
+        out = tmp_path / compiled
+        arguments = (f"run={tmp_path / 'run'}", f"out={out}", "sampler.steps=4", "precision=fp32")
+        succeed("sample.py", *arguments, f"compile={compiled}", "device=cpu", cwd=tmp_path)
+        drawn.append(np.load(out / "samples.npz")["images"].astype(int))
+    assert abs(drawn[0] - drawn[1]).max() <= 1

@@ -45,14 +45,18 @@ def compile_network(denoiser: Denoiser, mode: str) -> None:
 
 
 @contextmanager
-def explaining_failure() -> Iterator[None]:
-    """Raises UserError where the compiler fails, most often for want of a C++ compiler."""
+def explaining_failure(key: str) -> Iterator[None]:
+    """Raises UserError where the compiler fails, most often for want of a C++ compiler.
+
+    Arguments:
+        key: Of the config, by which compilation was asked for.
+    """
     try:
         yield
     except Exception as error:
         if not any(kind.__module__ == "torch._dynamo.exc" for kind in type(error).__mro__):
             raise
         raise UserError(
-            f"torch.compile failed: {str(error).splitlines()[0]}. Pass trainer.compile=none, or "
+            f"torch.compile failed: {str(error).splitlines()[0]}. Pass {key}=none, or "
             f"install what it lacks"
         ) from error
