@@ -116,6 +116,8 @@ def test_lines_cross_at_the_base_and_no_point_is_timed_twice():
 
 def run_main(module, monkeypatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+    # It would be for the rest of the process, and later tests read what is logged.
+    monkeypatch.setattr("logging.disable", lambda level: None)
     module.main()
 
 
