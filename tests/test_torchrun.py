@@ -21,7 +21,10 @@ pytestmark = pytest.mark.slow
 TORCHRUN = str(Path(sys.executable).parent / "torchrun")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
 ARGUMENTS = (*TINY, "tracker=none", "trainer.precision=fp32", "hydra.run.dir=run")
-LONG = ("trainer.steps=200", "trainer.checkpoint_every=5", "trainer.log_every=1", "resume=auto")
+LONG = (
+    *("trainer.steps=200", "trainer.heldout_every=200", "trainer.sample_every=200"),
+    *("trainer.checkpoint_every=5", "trainer.log_every=1", "resume=auto"),
+)
 
 
 def start(cwd: Path, *arguments: str, flags: tuple[str, ...] = ("--standalone",)):
@@ -92,8 +95,7 @@ def test_bad_input_is_told_once(tmp_path, arguments, told):
     status, printed = torchrun(tmp_path, *sorted(arguments, key=lambda a: a != "-m"))
     assert status != 0
     assert printed.count(told) == 1, printed
-    # torchrun itself ends in one, of its own.
-    assert "train.py" not in printed.partition("ChildFailedError")[0].partition("Traceback")[2]
+    assert printed.count("Traceback") == 1  # Of torchrun, which always ends in one.
 
 
 @pytest.mark.parametrize("number", [0, 1])
