@@ -1,5 +1,6 @@
 """What every command shares around its work: errors, memory between jobs, resuming."""
 
+import atexit
 import errno
 import functools
 import gc
@@ -17,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ccdiff.distributed import adopt_slurm, is_main, local_rank, rank, told_by_main
+from ccdiff.distributed import adopt_slurm, is_main, let_main_tell, local_rank, rank, told_by_main
 from ccdiff.errors import UserError
 from ccdiff.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
@@ -103,6 +104,7 @@ def rank_arguments(arguments: list[str]) -> list[str]:
         return arguments
     if local_rank() > 0:
         sys.stderr = _Unheard()
+        atexit.register(lambda: isinstance(sys.stderr, _Unheard) and let_main_tell())
     nothing = [f"{key}=none" for key in ("hydra/job_logging", "hydra/hydra_logging")]
     return [*arguments, "hydra.output_subdir=null", "hydra.run.dir=.", *nothing]
 

@@ -9,6 +9,7 @@ Imports no torch by itself: commands ask for their rank before they have parsed.
 import gc
 import logging
 import os
+import time
 import traceback
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ __all__ = [
     "first_here",
     "gather",
     "is_main",
+    "let_main_tell",
     "local_rank",
     "process_group",
     "rank",
@@ -265,6 +267,8 @@ def told_by_main(*, tell: bool = False) -> bool:
     """
     if _store is None:
         # Before there is a group all processes read the same command line: one tells, per machine.
+        if local_rank() > 0:
+            let_main_tell()
         return local_rank() > 0
     try:
         if is_main():
@@ -275,6 +279,11 @@ def told_by_main(*, tell: bool = False) -> bool:
         return True
     except Exception:
         return False
+
+
+def let_main_tell() -> None:
+    """Waits before an exit that says nothing: whoever ends first has torchrun end the others."""
+    time.sleep(_TELLING_SECONDS)
 
 
 def broadcast(value: T) -> T:

@@ -22,7 +22,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ccdiff.distributed import is_main, world_size
+from ccdiff.distributed import is_main, let_main_tell, world_size
 from ccdiff.durable import write_text
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
@@ -90,6 +90,8 @@ class SweepCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if world_size() > 1:
+            if not is_main():
+                let_main_tell()
             # Hydra passes no error of a callback on, but this.
             sys.exit(_ONE_PROCESS if is_main() else 1)
         folder = Path(config.hydra.sweep.dir)

@@ -81,7 +81,7 @@ def test_one_machine(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("trainer.steps=abc",), "trainer.steps"),
+        (("trainer.steps=abc",), "could not be converted to Integer"),
         (("trainer.batch_size=15",), "use 14 or 16"),
         (("conditioning=multihot",), "conditioning=onehot"),
         (("-m", "seed=0,1"), "a sweep is started by one process"),
