@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TextIO
 __all__ = ["locked"]
 
 log = logging.getLogger(__name__)
+
+_TRIES, _PAUSE = 10, 0.1
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def locked(path: Path, *, busy: Callable[[str], None]) -> Iterator[None]:
             what refuses, or returns to wait.
     """
     with path.open("a+") as file:
-        if not _take(file, wait=False):
+        if not _take_soon(file):
             file.seek(0)
             busy(file.read().strip())
             _take(file, wait=True)
@@ -33,6 +36,18 @@ def locked(path: Path, *, busy: Callable[[str], None]) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def _take_soon(file: TextIO) -> bool:
+    """Tries for a moment, since a lock can outlive a process that was killed.
+
+    A program that it was just starting holds the lock, too, between fork and exec.
+    """
+    for _ in range(_TRIES):
+        if _take(file, wait=False):
+            return True
+        time.sleep(_PAUSE)
+    return False
 
 
 def _take(file: TextIO, *, wait: bool) -> bool:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,8 @@ def attempt(cfg: DictConfig, folder: Path, chance: random.Random, *, seconds: fl
                 kill_self_at(other, [(os, name) for name in ("fsync", "replace", "unlink")])
             train(cfg, folder)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     if kind == "time":

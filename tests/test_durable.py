@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,17 @@ def test_without_locks_everybody_is_let_in_and_told(tmp_path, monkeypatch, caplo
         patch.setitem(sys.modules, "fcntl", None)
         with locked(tmp_path / ".lock", busy=refuse), locked(tmp_path / ".lock", busy=refuse):
             assert "no file locks on this system" in caplog.text
+
+
+def test_a_lock_that_a_killed_process_still_holds_for_a_moment_is_waited_for(tmp_path):
+    held, holds = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with locked(tmp_path / "lock", busy=pytest.fail):
+            os.write(holds, b".")
+            time.sleep(0.3)
+            os._exit(0)
+    os.read(held, 1)
+    with locked(tmp_path / "lock", busy=pytest.fail):
+        pass
+    assert os.waitpid(child, 0)[1] == 0
