@@ -38,8 +38,6 @@ def compile_network(denoiser: Denoiser, mode: str) -> None:
         denoiser: Whose keys stay what they were; copies for averaging are made before.
         mode: As of ``torch.compile``.
     """
-    # The compiler gives up on a function after eight variants, which jobs of one sweep share.
-    torch.compiler.reset()
     denoiser.compiled = torch.compile(denoiser.network.forward, mode=mode)
     log.info("compiling the network at the first step (%s); this can take a minute", mode)
 
