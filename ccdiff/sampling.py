@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _FRAMES = 40
 _FILM_ROWS = 16
+# Of grid and film: a GIF is at most 65,535 pixels wide.
+_COLUMNS = 16
 
 
 def run_sampling(cfg: DictConfig) -> Path:
@@ -40,8 +42,9 @@ def run_sampling(cfg: DictConfig) -> Path:
     Batches are the same for any number of processes, which draw them by turns.
 
     Returns:
-        The folder that holds ``grid.png``, ``denoising.gif``, ``images/*.png`` and
-        ``samples.npz`` with ``images`` (uint8 [N, H, W, C]) and ``labels`` ([N] or [N, K]).
+        The folder that holds ``images/*.png``, ``samples.npz`` with ``images`` (uint8
+        [N, H, W, C]) and ``labels`` ([N] or [N, K]), and of the first 16 samples of each label
+        ``grid.png`` and, for the first 16 labels, ``denoising.gif``.
 
     Raises:
         UserError: Where the run, a label or the folder will not do.
@@ -67,31 +70,47 @@ def _sample(cfg: DictConfig) -> Path:
     generator = trained.generator(cfg, instantiate(cfg.sampler))
     if cfg.batch_size == "auto":
         generator = replace(generator, batch_size=fitting(generator, trained.denoiser, y, drop))
-    shown = _FILM_ROWS * columns
 
-    def draw(rows: range) -> tuple[Tensor, Tensor]:
-        """Images of some rows, and the frames of those that the film shows."""
-        here = slice(rows.start, rows.stop)
+    def draw(numbers: range) -> tuple[Tensor, Tensor]:
+        """Some images, and the frames of those that the film shows."""
+        here = slice(numbers.start, numbers.stop)
+        filmed = _shown(numbers, columns, rows=_FILM_ROWS)
         images, frames = generator(
             trained.denoiser,
             y[here],
             None if drop is None else drop[here],
             seeds=seeds[here],
-            num_frames=_FRAMES if rows.start < shown else 0,
+            num_frames=_FRAMES if filmed else 0,
         )
-        # A copy, so that frames of the rows that are not shown can go.
-        return images, frames[:, : max(0, shown - rows.start)].clone()
+        # A copy, so that frames of the images that are not shown can go.
+        return images, frames[:, filmed]
 
     images, films = [], []
     with Background() as background:
-        for rows, (batch, film) in by_turns(parts_of(range(len(y)), generator.batch_size), draw):
-            background(partial(_write_pngs, out / "images", batch, rows, titles, columns))
+        for part, (batch, film) in by_turns(parts_of(range(len(y)), generator.batch_size), draw):
+            background(partial(_write_pngs, out / "images", batch, part, titles, columns))
             images.append(batch)
             films += [film] if len(film) else []
     if is_main():
         _write(out, torch.cat(images), torch.cat(films, dim=1), y, titles, columns)
-        log.info("%d samples are in %s", len(y), out)
+        log.info("%d samples are in %s%s", len(y), out, _left_out(len(titles), columns))
     return out
+
+
+def _shown(numbers: range, columns: int, *, rows: int) -> list[int]:
+    """Which of some images a picture of the first rows shows, by place among them."""
+    places = enumerate(divmod(i, columns) for i in numbers)
+    return [k for k, (row, column) in places if row < rows and column < _COLUMNS]
+
+
+def _left_out(rows: int, columns: int) -> str:
+    """What the pictures do not show, for the log; nothing where they show everything."""
+    left_out = []
+    if columns > _COLUMNS:
+        left_out.append(f"grid.png and denoising.gif show the first {_COLUMNS} of each label")
+    if rows > _FILM_ROWS:
+        left_out.append(f"denoising.gif shows the first {_FILM_ROWS} labels")
+    return f" ({', '.join(left_out)})" if left_out else ""
 
 
 def _output_folder(out: str | None, run: Run) -> Path:
@@ -123,12 +142,13 @@ def _write_pngs(
 def _write(
     out: Path, images: Tensor, frames: Tensor, labels: Tensor, titles: Sequence[str], columns: int
 ) -> None:
-    save_png(grid(images, columns=columns, titles=titles), out / "grid.png")
-    film = [grid(frame, columns=columns, titles=titles[:_FILM_ROWS]) for frame in frames]
-    save_gif(film, out / "denoising.gif")
-    # Last and at once: where samples.npz is, everything else is too.
+    # At once, and first: a failure in the pictures loses nothing. images/*.png are there already.
     arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
     write_whole(
         out / "samples.npz",
         lambda file: np.savez_compressed(file, images=arrays, labels=labels.numpy()),
     )
+    shown, width = _shown(range(len(images)), columns, rows=len(titles)), min(columns, _COLUMNS)
+    save_png(grid(images[shown], columns=width, titles=titles), out / "grid.png")
+    film = [grid(frame, columns=width, titles=titles[:_FILM_ROWS]) for frame in frames]
+    save_gif(film, out / "denoising.gif")

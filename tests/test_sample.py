@@ -8,8 +8,10 @@ import torch
 from cli import TINY, call, succeed
 from PIL import Image
 
+from ccdiff import sampling
 from ccdiff.compose import trained_denoiser
 from ccdiff.errors import UserError
+from ccdiff.generation import Generator
 from ccdiff.training.checkpoints import load_checkpoint
 
 QUICK = ("sampler.steps=3", "device=cpu", "precision=fp32")
@@ -48,6 +50,50 @@ def test_everything_promised_is_written(three_and_seven):
     with Image.open(out / "denoising.gif") as film:
         assert film.n_frames > 1
     assert (out / "grid.png").exists()
+
+
+def test_pictures_show_the_first_of_many_columns(run, tmp_path, monkeypatch):
+    """A GIF of all of them could be too wide to be written."""
+    pictures, counts = [], []
+    draw, plain = Generator.__call__, sampling.grid
+
+    def watched(images, *, columns, titles):
+        pictures.append((images, columns))
+        return plain(images, columns=columns, titles=titles)
+
+    def counted(self, *arguments, num_frames, **settings):
+        counts.append(num_frames)
+        return draw(self, *arguments, num_frames=num_frames, **settings)
+
+    monkeypatch.setattr(sampling, "grid", watched)
+    monkeypatch.setattr(Generator, "__call__", counted)
+    arguments = (f"run={run}", f"out={tmp_path}/many", "labels=[3,7]", "num_per_label=29")
+    done = succeed("sample.py", *arguments, "batch_size=12", *QUICK, cwd=run)
+    assert "show the first 16 of each label" in done.printed
+    with np.load(tmp_path / "many" / "samples.npz") as file:
+        images = file["images"]
+    assert len(images) == 58
+    assert len(list((tmp_path / "many" / "images").glob("*.png"))) == 58
+    first = np.concatenate([images[:16], images[29:45]])
+    # The grid, and the film, which ends with it.
+    for shown, columns in (pictures[0], pictures[-1]):
+        assert columns == 16
+        assert np.array_equal(shown.permute(0, 2, 3, 1).numpy(), first)
+    # Of the batches only the last, from 48 on, holds none of 0 to 15 and 29 to 44.
+    assert [count > 0 for count in counts] == [True, True, True, True, False]
+
+
+def test_a_picture_that_fails_loses_no_samples(run, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("too wide")
+
+    monkeypatch.setattr(sampling, "save_gif", fail)
+    out = tmp_path / "kept"
+    done = call("sample.py", f"run={run}", f"out={out}", "num_per_label=1", *QUICK, cwd=run)
+    assert done.status != 0
+    assert "too wide" in done.printed
+    with np.load(out / "samples.npz") as file:
+        assert len(file["images"]) == 10
 
 
 def test_an_image_depends_on_its_label_and_seed_alone(run, three_and_seven, tmp_path):
