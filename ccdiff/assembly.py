@@ -18,7 +18,7 @@ from ccdiff.resuming import check_config, check_data
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import Checkpoint
 from ccdiff.training.compiling import compile_mode, compile_network, explaining_failure
-from ccdiff.training.device import autocast_dtype, set_determinism
+from ccdiff.training.device import autocast_dtype, make_current, set_determinism
 from ccdiff.training.hooks import DrawGrids, HeldOutLoss, OnMain
 from ccdiff.training.loop import Hook, TrainState, train
 from ccdiff.training.parallel import make_optimizer, seed_apart
@@ -65,6 +65,7 @@ class Training:
         self.run = run
         self.settings = settings
         self.device = device
+        make_current(device)
         set_determinism(settings.deterministic)
         torch.manual_seed(cfg.seed)
         self.data: DataSet = build_data(cfg)

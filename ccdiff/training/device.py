@@ -13,7 +13,14 @@ import torch
 from ccdiff.errors import UserError
 from ccdiff.training.settings import Precision
 
-__all__ = ["autocast_dtype", "device_name", "own_gpu", "pick_device", "set_determinism"]
+__all__ = [
+    "autocast_dtype",
+    "device_name",
+    "make_current",
+    "own_gpu",
+    "pick_device",
+    "set_determinism",
+]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +46,13 @@ def pick_device(name: str) -> torch.device:
             f"device={name}, but torch sees {torch.cuda.device_count()} CUDA devices: use auto"
         )
     return device
+
+
+def make_current(device: torch.device) -> None:
+    """Has what is not told its device, such as pinned memory and streams, be of this one."""
+    # Without a number it is the current one already.
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 @contextmanager

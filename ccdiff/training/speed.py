@@ -83,9 +83,11 @@ def _seconds(a: Tensor, b: Tensor) -> float:
     """Of one product, from start to end."""
     if a.is_cuda:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
+        # The product runs on the stream of its device, which need not be the current one.
+        stream = torch.cuda.current_stream(a.device)
+        start.record(stream)
         torch.mm(a, b)
-        end.record()
+        end.record(stream)
         end.synchronize()
         return start.elapsed_time(end) / 1000
     began = time.perf_counter()
