@@ -8,7 +8,7 @@ from cli import TINY, call, succeed
 from ccdiff.errors import UserError
 from ccdiff.training.checkpoints import open_checkpoint
 from ccdiff.training.compiling import compile_mode, explaining_failure
-from ccdiff.training.settings import Compile
+from ccdiff.training.settings import Compile, TrainerSettings
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ def test_auto_compiles_where_it_pays(wanted, device, triton, mode, monkeypatch):
     found = object() if triton else None
     monkeypatch.setattr("importlib.util.find_spec", lambda name: found)
     assert compile_mode(wanted, torch.device(device)) == mode
+
+
+@pytest.mark.parametrize("mode", [Compile.reduce_overhead, Compile.max_autotune])
+def test_gradients_in_a_cuda_graph_are_not_added_up(mode):
+    with pytest.raises(UserError, match=rf"compile={mode.name} .*accumulate=2 .*=default"):
+        TrainerSettings(compile=mode, accumulate=2)
+    TrainerSettings(compile=mode, accumulate=1)
+    TrainerSettings(compile=Compile.default, accumulate=2)
 
 
 def test_only_failures_of_the_compiler_are_explained():

@@ -55,6 +55,10 @@ class Compile(Enum):
     max_autotune = "max-autotune"
 
 
+_REPLAYED = (Compile.reduce_overhead, Compile.max_autotune)
+"""Modes with CUDA graphs, whose outputs are valid only until the next replay."""
+
+
 class OnNonFinite(Enum):
     """What to do where a loss or gradient is infinite or no number.
 
@@ -167,6 +171,12 @@ class TrainerSettings:
             raise UserError(
                 f"trainer.batch_size={self.batch_size} does not divide into "
                 f"trainer.accumulate={self.accumulate} equal parts"
+            )
+        if self.accumulate > 1 and self.compile in _REPLAYED:
+            raise UserError(
+                f"trainer.compile={self.compile.name} replays CUDA graphs, in which each of "
+                f"trainer.accumulate={self.accumulate} parts would overwrite the gradients of the "
+                f"one before: use trainer.compile=default or trainer.accumulate=1"
             )
 
 
