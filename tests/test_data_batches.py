@@ -133,6 +133,15 @@ def test_room_is_a_share_of_what_there_is():
     assert 2**24 < batches._room(torch.device("cpu")) < 2**45
 
 
+def test_processes_of_a_machine_share_its_memory_and_not_its_gpus(monkeypatch):
+    monkeypatch.setattr(batches, "free_bytes", lambda device: 64.0)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda", 0)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert (batches._room(cpu), batches._room(gpu)) == (16, 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert (batches._room(cpu), batches._room(gpu)) == (4, 8)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -4,6 +4,7 @@ Batch ``i`` is a function of the seed and ``i`` alone, so exact resume needs no 
 balancing are pure functions of the seed and the epoch.
 """
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -206,9 +207,12 @@ def _settle(placement: str, split: Split, device: torch.device) -> str:
 
 
 def _room(device: torch.device) -> float:
-    """Bytes of a device that images may take."""
-    share = _DEVICE_SHARE if device.type == "cuda" else _MEMORY_SHARE
-    return share * free_bytes(device)
+    """Bytes of a device that images may take in this process."""
+    if device.type == "cuda":
+        return _DEVICE_SHARE * free_bytes(device)
+    # GPUs are not shared; the memory of a machine is.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return _MEMORY_SHARE * free_bytes(device) / processes
 
 
 def _hold(split: Split, device: torch.device) -> Tensor:
