@@ -109,6 +109,11 @@ def test_experiments_named_after_their_data_hold_the_recipe(experiment):
     assert cfg.schedule._target_.endswith("Cosine")
 
 
+def test_a_first_look_trains_no_judge():
+    """Which would take ten times as long as the training itself."""
+    assert composed("experiment=mnist_fast").evaluate.every == 0
+
+
 def test_explicit_choice_wins_over_experiment():
     cfg = composed("experiment=mnist", "schedule=linear", "trainer.steps=7")
     assert cfg.schedule._target_.endswith("Linear")
