@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from ccdiff.evaluation.label_use import label_use
 from ccdiff.evaluation.likelihood import bits_per_dimension, dequantise, log_density
 from ccdiff.evaluation.references import reference, shuffled
 from ccdiff.generation import Generator
+from ccdiff.locks import locked
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.trained import track
 from ccdiff.turns import check_batch_size, fitting, main_first, together
@@ -53,7 +55,8 @@ def run_evaluation(cfg: DictConfig) -> Path:
         The folder that holds ``metrics.json`` and ``index.html``.
 
     Raises:
-        UserError: Where the run, the extractor or a number will not do, before anything is drawn.
+        UserError: Where the run, the extractor or a number will not do, or another command is at
+            work in the folder, before anything is drawn.
     """
     _check(cfg)
     with together(cfg) as mine:
@@ -65,6 +68,33 @@ def _evaluate(cfg: DictConfig) -> Path:
     with main_first():
         subject = open_subject(cfg)
     _refuse_another_way(earlier, subject)
+    with _alone(subject.folder):
+        _draw_and_measure(cfg, subject, earlier)
+    return subject.folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Lets one command at a time work in the folder: each removes what others leave unfinished.
+
+    Raises:
+        UserError: On rank 0, where another command does.
+    """
+
+    def refuse(holder: str) -> None:
+        raise UserError(
+            f"{folder} is being written by another evaluation ({holder}): wait for it, stop it, "
+            f"or pass another name="
+        )
+
+    if not is_main():
+        yield
+        return
+    with locked(folder / ".lock", busy=refuse):
+        yield
+
+
+def _draw_and_measure(cfg: DictConfig, subject: Subject, earlier: Sequence[Figure]) -> None:
     generator = subject.trained.generator(cfg, subject.sampler)
     if cfg.batch_size == "auto":
         size = fitting(generator, subject.trained.denoiser, subject.y, None)
@@ -78,7 +108,6 @@ def _evaluate(cfg: DictConfig) -> Path:
     if is_main():
         report = _measure(cfg, subject, shards, batch_size=min(generator.batch_size, _MEASURED))
         _write(report, shards, subject, _pairs(earlier, report.figures))
-    return subject.folder
 
 
 def _write(

@@ -15,8 +15,10 @@ from cli import ROOT, TINY, Done, call, succeed
 from processes import launch
 from test_evaluate import untrained
 
-from ccdiff import evaluate_shards, sampling
+from ccdiff import evaluate_run, evaluate_shards, sampling
+from ccdiff.errors import UserError
 from ccdiff.generation import Generator
+from ccdiff.locks import locked
 from ccdiff.turns import parts_of
 
 # More rows than the film shows, in batches of which the last is smaller and one is half shown.
@@ -138,6 +140,44 @@ def test_an_evaluation_begun_by_one_process_is_completed_by_four(run, judged_by_
     assert "20 samples are there already" in ended[0].printed
     assert "47/47 samples" in ended[0].printed
     assert kept(run, "begun") == judged_by_one
+
+
+def refuse(holder: str) -> None:
+    raise UserError(f"held by {holder}")
+
+
+def test_one_command_at_a_time_evaluates_in_a_folder(run, judged_by_one, monkeypatch):
+    """What another one is writing is not removed as if it had been left by one that was killed."""
+    folder = run / "evaluation" / "by_one"
+    unfinished = folder / "samples" / ".00000050-00000060.pt.partial"
+    unfinished.write_bytes(b"half")
+    with locked(folder / ".lock", busy=refuse):
+        arguments = (f"run={run}", "name=by_one", *EVALUATE, "device=cpu")
+        ended = launch(2, "ccdiff.evaluate", *arguments, cwd=run.parent)
+    assert [done.status for done in ended] == [1, 1]
+    assert f"being written by another evaluation (process {os.getpid()}" in ended[0].printed
+    assert not any("Traceback" in done.printed for done in ended)
+    assert unfinished.exists()
+    # The lock is held from the first look at the folder to the last word in it.
+    held = []
+
+    def watch(owner, name):
+        plain = getattr(owner, name)
+
+        def watched(*arguments):
+            with pytest.raises(UserError, match="held by"), locked(folder / ".lock", busy=refuse):
+                pass
+            held.append(name)
+            return plain(*arguments)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(evaluate_shards.Shards, "_tidied")
+    watch(evaluate_run, "_write")
+    evaluated(run, "by_one")
+    assert held == ["_tidied", "_write"]
+    assert not unfinished.exists()
+    assert kept(run, "by_one") == judged_by_one
 
 
 def fill_disk(*arguments: object) -> None:
