@@ -370,13 +370,14 @@ def one_step(network: UNet) -> tuple[dict[str, torch.Tensor], int]:
     return {**gradients, "next draw": torch.rand(1)}, num_bytes
 
 
+@pytest.mark.parametrize("more", [{}, {"patch": 2, "label_film": True}], ids=["", "patches"])
 @pytest.mark.parametrize("film", ["shared", "per_block"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_checkpointing_keeps_less_than_half_and_changes_no_bit(make_unet, dropout, film):
+def test_checkpointing_keeps_less_than_half_and_changes_no_bit(make_unet, dropout, film, more):
     found = []
     for gradient_checkpointing in (False, True):
         torch.manual_seed(0)
-        settings = {"dropout": dropout, "film": film, "num_blocks": 3}
+        settings = {"dropout": dropout, "film": film, "num_blocks": 3, **more}
         network = make_unet(**settings, gradient_checkpointing=gradient_checkpointing)
         found.append(one_step(network))
     (expected, plain_bytes), (gradients, few_bytes) = found
