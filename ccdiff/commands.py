@@ -49,6 +49,7 @@ def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         except Preempted as stopped:
             # Also ends a sweep, whose other jobs have no more time than this one.
             log.warning("%s; go on with the same command and resume=...", stopped)
+            told_by_main(tell=True)
             sys.exit(EXIT_STATUS)
         except KeyboardInterrupt:
             log.error("interrupted; what was saved before is untouched")

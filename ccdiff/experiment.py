@@ -31,7 +31,7 @@ from ccdiff.training.device import (
 from ccdiff.training.parallel import check_divides
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.showcase import FIXED_SEEDS
-from ccdiff.training.stopping import Stop
+from ccdiff.training.stopping import Preempted, Stop
 from ccdiff.training.trackers import NoSession, RunInfo, RunLog, Unlogged, read_metrics
 
 __all__ = ["run_experiment"]
@@ -60,10 +60,15 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
     with together as settings.device:
         run = Run(distributed.broadcast(Path(job.runtime.output_dir)))
         _check_same(cfg)
-        if not distributed.is_main():
-            return _follow(cfg, run, settings, stop)
-        with run.alone():
-            return distributed.broadcast(_run(cfg, job, run, settings, stop))
+        try:
+            if not distributed.is_main():
+                return _follow(cfg, run, settings, stop)
+            with run.alone():
+                return distributed.broadcast(_run(cfg, job, run, settings, stop))
+        except Preempted:
+            # Whoever ends first has torchrun end rank 0, which may still be closing its record.
+            distributed.barrier()
+            raise
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from ccdiff import assembly
 from ccdiff.data import Digits
 from ccdiff.distributed import rank, told_by_main
 from ccdiff.errors import UserError
+from ccdiff.record import Record, read_record
+from ccdiff.runs import Run
 from ccdiff.training.loop import _Updater
 from ccdiff.training.startup import Size
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
@@ -103,7 +105,8 @@ def work(folder: Path, before_step: Callable | None, changes: dict) -> int:
     try:
         train(composed(), folder, **changes)
     except Preempted as stopped:
-        (folder / f"stopped_{rank()}").write_text(str(stopped))
+        status = read_record(Run(folder)).status
+        (folder / f"stopped_{rank()}").write_text(f"{status}, {stopped}")
         return EXIT_STATUS
     except Exception as error:
         silent = "silent" if told_by_main() else "tells"
@@ -138,8 +141,20 @@ def draw(at: int) -> None:
         Path(f"drawn_{rank()}").write_text(str(torch.rand(()).item()))
 
 
-def ask() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+def ask(at: int) -> None:
+    """Asks rank 1 to stop, while rank 0 takes its time to close its record."""
+    if at != 6:
+        return
+    if rank() == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    write = Record.write
+
+    def slowly(self, run):
+        time.sleep(0.3)
+        write(self, run)
+
+    Record.write = slowly
 
 
 def hang() -> None:
@@ -186,7 +201,7 @@ SCENARIOS = {
     ),
     "short": (SHORT, [(2, {}, draw)]),
     "killed": (SHORT, [(2, {}, on(1, 6, kill)), (2, {}, None)]),
-    "signalled": (SHORT, [(2, {}, on(1, 6, ask)), (2, {}, None)]),
+    "signalled": (SHORT, [(2, {}, ask), (2, {}, None)]),
     "failing": (SHORT, [(2, {}, on(1, 6, fail))]),
     "hanging": (SHORT | {"trainer__dist_timeout": 20.0}, [(2, {}, on(1, 6, hang))]),
     "diverging": (
