@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FAILED, _TOLD = "failed", "told"
+_ADOPTED = "CCDIFF_ADOPTED_SLURM"
 # How long to look for the cause where contact is lost, and to wait for rank 0 to tell it.
 _CAUSE_SECONDS, _TELLING_SECONDS = 2.0, 10.0
 
@@ -109,6 +110,7 @@ def adopt_slurm(environment: MutableMapping[str, str] = os.environ) -> None:
     environment["WORLD_SIZE"] = tasks
     environment["RANK"] = environment["SLURM_PROCID"]
     environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
+    environment[_ADOPTED] = "1"
     environment.setdefault("MASTER_ADDR", _first_host(environment))
     environment.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 10000))
 
@@ -144,13 +146,14 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
     import torch
     import torch.distributed as dist
 
-    device_name = _own_device(device_name)
-    if device_name != "cpu":
-        torch.cuda.set_device(device_name)
     timeout = timedelta(seconds=timeout_seconds)
     with _contact(timeout_seconds):
         store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
         _store = dist.PrefixStore("ccdiff", store)
+        # After the store is there, by which the others hear of what is wrong here.
+        device_name = _own_device(device_name)
+        if device_name != "cpu":
+            torch.cuda.set_device(device_name)
         dist.init_process_group(
             "gloo" if device_name == "cpu" else "nccl",
             store=store,
@@ -165,9 +168,12 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
             else dist.new_group(backend="gloo", timeout=timeout)
         )
     _together = _Together(control, _store, timeout_seconds)
+    # With NCCL it waits for what the others no longer send; the end of the process does not.
+    orderly = device_name == "cpu"
     try:
         with _contact(timeout_seconds):
             yield device_name
+        orderly = True
     except Exception as error:
         _leave_word(error)
         # What is left of the work holds connections open, and the others wait for them to close.
@@ -176,10 +182,20 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
         raise
     finally:
         _together = None
-        dist.destroy_process_group()
+        if orderly:
+            dist.destroy_process_group()
 
 
 def _own_device(name: str) -> str:
+    """The device of this process; where there is none the others are told."""
+    try:
+        return _device_of(name)
+    except UserError as error:
+        _leave_word(error)
+        raise
+
+
+def _device_of(name: str) -> str:
     """``cpu``, or ``cuda:<local rank>``."""
     import torch
 
@@ -192,13 +208,16 @@ def _own_device(name: str) -> str:
     if name == "cpu" or (name == "auto" and count == 0):
         return "cpu"
     # SLURM may show each task its own GPU alone.
-    index = 0 if count == 1 and "SLURM_STEP_NUM_TASKS" in os.environ else local_rank()
-    if index >= count:
+    if count == 1 and _ADOPTED in os.environ:
+        return "cuda:0"
+    # All processes of a machine find the same, so that rank 0 can tell it for all.
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank() + 1))
+    if here > count:
         raise UserError(
-            f"process {local_rank()} of this machine has no GPU: torch sees {count}. Start as "
-            f"many processes as there are GPUs: --nproc_per_node={max(count, 1)}"
+            f"process {here - 1} of this machine has no GPU: torch sees {count}. Start as many "
+            f"processes as there are GPUs: --nproc_per_node={max(count, 1)}"
         )
-    return f"cuda:{index}"
+    return f"cuda:{local_rank()}"
 
 
 @contextmanager
@@ -253,10 +272,17 @@ def _leave_word(error: Exception) -> None:
     if isinstance(error, LostContact):
         return
     try:
-        told = f"rank {rank()} failed: {error}" if str(error) else f"rank {rank()} failed"
-        _store.compare_set(_FAILED, "", told)
+        _store.compare_set(_FAILED, "", f"rank {rank()} failed: {_described(error)}")
     except Exception:
         log.debug("the others could not be told", exc_info=True)
+
+
+def _described(error: Exception) -> str:
+    """An error in the words of its message; an unexpected one with its type and traceback."""
+    if isinstance(error, UserError):
+        return str(error)
+    where = "".join(traceback.format_exception(error)).rstrip()
+    return f"{type(error).__name__}: {error}\n{where}"
 
 
 def told_by_main(*, tell: bool = False) -> bool:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from cli import ROOT
 from ranks import ENDS, STEPS
 
+from ccdiff import distributed
 from ccdiff.data import Batches, Split, augment
-from ccdiff.distributed import adopt_slurm, slice_of
+from ccdiff.distributed import adopt_slurm, process_group, slice_of
 from ccdiff.errors import UserError
 from ccdiff.record import read_record
 from ccdiff.runs import Run
@@ -220,6 +222,80 @@ def test_outside_of_a_step_of_several_tasks_slurm_says_nothing(environment):
     before = dict(environment)
     adopt_slurm(environment)
     assert environment == before
+
+
+@pytest.fixture
+def machine(monkeypatch) -> list[str]:
+    """Two GPUs that are not there, and rank 3 of 4 on them; the groups made and destroyed."""
+    calls = []
+    for key, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(key, value)
+    store = dist.HashStore()
+    monkeypatch.setattr(distributed, "_store", None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(dist, "rendezvous", lambda *args, **kwargs: iter([(store, 3, 4)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda kind, **kwargs: calls.append(kind))
+    monkeypatch.setattr(dist, "new_group", lambda **kwargs: None)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append("destroyed"))
+    return calls
+
+
+def word() -> str:
+    return distributed._store.get("failed").decode()
+
+
+def test_a_group_of_gpus_is_left_as_it_is_where_one_fails(machine):
+    with process_group("auto", timeout_seconds=1) as device:
+        assert device == "cuda:1"
+    assert machine == ["cuda:1", "nccl", "destroyed"]
+    machine.clear()
+    with pytest.raises(UserError), process_group("auto", timeout_seconds=1):
+        raise UserError("the disk is full")
+    assert machine == ["cuda:1", "nccl"]
+    assert word() == "rank 3 failed: the disk is full"
+
+
+def test_an_unexpected_error_is_left_with_its_traceback(machine):
+    with pytest.raises(ZeroDivisionError), process_group("cpu", timeout_seconds=1):
+        _ = 1 / 0
+    assert machine == ["gloo", "destroyed"]
+    assert word().startswith("rank 3 failed: ZeroDivisionError: division by zero\nTraceback")
+    assert "_ = 1 / 0" in word()
+
+
+@pytest.mark.parametrize(("local", "here"), [("0", "3"), ("1", "3"), ("2", None)])
+def test_too_few_gpus_are_told_by_every_process_that_can_know(machine, monkeypatch, local, here):
+    monkeypatch.setenv("LOCAL_RANK", local)
+    if here is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    told = "process 2 of this machine has no GPU: torch sees 2.*--nproc_per_node=2"
+    with pytest.raises(UserError, match=told), process_group("auto", timeout_seconds=1):
+        pass
+    assert machine == []
+    assert "has no GPU" in word()
+
+
+def test_a_single_gpu_is_that_of_a_task_of_slurm_but_not_of_a_process_of_torchrun(
+    machine, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
+    step["SLURM_STEP_NODELIST"] = "node1"
+    under_torchrun = step | {key: os.environ[key] for key in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    for environment in (under_torchrun, step):
+        adopt_slurm(environment)
+    for key, value in under_torchrun.items():
+        monkeypatch.setenv(key, value)
+    with (
+        pytest.raises(UserError, match="has no GPU"),
+        process_group("auto", timeout_seconds=1),
+    ):
+        pass
+    for key, value in step.items():
+        monkeypatch.setenv(key, value)
+    with process_group("auto", timeout_seconds=1) as device:
+        assert device == "cuda:0"
 
 
 @pytest.mark.parametrize("processes", [2, 8, 64])
