@@ -21,7 +21,7 @@ from ccdiff.training.compiling import compile_mode, compile_network, explaining_
 from ccdiff.training.device import autocast_dtype, make_current, set_determinism
 from ccdiff.training.hooks import DrawGrids, HeldOutLoss, OnMain
 from ccdiff.training.loop import Hook, TrainState, train
-from ccdiff.training.parallel import make_optimizer, seed_apart
+from ccdiff.training.parallel import make_optimizer
 from ccdiff.training.profiling import Profile
 from ccdiff.training.quality import WatchQuality
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
@@ -104,7 +104,6 @@ class Training:
         if checkpoint is not None:
             restore(self.state, checkpoint)
             log.info("going on from step %d", self.state.step)
-        seed_apart(cfg.seed, self.state.step)
 
     @explaining_failure("trainer.compile")
     def __call__(self, run_log: RunLog, stop: Stop) -> None:
@@ -142,10 +141,10 @@ class Training:
             speed=self.speed,
             timer=self.timer,
             run_log=run_log,
-            hooks=[OnMain(hook) for hook in self._hooks(run_log, save)],
-            save=OnMain(save),
+            hooks=self._hooks(run_log, save),
+            save=OnMain(save, saves=True),
             stop=stop,
-            rollback=RollBack(run=run, run_log=run_log, seed=cfg.seed) if rolls_back else None,
+            rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
         )
 
     def _hooks(self, run_log: RunLog, save: SaveCheckpoint) -> list[Hook]:
@@ -157,27 +156,32 @@ class Training:
             image_shape=self.data.image_shape,
         )
         return [
-            HeldOutLoss(
-                every=settings.heldout_every,
-                split=heldout.take(settings.heldout_images),
-                trained=self.train_split.take(min(settings.heldout_images, len(heldout))),
-                batch_size=settings.batch_size,
-                run_log=run_log,
+            OnMain(
+                HeldOutLoss(
+                    every=settings.heldout_every,
+                    split=heldout.take(settings.heldout_images),
+                    trained=self.train_split.take(min(settings.heldout_images, len(heldout))),
+                    batch_size=settings.batch_size,
+                    run_log=run_log,
+                )
             ),
-            DrawGrids(
-                every=settings.sample_every,
-                last_step=settings.steps,
-                generator=generator,
-                showcase=showcase(
-                    self.data.label_names,
-                    self.train_split.labels,
-                    columns=settings.samples_per_label,
-                ),
-                run=self.run,
-                run_log=run_log,
+            OnMain(
+                DrawGrids(
+                    every=settings.sample_every,
+                    last_step=settings.steps,
+                    generator=generator,
+                    showcase=showcase(
+                        self.data.label_names,
+                        self.train_split.labels,
+                        columns=settings.samples_per_label,
+                    ),
+                    run=self.run,
+                    run_log=run_log,
+                )
             ),
-            *self._watch(run_log, save, generator),
-            *([self.profile] if settings.profile else []),
+            *(OnMain(hook, saves=True) for hook in self._watch(run_log, save, generator)),
+            # At every step, and alone: the others would wait for nothing.
+            *([self.profile] if settings.profile and is_main() else []),
         ]
 
     def _watch(self, run_log: RunLog, save: SaveCheckpoint, generator: Generator) -> list[Hook]:

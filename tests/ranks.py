@@ -24,7 +24,9 @@ from ccdiff.distributed import rank, told_by_main
 from ccdiff.errors import UserError
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
+from ccdiff.training import hooks
 from ccdiff.training.loop import _Updater
+from ccdiff.training.parallel import collect_optimizer
 from ccdiff.training.startup import Size
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
 
@@ -138,7 +140,8 @@ def kill() -> None:
 def draw(at: int) -> None:
     """Keeps what a network would draw on its own in a late step."""
     if at == SHORT_STEPS - 1:
-        Path(f"drawn_{rank()}").write_text(str(torch.rand(()).item()))
+        with torch.random.fork_rng(devices=[]):
+            Path(f"drawn_{rank()}").write_text(str(torch.rand(()).item()))
 
 
 def ask(at: int) -> None:
@@ -155,6 +158,20 @@ def ask(at: int) -> None:
         write(self, run)
 
     Record.write = slowly
+
+
+def note_collecting(at: int) -> None:
+    """Keeps in which steps rank 0 brings the optimizer together."""
+    if rank() > 0:
+        return
+    collect = collect_optimizer
+
+    def noted(optimizer):
+        with Path("collected").open("a") as file:
+            file.write(f"at {at}\n")
+        collect(optimizer)
+
+    hooks.collect_optimizer = noted
 
 
 def hang() -> None:
@@ -185,7 +202,12 @@ def divided(steps: int) -> dict[str, object]:
 
 
 LONG = {key: value for key, value in SETTINGS.items() if key != "trainer__steps"}
-SHORT = {**SETTINGS, "trainer__steps": SHORT_STEPS, "trainer__checkpoint_every": 4}
+SHORT = {
+    **SETTINGS,
+    "trainer__steps": SHORT_STEPS,
+    "trainer__checkpoint_every": 4,
+    "model__dropout": 0.1,
+}
 SCENARIOS = {
     "two": (SETTINGS, [(2, {}, None)]),
     "four": (SETTINGS | {"trainer__accumulate": 2}, [(4, {}, None)]),
@@ -193,7 +215,7 @@ SCENARIOS = {
     "changing": (
         LONG,
         [
-            (2, divided(20), None),
+            (2, divided(20), note_collecting),
             (4, divided(30), None),
             (1, {"trainer__steps": 40}, None),
             (2, divided(STEPS), None),

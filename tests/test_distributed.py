@@ -22,7 +22,7 @@ from ccdiff.errors import UserError
 from ccdiff.record import read_record
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import load_checkpoint
-from ccdiff.training.parallel import check_divides
+from ccdiff.training.parallel import check_divides, collect_optimizer, load_optimizer
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.trackers import read_metrics
 from tests.benchmarks.scaling import Cluster, bucket_seconds, efficiency, formula, simulate
@@ -109,6 +109,36 @@ def test_what_ended_early_goes_on_as_if_it_had_not(folder, scenario):
 def test_networks_draw_differently_in_each_process(folder):
     drawn = [(folder / "short" / f"drawn_{i}").read_text() for i in (0, 1)]
     assert drawn[0] != drawn[1]
+
+
+def test_a_divided_optimizer_is_loaded_once_and_saved_as_before():
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    def made() -> tuple[torch.nn.Parameter, ZeroRedundancyOptimizer]:
+        weight = torch.nn.Parameter(torch.ones(3))
+        return weight, ZeroRedundancyOptimizer([weight], torch.optim.AdamW)
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        weight, first = made()
+        weight.grad = torch.arange(3.0)
+        first.step()
+        collect_optimizer(first)
+        saved = first.state_dict()
+        weight, second = made()
+        load_optimizer(second, saved)
+        assert len(second.state) == 0
+        assert torch.equal(second.optim.state[weight]["exp_avg"], saved["state"][0]["exp_avg"])
+        collect_optimizer(second)
+        again = second.state_dict()["state"][0]
+        assert all(torch.equal(again[key], value) for key, value in saved["state"][0].items())
+    finally:
+        dist.destroy_process_group()
+
+
+def test_the_optimizer_is_brought_together_only_to_be_saved(folder):
+    """Twice in 20 steps, although much else is done after the last."""
+    assert (folder / "changing" / "collected").read_text() == "at 9\nat 19\n"
 
 
 def test_a_signal_to_one_stops_all_after_the_same_step(folder):

@@ -129,13 +129,15 @@ class DrawGrids:
 
 @dataclass(frozen=True)
 class OnMain:
-    """A hook that rank 0 runs, with a whole state to save, while the other processes wait.
+    """A hook that rank 0 runs while the other processes wait.
 
     Arguments:
         hook: What to run.
+        saves: Whether it may write a checkpoint, for which the state must be whole.
     """
 
     hook: Hook
+    saves: bool = False
 
     @property
     def every(self) -> int:
@@ -143,7 +145,8 @@ class OnMain:
         return self.hook.every
 
     def __call__(self, state: TrainState) -> None:
-        collect_optimizer(state.optimizer)
+        if self.saves:
+            collect_optimizer(state.optimizer)
         if is_main():
             self.hook(state)
         barrier()

@@ -21,7 +21,7 @@ from ccdiff.distributed import agreed, is_main, slice_of, sum_tensor_, world_siz
 from ccdiff.objective import Objective
 from ccdiff.seeding import seed_for
 from ccdiff.training.divergence import Diverged, LabelledDraw, diagnose
-from ccdiff.training.parallel import averaging, memory, replicate, worst_of
+from ccdiff.training.parallel import averaging, memory, replicate, seed_apart, worst_of
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.speed import Speed
 from ccdiff.training.stopping import Preempted, Stop
@@ -112,6 +112,7 @@ class _Updater:
     def __call__(self) -> Tensor:
         """Takes the step and returns the loss before it, a scalar on the device."""
         state, settings = self.state, self.settings
+        seed_apart(self.seed, state.step)
         batch = self._batch()
         self.timer.lap("data")
         loss = self._backward(batch)

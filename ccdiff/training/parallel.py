@@ -121,6 +121,8 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
         return
     # It empties the state that it is given.
     divided.load_state_dict({**state, "state": dict(state["state"])})
+    # It has loaded its share twice: where it steps, and here, where nothing looks.
+    divided.state.clear()
     _lay_out_as_weights(divided.optim)
     # It leaves the count of steps on the CPU, but fused optimizers want it with the weights.
     for group in divided.optim.param_groups:
@@ -157,7 +159,10 @@ def check_divides(settings: TrainerSettings) -> None:
 
 
 def seed_apart(seed: int, step: int) -> None:
-    """Has what networks draw on their own, such as dropout, differ between processes."""
+    """Has what networks draw on their own, such as dropout, differ between processes.
+
+    At each step, so that a run that goes on draws the same; of rank 0 checkpoints keep the state.
+    """
     if not is_main():
         torch.manual_seed(seed_for(seed, "rank", rank(), step))
 

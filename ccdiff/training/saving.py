@@ -19,7 +19,7 @@ from ccdiff.training.checkpoints import (
 )
 from ccdiff.training.divergence import Diverged
 from ccdiff.training.loop import TrainState
-from ccdiff.training.parallel import load_optimizer, seed_apart
+from ccdiff.training.parallel import load_optimizer
 from ccdiff.training.trackers import RunLog
 
 __all__ = ["RollBack", "SaveCheckpoint", "restore"]
@@ -121,13 +121,11 @@ class RollBack:
     Arguments:
         run: Has the checkpoints.
         run_log: Its rows after the checkpoint are taken out.
-        seed: Of what networks draw on their own.
         tries: How often in a row, before a later checkpoint is reached.
     """
 
     run: Run
     run_log: RunLog
-    seed: int
     tries: int = 3
     _step: int = field(default=-1, init=False)
     _count: int = field(default=0, init=False)
@@ -137,7 +135,6 @@ class RollBack:
         draw = state.draw + 1
         restore(state, checkpoint)
         state.draw = draw
-        seed_apart(self.seed, state.step)
         if is_main():
             self.run.set_aside_after(state.step)
             self.run_log.rewind(state.step)
