@@ -6,13 +6,13 @@ import hydra
 from omegaconf import DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import command, rank_arguments
+from ccdiff.commands import rank_arguments, shared_command
 
 schema.register()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="sample")
-@command
+@shared_command
 def main(cfg: DictConfig) -> None:
     """Writes grid.png, denoising.gif, images/*.png and samples.npz to ``out``."""
     # torch takes seconds to import: --help and --cfg job must not wait for it.

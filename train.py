@@ -7,7 +7,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import command, rank_arguments, resume_arguments
+from ccdiff.commands import (
+    end_before_parsing,
+    rank_arguments,
+    resume_arguments,
+    shared_command,
+)
 from ccdiff.errors import UserError
 from ccdiff.sweeps import keep_going
 
@@ -16,7 +21,7 @@ schema.register()
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @keep_going
-@command
+@shared_command
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns its final held-out error, which sweepers minimise."""
     # torch takes seconds to import: --help and --cfg job must not wait for it.
@@ -29,5 +34,5 @@ if __name__ == "__main__":
     try:
         sys.argv[1:] = rank_arguments(resume_arguments(sys.argv[1:]))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        end_before_parsing(error)
     main()

@@ -28,7 +28,7 @@ from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
 from ccdiff.training.settings import EvaluateSettings, OnNonFinite, TrainerSettings
 from ccdiff.training.showcase import showcase
 from ccdiff.training.speed import Speed, matmul_peak
-from ccdiff.training.startup import check_fit, check_noise, measure
+from ccdiff.training.startup import check_fit, check_noise, check_used, measure
 from ccdiff.training.stopping import Stop
 from ccdiff.training.timing import StepTimer, clock_of
 from ccdiff.training.trackers import RunLog
@@ -81,6 +81,8 @@ class Training:
         denoiser = build_denoiser(cfg)
         self.objective = build_objective(cfg)
         check_fit(denoiser, self.objective, self.train_split)
+        if world_size() > 1:
+            check_used(denoiser, self.objective, self.train_split)
         check_noise(denoiser, self.objective, instantiate(cfg.sampler))
         log.info("%d training images, %d held out", len(self.train_split), len(self.heldout))
         size = measure(denoiser, self.objective, self.train_split)

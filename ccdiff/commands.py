@@ -11,24 +11,50 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ccdiff.distributed import adopt_slurm, is_main, let_main_tell, local_rank, rank, told_by_main
+from ccdiff.distributed import (
+    adopt_slurm,
+    is_main,
+    let_main_tell,
+    local_rank,
+    rank,
+    told_by_main,
+    world_size,
+)
 from ccdiff.errors import UserError
 from ccdiff.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
 
-__all__ = ["command", "rank_arguments", "resume_arguments"]
+__all__ = ["command", "end_before_parsing", "rank_arguments", "resume_arguments", "shared_command"]
 
 log = logging.getLogger(__name__)
 
 
 def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """A command for one process, which is refused where torchrun or srun starts several.
+
+    See :func:`shared_command` for how it ends.
+    """
+
+    @functools.wraps(main)
+    def alone(cfg: DictConfig) -> Any:
+        if world_size() > 1:
+            raise UserError(
+                f"this command works in one process, and was started in {world_size()}: leave "
+                f"out torchrun, or srun's number of tasks"
+            )
+        return main(cfg)
+
+    return shared_command(alone)
+
+
+def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Wraps a Hydra main: bad input ends in one line and exit status 1, without a traceback.
 
     In a sweep every error is logged with its traceback and passed on. A failed job's frames are
@@ -105,9 +131,20 @@ def rank_arguments(arguments: list[str]) -> list[str]:
         return arguments
     if local_rank() > 0:
         sys.stderr = _Unheard()
-        atexit.register(lambda: isinstance(sys.stderr, _Unheard) and let_main_tell())
+        atexit.register(_wait_if_unheard)
     nothing = [f"{key}=none" for key in ("hydra/job_logging", "hydra/hydra_logging")]
     return [*arguments, "hydra.output_subdir=null", "hydra.run.dir=.", *nothing]
+
+
+def _wait_if_unheard() -> None:
+    if isinstance(sys.stderr, _Unheard):
+        let_main_tell()
+
+
+def end_before_parsing(error: UserError) -> NoReturn:
+    """Ends a process whose arguments cannot be read; one per machine says why."""
+    adopt_slurm()
+    sys.exit(1 if told_by_main() else f"error: {error}")
 
 
 def resume_arguments(arguments: list[str]) -> list[str]:

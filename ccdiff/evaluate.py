@@ -8,7 +8,7 @@ import hydra
 from omegaconf import MISSING, DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import command, rank_arguments
+from ccdiff.commands import rank_arguments, shared_command
 from ccdiff.training.settings import Precision
 
 __all__ = ["EvaluateConfig"]
@@ -40,7 +40,7 @@ class EvaluateConfig:
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
-@command
+@shared_command
 def main(cfg: DictConfig) -> None:
     """Writes metrics.json and index.html to a folder of the run."""
     # torch takes seconds to import: --help and --cfg job must not wait for it.

@@ -96,6 +96,7 @@ def _follow(cfg: DictConfig, run: Run, settings: TrainerSettings, stop: Stop) ->
     if isinstance(told, _Start):
         device = pick_device(settings.device)
         training = Training(cfg, run, settings, checkpoint=told.checkpoint, device=device)
+        told = None  # Its checkpoint would take memory as long as training lasts.
         distributed.gather(device_name(device))
         with stop.listening():
             training(Unlogged(run.metrics, NoSession()), stop)
@@ -148,6 +149,8 @@ def _run(
     with recording(run, record, overrides=job.overrides.task), gpu as device:
         with _failing_visibly(cfg, job, run):
             training = single or build(device=pick_device(device))
+        # It would take memory as long as training lasts.
+        del checkpoint, build
         record.device = _counted(distributed.gather(device_name(training.device)))
         record.precision = training.precision
         speed = training.speed

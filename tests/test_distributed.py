@@ -3,25 +3,29 @@
 The scenarios are in ``ranks.py``, and run in one process of their own that forks.
 """
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from cli import ROOT
+from cli import ROOT, call
+from faults import composed, train
 from ranks import ENDS, STEPS
 
-from ccdiff import distributed
+from ccdiff import distributed, experiment
+from ccdiff.assembly import Training
 from ccdiff.data import Batches, Split, augment
 from ccdiff.distributed import adopt_slurm, process_group, slice_of
 from ccdiff.errors import UserError
 from ccdiff.record import read_record
 from ccdiff.runs import Run
-from ccdiff.training.checkpoints import load_checkpoint
+from ccdiff.training.checkpoints import load_checkpoint, open_checkpoint
 from ccdiff.training.parallel import check_divides, collect_optimizer, load_optimizer
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.trackers import read_metrics
@@ -326,6 +330,58 @@ def test_a_single_gpu_is_that_of_a_task_of_slurm_but_not_of_a_process_of_torchru
         monkeypatch.setenv(key, value)
     with process_group("auto", timeout_seconds=1) as device:
         assert device == "cuda:0"
+
+
+@pytest.fixture
+def second(monkeypatch) -> None:
+    """This process is the second of two on a machine, and does not wait for the first to tell."""
+    for key, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(distributed, "_store", None)
+    monkeypatch.setattr(distributed, "_TELLING_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("command", ["curve", "edit task=strip", "export", "inspect", "prepare"])
+def test_what_one_process_does_is_refused_to_several(second, monkeypatch, tmp_path, command):
+    name, *arguments = command.split()
+    silent = call(f"ccdiff.{name}", *arguments, cwd=tmp_path)
+    assert (silent.status, silent.printed) == (1, "")
+    for key in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(key, "0")
+    telling = call(f"ccdiff.{name}", *arguments, cwd=tmp_path)
+    assert telling.status == 1
+    assert telling.printed.count("works in one process, and was started in 2") == 1
+
+
+def test_a_run_that_is_not_there_is_told_once(second, monkeypatch, tmp_path):
+    silent = call("train.py", "resume=outputs/nothing", cwd=tmp_path)
+    assert (silent.status, silent.printed) == (1, "")
+    for key in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(key, "0")
+    assert "outputs/nothing" in call("train.py", "resume=outputs/nothing", cwd=tmp_path).printed
+
+
+def test_a_checkpoint_is_let_go_of_before_training(tmp_path, monkeypatch):
+    train(composed(), tmp_path / "run", trainer__steps=1)
+    seen, left = [], []
+
+    def opened(run: str):
+        path, checkpoint = open_checkpoint(run)
+        seen.extend(weakref.ref(value) for value in checkpoint["ema"].values())
+        return path, checkpoint
+
+    whole = Training.__call__
+
+    def watched(self, *args):
+        gc.collect()
+        left.extend(ref for ref in seen if ref() is not None)
+        return whole(self, *args)
+
+    monkeypatch.setattr(experiment, "open_checkpoint", opened)
+    monkeypatch.setattr(Training, "__call__", watched)
+    train(composed(), tmp_path / "run", trainer__steps=2)
+    assert seen
+    assert not left
 
 
 @pytest.mark.parametrize("processes", [2, 8, 64])

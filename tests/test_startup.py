@@ -13,7 +13,7 @@ from ccdiff.schedules import Cosine, Flow, Linear, Quadratic, Sigmoid
 from ccdiff.times import LogitNormal, Stratified, UniformTimes
 from ccdiff.training import hooks
 from ccdiff.training.hooks import HeldOutLoss
-from ccdiff.training.startup import check_noise
+from ccdiff.training.startup import check_noise, check_used
 from ccdiff.weightings import SNR
 
 
@@ -54,6 +54,20 @@ def test_signal_that_is_left_at_the_end_is_warned_of(make_denoiser, caplog):
     denoiser = make_denoiser(schedule=Linear(num_steps=100))
     check_noise(denoiser, objective(), DDIM(steps=4))
     assert "still hold a signal of 0.6" in caplog.text
+
+
+def test_parameters_that_the_loss_does_not_depend_on_are_named(make_denoiser, make_unet):
+    denoiser = make_denoiser(make_unet(dropout=0.5))
+    few = Split(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4).long())
+    stream = torch.get_rng_state()
+    check_used(denoiser.train(), objective(), few)
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert all(p.grad is None for p in denoiser.parameters())
+    denoiser.spare = torch.nn.Linear(2, 2)
+    with pytest.raises(UserError, match=r"depend on spare.weight, spare.bias \(2 of"):
+        check_used(denoiser, objective(), few)
+    denoiser.spare.requires_grad_(False)
+    check_used(denoiser, objective(), few)
 
 
 @pytest.mark.parametrize(("heldout", "warned"), [(1.1, False), (1.5, True)])

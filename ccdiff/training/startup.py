@@ -13,7 +13,7 @@ from ccdiff.errors import UserError
 from ccdiff.objective import Draw, Objective
 from ccdiff.samplers import Sampler
 
-__all__ = ["Size", "check_fit", "check_noise", "measure"]
+__all__ = ["Size", "check_fit", "check_noise", "check_used", "measure"]
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,29 @@ def check_fit(denoiser: Denoiser, objective: Objective, split: Split) -> None:
         raise UserError(
             f"the loss of the untrained model is {loss.tolist()}: schedule, prediction and "
             f"weighting do not fit together"
+        )
+
+
+def check_used(denoiser: Denoiser, objective: Objective, split: Split) -> None:
+    """Checks that all trainable parameters have a gradient, as averaging between processes wants.
+
+    Raises:
+        UserError: Where the loss does not depend on some, with their names.
+    """
+    trained = {name: p for name, p in denoiser.named_parameters() if p.requires_grad}
+    device = next(denoiser.parameters()).device
+    few = split.take(2)
+    x0, y = to_float(few.images.to(device)), few.labels.to(device)
+    # What the network draws on its own must not depend on how many processes there are.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        loss = objective(denoiser, x0, y, torch.Generator(device).manual_seed(0)).sum()
+        gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    unused = [name for name, found in zip(trained, gradients, strict=True) if found is None]
+    if unused:
+        raise UserError(
+            f"the loss does not depend on {', '.join(unused[:5])} ({len(unused)} of "
+            f"{len(trained)} parameters), so several processes cannot average their gradients: "
+            f"take out what the network does not use, or train in one process"
         )
 
 
