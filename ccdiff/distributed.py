@@ -278,8 +278,8 @@ def _leave_word(error: Exception) -> None:
 
 
 def _described(error: Exception) -> str:
-    """An error in the words of its message; an unexpected one with its type and traceback."""
-    if isinstance(error, UserError):
+    """An error in the words of its message; one of the program with its type and traceback."""
+    if isinstance(error, UserError | OSError):
         return str(error)
     where = "".join(traceback.format_exception(error)).rstrip()
     return f"{type(error).__name__}: {error}\n{where}"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from denoising_diffusion_pytorch.classifier_free_guidance import GaussianDiffusion, Unet
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
@@ -195,7 +194,7 @@ def labelled_ddpm_pytorch(
     drop: float,
     objective: str,
     steps: int,
-) -> GaussianDiffusion:
+) -> nn.Module:
     """denoising-diffusion-pytorch's network and loss for labelled digits.
 
     Arguments:
@@ -206,6 +205,8 @@ def labelled_ddpm_pytorch(
         objective: ``pred_noise``, ``pred_v`` or ``pred_x0``.
         steps: Of DDIM.
     """
+    from denoising_diffusion_pytorch.classifier_free_guidance import GaussianDiffusion, Unet
+
     network = Unet(
         dim=channels[0],
         num_classes=NULL,
