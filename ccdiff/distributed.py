@@ -149,6 +149,10 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
     timeout = timedelta(seconds=timeout_seconds)
     with _contact(timeout_seconds):
         store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+        # The launcher's store outlives processes; those that it restarts must not find the
+        # addresses, nor the last words, of those before.
+        start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = dist.PrefixStore(f"start_{start}", store)
         _store = dist.PrefixStore("ccdiff", store)
         # After the store is there, by which the others hear of what is wrong here.
         device_name = _own_device(device_name)
