@@ -26,12 +26,13 @@ __all__ = [
     "barrier",
     "broadcast",
     "contact",
-    "first_here",
+    "first",
     "gather",
     "is_main",
     "let_main_tell",
     "local_rank",
     "process_group",
+    "processes_here",
     "rank",
     "slice_of",
     "sum_tensor_",
@@ -84,6 +85,11 @@ def world_size() -> int:
 def local_rank() -> int:
     """The number of this process among those on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def processes_here() -> int:
+    """How many processes share this machine; where nobody says it, as many as there are."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
 def is_main() -> bool:
@@ -145,6 +151,10 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
         return
     import torch
     import torch.distributed as dist
+
+    # DistributedDataParallel imports it, and arguments of its functions default to the group that
+    # is open then. They would hold it past its end, whose threads can abort an exiting process.
+    import torch.distributed.nn
 
     timeout = timedelta(seconds=timeout_seconds)
     with _contact(timeout_seconds):
@@ -368,12 +378,16 @@ def agreed(value: T | None) -> T | None:
 
 
 @contextmanager
-def first_here() -> Iterator[None]:
-    """Lets one process of each machine go first; the others find what it has prepared."""
-    if local_rank() > 0:
+def first(mine: bool) -> Iterator[None]:
+    """Lets some processes go first, which keep on disk what the others then find there.
+
+    Arguments:
+        mine: Whether this process is one of them.
+    """
+    if not mine:
         barrier()
     yield
-    if local_rank() == 0:
+    if mine:
         barrier()
 
 

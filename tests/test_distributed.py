@@ -157,6 +157,45 @@ def test_a_killed_process_ends_all(folder):
     assert message.startswith("tells LostContact: rank 0 of 2 lost contact with another process")
 
 
+THREADS = """
+import os
+from pathlib import Path
+
+from processes import store_port
+from torch import nn
+
+from ccdiff.distributed import process_group
+
+with store_port() as port:
+    children = []
+    for rank in range(2):
+        child = os.fork()
+        if child == 0:
+            os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+            os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+            with process_group("cpu", timeout_seconds=60):
+                nn.parallel.DistributedDataParallel(nn.Linear(1, 1))
+            names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+            os._exit(sum("gloo" in name for name in names))
+        children.append(child)
+    print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="shows no threads")
+def test_no_thread_of_a_group_outlives_it():
+    """One that does can abort the process on its way out, its work done.
+
+    In an interpreter of its own, because what is imported first decides.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "[0, 0]\n", done.stderr
+
+
 def test_an_error_of_one_is_told_once_and_recorded(folder):
     main, other = told(folder, "failing")
     assert main == "tells LostContact: rank 1 failed: the disk of this machine is full"

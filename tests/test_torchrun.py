@@ -179,9 +179,11 @@ def test_two_network_namespaces_meet(tmp_path, namespaces):
     nodes = []
     for i, name in enumerate(namespaces, start=1):
         (tmp_path / name).mkdir()
+        # By itself torchrun knows its host by the name of the machine, which both share here.
         command = [
             *("ip", "netns", "exec", name, TORCHRUN, *flags, "--rdzv_endpoint=10.77.0.1:29500"),
-            *(f"--local_addr=10.77.0.{i}", str(ROOT / "train.py"), *ARGUMENTS),
+            *(f"--local_addr=10.77.0.{i}", f"--rdzv_conf=is_host={i == 1}"),
+            *(str(ROOT / "train.py"), *ARGUMENTS),
         ]
         nodes.append(
             subprocess.Popen(
