@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.compose import build_data, build_denoiser, build_objective, instantiate, save_config
 from ccdiff.data import Batches, DataSet
-from ccdiff.distributed import broadcast, first_here, is_main, rank, slice_of, world_size
+from ccdiff.distributed import broadcast, first, is_main, local_rank, rank, slice_of, world_size
 from ccdiff.errors import UserError
 from ccdiff.evaluation.extractors import Material
 from ccdiff.generation import Generator
@@ -71,7 +71,7 @@ class Training:
         self.data: DataSet = build_data(cfg)
         if checkpoint is not None:
             check_config(checkpoint, cfg)
-        with first_here():
+        with first(local_rank() == 0):
             self.train_split, self.heldout = self.data.load()
         self.fingerprint = self.train_split.fingerprint()
         if broadcast(self.fingerprint) != self.fingerprint:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ccdiff.denoiser import bind_label
-from ccdiff.distributed import is_main
+from ccdiff.distributed import first, is_main
 from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 from ccdiff.evaluate_judge import judge
@@ -37,7 +37,7 @@ from ccdiff.generation import Generator
 from ccdiff.locks import locked
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.trained import track
-from ccdiff.turns import check_batch_size, fitting, main_first, together
+from ccdiff.turns import check_batch_size, fitting, together
 
 __all__ = ["run_evaluation"]
 
@@ -65,7 +65,7 @@ def run_evaluation(cfg: DictConfig) -> Path:
 
 def _evaluate(cfg: DictConfig) -> Path:
     earlier = [] if cfg.against is None else _read_figures(cfg.against)
-    with main_first():
+    with first(is_main()):
         subject = open_subject(cfg)
     _refuse_another_way(earlier, subject)
     with _alone(subject.folder):

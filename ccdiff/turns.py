@@ -1,7 +1,6 @@
 """A command's work in batches, dealt out by turns to the processes that torchrun started."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -13,11 +12,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.denoiser import Denoiser
 from ccdiff.distributed import (
-    barrier,
     broadcast,
     gather,
     is_main,
     process_group,
+    processes_here,
     rank,
     world_size,
 )
@@ -25,7 +24,7 @@ from ccdiff.errors import UserError
 from ccdiff.generation import Generator
 from ccdiff.training.checkpoints import open_checkpoint
 
-__all__ = ["by_turns", "check_batch_size", "fitting", "main_first", "parts_of", "together"]
+__all__ = ["by_turns", "check_batch_size", "fitting", "parts_of", "together"]
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +49,6 @@ def together(cfg: DictConfig) -> Iterator[DictConfig]:
         yield mine
 
 
-@contextmanager
-def main_first() -> Iterator[None]:
-    """Lets rank 0 do alone what it keeps on disk, where the others then find it."""
-    if not is_main():
-        barrier()
-    yield
-    if is_main():
-        barrier()
-
-
 def check_batch_size(cfg: DictConfig) -> None:
     """Raises a UserError where ``batch_size`` is neither auto nor a number of images."""
     size = cfg.batch_size
@@ -77,7 +66,7 @@ def fitting(generator: Generator, denoiser: Denoiser, y: Tensor, drop: Tensor | 
         return share
     on_gpu = next(denoiser.parameters()).is_cuda
     # GPUs are not shared; the memory of a machine is.
-    processes = 1 if on_gpu else int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    processes = 1 if on_gpu else processes_here()
     hidden = None if drop is None else drop[:1]
     fits = generator.fitted(denoiser, y[:1], hidden, processes=processes)
     size = broadcast(min([*gather(fits), share]))

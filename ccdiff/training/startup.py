@@ -5,6 +5,7 @@ import logging
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccdiff.data import Split, to_float
@@ -75,17 +76,21 @@ def check_fit(denoiser: Denoiser, objective: Objective, split: Split) -> None:
         UserError: Where labels, images and model do not fit together, with the fix.
     """
     denoiser.conditioning.check(split.labels)
-    device = next(denoiser.parameters()).device
-    few = split.take(2)
-    x0, y = to_float(few.images.to(device)), few.labels.to(device)
-    generator = torch.Generator(device).manual_seed(0)
     with torch.no_grad():
-        loss = objective(denoiser, x0, y, generator)
+        loss = _loss_of_two(denoiser, objective, split)
     if not torch.isfinite(loss).all():
         raise UserError(
             f"the loss of the untrained model is {loss.tolist()}: schedule, prediction and "
             f"weighting do not fit together"
         )
+
+
+def _loss_of_two(denoiser: Denoiser, objective: Objective, split: Split) -> Tensor:
+    """The losses [2] of the first two images, with noise of its own."""
+    device = next(denoiser.parameters()).device
+    few = split.take(2)
+    x0, y = to_float(few.images.to(device)), few.labels.to(device)
+    return objective(denoiser, x0, y, torch.Generator(device).manual_seed(0))
 
 
 def check_used(denoiser: Denoiser, objective: Objective, split: Split) -> None:
@@ -96,11 +101,9 @@ def check_used(denoiser: Denoiser, objective: Objective, split: Split) -> None:
     """
     trained = {name: p for name, p in denoiser.named_parameters() if p.requires_grad}
     device = next(denoiser.parameters()).device
-    few = split.take(2)
-    x0, y = to_float(few.images.to(device)), few.labels.to(device)
     # What the network draws on its own must not depend on how many processes there are.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        loss = objective(denoiser, x0, y, torch.Generator(device).manual_seed(0)).sum()
+        loss = _loss_of_two(denoiser, objective, split).sum()
         gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     unused = [name for name, found in zip(trained, gradients, strict=True) if found is None]
     if unused:
