@@ -34,6 +34,30 @@ def store_port() -> Iterator[int]:
         os.waitpid(keeper, 0)
 
 
+def forked(world: int, work: Callable[[int], int]) -> list[int]:
+    """Calls ``work`` with its rank in each of so many processes, a fork of this one each.
+
+    Returns:
+        How each ended, by rank: with what ``work`` returned, or by which signal, negative.
+    """
+    with store_port() as port:
+        children = []
+        for rank in range(world):
+            child = os.fork()
+            if child == 0:
+                os.environ |= {
+                    "RANK": str(rank),
+                    "LOCAL_RANK": str(rank),
+                    "WORLD_SIZE": str(world),
+                    "MASTER_ADDR": "localhost",
+                    "MASTER_PORT": str(port),
+                    "TORCHELASTIC_USE_AGENT_STORE": "True",
+                }
+                os._exit(work(rank))
+            children.append(child)
+        return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
 def launch(
     world: int,
     script: str,
@@ -52,25 +76,14 @@ def launch(
     """
     cwd.mkdir(parents=True, exist_ok=True)
     printed = [cwd / f".printed_{rank}" for rank in range(world)]
-    with store_port() as port:
-        children = []
-        for rank in range(world):
-            child = os.fork()
-            if child == 0:
-                os.environ |= {
-                    "RANK": str(rank),
-                    "LOCAL_RANK": str(rank),
-                    "WORLD_SIZE": str(world),
-                    "MASTER_ADDR": "localhost",
-                    "MASTER_PORT": str(port),
-                    "TORCHELASTIC_USE_AGENT_STORE": "True",
-                }
-                before(rank)
-                done = call(script, *arguments, cwd=cwd)
-                printed[rank].write_text(done.printed)
-                os._exit(done.status)
-            children.append(child)
-        ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+    def work(rank: int) -> int:
+        before(rank)
+        done = call(script, *arguments, cwd=cwd)
+        printed[rank].write_text(done.printed)
+        return done.status
+
+    ended = forked(world, work)
     told = [path.read_text() if path.exists() else "" for path in printed]
     for path in printed:
         path.unlink(missing_ok=True)

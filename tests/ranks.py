@@ -1,8 +1,8 @@
 """Trains tiny runs on several processes, in ways that must all come to the same.
 
 ``python tests/ranks.py <folder> <scenario> ...`` leaves a run directory per scenario, and prints
-how the processes of each ended as one JSON object. Every process is a fork of this one, which has
-imported everything; what torchrun does besides (a store, the environment) is done here.
+how the processes of each ended as one JSON object. Every process is a fork of this one, as in
+:mod:`processes`.
 """
 
 import functools
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from faults import composed, train
-from torch.distributed import TCPStore
+from processes import forked
 
 from ccdiff import assembly
 from ccdiff.data import Digits
@@ -48,21 +48,9 @@ SETTINGS = {
 }
 
 
-def store_port() -> tuple[int, int]:
-    """Starts a process that holds a store, as torchrun does; returns its id and port."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-        os.write(write, str(store.port).encode())
-        os.close(write)
-        signal.pause()
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        return child, int(pipe.read())
-
-
-def launch(world: int, folder: Path, *, before_step: Callable | None = None, **changes) -> list:
+def launch(
+    world: int, folder: Path, *, before_step: Callable | None = None, **changes
+) -> list[int]:
     """Trains in ``folder`` on so many processes; how each ended.
 
     Arguments:
@@ -72,30 +60,12 @@ def launch(world: int, folder: Path, *, before_step: Callable | None = None, **c
         changes: Of the config, with ``__`` for dots.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keeper, port = store_port()
-    children = []
-    for number in range(world):
-        child = os.fork()
-        if child == 0:
-            os.environ |= {
-                "RANK": str(number),
-                "LOCAL_RANK": str(number),
-                "WORLD_SIZE": str(world),
-                "MASTER_ADDR": "localhost",
-                "MASTER_PORT": str(port),
-                "TORCHELASTIC_USE_AGENT_STORE": "True",
-            }
-            os.chdir(folder)
-            os._exit(work(folder, before_step, changes))
-        children.append(child)
-    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    os.kill(keeper, signal.SIGKILL)
-    os.waitpid(keeper, 0)
-    return ended
+    return forked(world, lambda _: work(folder, before_step, changes))
 
 
 def work(folder: Path, before_step: Callable | None, changes: dict) -> int:
     """What one process does; returns its exit status and leaves its error in a file."""
+    os.chdir(folder)
     if before_step is not None:
         step = _Updater.__call__
 
