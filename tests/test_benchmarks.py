@@ -11,9 +11,9 @@ from cli import TINY
 from torch import nn
 
 from ccdiff.training.trackers import read_metrics
-from tests.benchmarks import ema, end_to_end, first_step, growth, memory
+from tests.benchmarks import ema, end_to_end, first_step, growth, memory, sampling, train_step
 from tests.benchmarks.kit import Case, count, durations, interleave, measure_flops, table
-from tests.benchmarks.ours import NOISE, assembled, bare_step, loop, step_flops
+from tests.benchmarks.ours import NOISE, assembled, bare_step, loop
 
 SMALL = [*(setting for setting in TINY if setting.startswith("model.")), "trainer.device=cpu"]
 
@@ -85,17 +85,6 @@ def test_the_bare_step_is_a_step_of_the_same_training(training):
     assert not torch.equal(training.state.denoiser.network.stem.weight, weight)
 
 
-def test_operations_of_a_step_are_those_of_one_image(training):
-    objective, denoiser = training.objective, training.state.denoiser
-    x0, y = torch.randn(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
-    generator = torch.Generator()
-    expected = measure_flops(
-        lambda: objective(denoiser, x0, y, generator).mean().backward(), images=5
-    )
-    denoiser.zero_grad(set_to_none=True)
-    assert step_flops(training) == pytest.approx(expected, rel=0.02)
-
-
 def test_a_fit_finds_the_law_that_made_the_times():
     x = np.array([8.0, 16, 32, 64, 128])
     found = growth.fit(x, 0.3 + 0.02 * x**1.5)
@@ -132,6 +121,38 @@ def test_growth_draws_and_prints(monkeypatch, tmp_path, capsys):
     rows = capsys.readouterr().out.splitlines()
     assert sum(row.startswith(("| 2 | ", "| 4 | ")) for row in rows) == 3
     assert rows[-1] == "| GFLOPs | 0.1 + 0.2 x^1.00 | 0.9000 |"
+
+
+PACKAGES = {
+    "ddpm_pytorch": "denoising_diffusion_pytorch",
+    "diffusers": "diffusers",
+    "azula": "azula",
+}
+
+
+@pytest.mark.parametrize("peer", PACKAGES)
+def test_a_peer_of_like_size_takes_steps(peer):
+    pytest.importorskip(PACKAGES[peer])
+    args = argparse.Namespace(device="cpu", batch_size=2, bf16=True, overrides=[])
+    ours = train_step.ours(args)
+    theirs = getattr(train_step, peer)(args, channels_last=True)
+    assert theirs.flops == pytest.approx(ours.flops, rel=0.1)
+    for case in (ours, theirs):
+        before = [p.detach().clone() for p in case.network.parameters()]
+        case.run()
+        assert not all(map(torch.equal, before, case.network.parameters()))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
+@pytest.mark.parametrize("peer", ["diffusers", "azula"])
+def test_a_peer_draws_in_as_many_operations(peer):
+    pytest.importorskip(PACKAGES[peer])
+    args = argparse.Namespace(device="cpu", images=2, steps=3)
+    ours, theirs = sampling.ours(args, None), getattr(sampling, peer)(args, autocast=False)
+    assert theirs.flops == pytest.approx(ours.flops, rel=0.1)
+    for case in (ours, theirs):
+        # Once for each step, whatever the sampler does around it.
+        assert measure_flops(case.run, images=2) == pytest.approx(case.flops, rel=0.01)
 
 
 def test_memory_of_a_training_is_measured():

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ccdiff.compose import build_data
 from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
-from tests.benchmarks.ours import NOISE, assembled, bare_step, composed, loop, step_flops
+from tests.benchmarks.ours import NOISE, assembled, bare_step, composed, loop
 
 SIZE = 28
 
@@ -97,7 +97,7 @@ def against_peers(args: argparse.Namespace, folder: Path) -> dict[str, Case]:
             run=loop(ours, steps=args.steps),
             images=args.batch_size * args.steps,
             network=ours.state.denoiser,
-            flops=step_flops(ours),
+            flops=ours.speed.flops_per_image,
         ),
     }
 
@@ -109,7 +109,7 @@ def over_the_step(args: argparse.Namespace, folder: Path) -> dict[str, Case]:
     settings = {
         "images": images,
         "network": training.state.denoiser,
-        "flops": step_flops(training),
+        "flops": training.speed.flops_per_image,
     }
     return {
         "the bare step": Case(run=repeated(bare_step(training), args.steps), **settings),

@@ -59,10 +59,9 @@ def step(loss: Callable, network) -> None:
 
 def ddpm_pytorch() -> None:
     """What a user of denoising-diffusion-pytorch writes, its trainer left out."""
-    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+    from tests.benchmarks.peers import ddpm_diffusion
 
-    network = Unet(dim=32, dim_mults=(1, 2), channels=1, full_attn=(False, False))
-    diffusion = GaussianDiffusion(network, image_size=SIZE, timesteps=1000)
+    diffusion = ddpm_diffusion(SIZE)
     step(diffusion, diffusion)
 
 

@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from tests.benchmarks.kit import Case, interleave, machine
-from tests.benchmarks.ours import NOISE, assembled, bare_step, step_flops
+from tests.benchmarks.ours import NOISE, assembled, bare_step
 
 BASE = {"batch": 32.0, "pixels": 32.0, "width": 1.0}
 LINES = {
@@ -83,13 +83,13 @@ def points(lines: dict[str, tuple[float, ...]]) -> dict[tuple[float, ...], dict[
 
 
 def measured(
-    lines: dict[str, tuple[float, ...]], *, rounds: int, overrides: list[str], folder: Path
+    lines: dict[str, tuple[float, ...]], *, rounds: int, overrides: list[str]
 ) -> tuple[dict[tuple[float, ...], float], dict[tuple[float, ...], float]]:
     """Seconds and GFLOPs of a step at each point."""
     cases, gflops = {}, {}
     for key, point in points(lines).items():
-        training = assembled(*settings(point), *overrides, folder=folder)
-        gflops[key] = step_flops(training) * point["batch"] / 1e9
+        training = assembled(*settings(point), *overrides)
+        gflops[key] = training.speed.flops_per_image * point["batch"] / 1e9
         cases[str(key)] = Case(run=bare_step(training), images=round(point["batch"]))
     taken = interleave(cases, rounds=rounds, warmup=1)
     return {key: median(taken[str(key)]) for key in gflops}, gflops
@@ -134,9 +134,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     logging.disable(logging.WARNING)
     args.folder.mkdir(parents=True, exist_ok=True)
-    seconds, gflops = measured(
-        LINES, rounds=args.rounds, overrides=args.overrides, folder=args.folder
-    )
+    seconds, gflops = measured(LINES, rounds=args.rounds, overrides=args.overrides)
     print(f"{machine()}\n\n| batch | pixels | width | GFLOPs | ms per step | GFLOP/s |")
     print("|---|---|---|---|---|---|")
     for key, t in seconds.items():

@@ -3,19 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import torch
-from hydra import compose, initialize
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from ccdiff import schema
-from ccdiff.compose import build_denoiser, build_objective, instantiate
-from ccdiff.data import Batches, Split
+from ccdiff.compose import instantiate
+from ccdiff.data import Split
 from ccdiff.generation import Generator
-from ccdiff.training.device import autocast_dtype
-from ccdiff.training.loop import TrainState, _Updater
-from ccdiff.training.timing import StepTimer, clock_of
 from tests.benchmarks.kit import measure_flops
+from tests.benchmarks.ours import assembled, batches_of, updater
 
 
 class Learner(ABC):
@@ -59,28 +53,11 @@ class Ours(Learner):
     """
 
     def __init__(self, split: Split, overrides: Sequence[str], *, seed: int) -> None:
-        schema.register()
-        with initialize(version_base=None, config_path="../../conf"):
-            cfg = compose("train", [*overrides, f"seed={seed}"])
-        settings = OmegaConf.to_object(cfg.trainer)
-        torch.manual_seed(seed)
-        denoiser = build_denoiser(cfg)
-        denoiser.autocast_dtype = autocast_dtype(settings.precision, torch.device("cpu"))
-        super().__init__(denoiser, batch_size=settings.batch_size)
-        self.state = TrainState(
-            denoiser=denoiser,
-            ema=instantiate(cfg.ema)(denoiser),
-            optimizer=instantiate(cfg.optimizer)(denoiser.parameters()),
-        )
-        self.update = _Updater(
-            self.state,
-            objective=build_objective(cfg),
-            batches=Batches(split, batch_size=settings.batch_size, seed=seed),
-            flip=False,
-            settings=settings,
-            seed=seed,
-            timer=StepTimer(clock_of(torch.device("cpu"))),
-        )
+        training = assembled(*overrides, f"seed={seed}", "trainer.device=cpu", split=split)
+        super().__init__(training.state.denoiser, batch_size=training.settings.batch_size)
+        self.state = training.state
+        self.update = updater(training, batches_of(training))
+        cfg = training.cfg
         self.generator = Generator(
             sampler=instantiate(cfg.sampler),
             guidance=instantiate(cfg.guidance),

@@ -12,10 +12,8 @@ import logging
 import resource
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -41,15 +39,14 @@ class Stepped:
 
 def ours(size: int, batch: int, overrides: list[str]) -> Stepped:
     """Steps of the training loop."""
-    from tests.benchmarks.ours import NOISE, assembled, bare_step, step_flops
+    from tests.benchmarks.ours import NOISE, assembled, bare_step
 
     settings = (*NOISE, f"data.image_size={size}", f"trainer.batch_size={batch}", *overrides)
-    with tempfile.TemporaryDirectory() as name:
-        training = assembled(*settings, folder=Path(name))
-        step = bare_step(training)
-        for _ in range(STEPS):
-            step()
-    return Stepped(training.state.denoiser, training.device, step_flops(training))
+    training = assembled(*settings)
+    step = bare_step(training)
+    for _ in range(STEPS):
+        step()
+    return Stepped(training.state.denoiser, training.device, training.speed.flops_per_image)
 
 
 def peer(

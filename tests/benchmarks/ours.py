@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -14,14 +15,12 @@ from torch import Tensor
 
 from ccdiff import schema
 from ccdiff.assembly import Training
-from ccdiff.compose import build_denoiser
-from ccdiff.data import Batches, DataSet, Split, to_float
+from ccdiff.data import Batches, DataSet, Split
 from ccdiff.runs import Run
 from ccdiff.training.device import pick_device
 from ccdiff.training.loop import TrainState, _Updater, train
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.trackers import NoSession, RunLog
-from tests.benchmarks.kit import measure_flops
 
 NOISE = (
     "experiment=mnist",
@@ -54,13 +53,23 @@ def composed(*overrides: str) -> DictConfig:
         return schema.typed(compose("train", overrides=list(overrides)), schema.TrainConfig)
 
 
-def assembled(*overrides: str, folder: Path) -> Training:
-    """What that command builds before its first step; ``folder`` is where the run goes."""
+def assembled(*overrides: str, folder: Path = Path(), split: Split | None = None) -> Training:
+    """What that command builds before its first step.
+
+    Arguments:
+        overrides: As on the command line.
+        folder: Where the run goes; steps alone write nothing there.
+        split: Images in place of those that the config names.
+    """
     cfg = composed(*overrides)
     settings = cast(TrainerSettings, OmegaConf.to_object(cfg.trainer))
     device = pick_device(settings.device)
     # NoiseImages is none of the classes that a config may name without being trusted.
-    with patch.dict(os.environ, CCDIFF_ALLOW="tests"):
+    trusted = patch.dict(os.environ, CCDIFF_ALLOW="tests")
+    given = nullcontext()
+    if split is not None:
+        given = patch.object(DataSet, "load", lambda self: (split, split))
+    with trusted, given:
         return Training(cfg, Run(folder), settings, checkpoint=None, device=device)
 
 
@@ -122,13 +131,13 @@ class OneBatch:
         return self.images, self.labels
 
 
-def bare_step(training: Training) -> Callable[[], None]:
-    """One optimizer step, with EMA, on a batch that is on the device already."""
+def updater(training: Training, batches: Batches | OneBatch) -> _Updater:
+    """One optimizer step, from the batch to the averaged weights."""
     training.state.denoiser.train()
     return _Updater(
         training.state,
         objective=training.objective,
-        batches=OneBatch(*batches_of(training).batch(0)),
+        batches=batches,
         flip=training.data.flip,
         settings=training.settings,
         seed=training.cfg.seed,
@@ -136,11 +145,6 @@ def bare_step(training: Training) -> Callable[[], None]:
     )
 
 
-def step_flops(training: Training) -> float:
-    """Operations per image of a step, forwards and backwards, however the step is computed."""
-    few = training.train_split.take(2)
-    denoiser, objective = build_denoiser(training.cfg), training.objective
-    x0, generator = to_float(few.images), torch.Generator()
-    return measure_flops(
-        lambda: objective(denoiser, x0, few.labels, generator).mean().backward(), images=2
-    )
+def bare_step(training: Training) -> _Updater:
+    """One optimizer step, with EMA, on a batch that is on the device already."""
+    return updater(training, OneBatch(*batches_of(training).batch(0)))

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 NULL = 10
 """The class that stands for a hidden digit where a library has no other way to hide it."""
 
 
-def diffusers_unet(image_size: int = 28, channels: int = 1, *, groups: int = 8) -> UNet2DModel:
+def diffusers_unet(image_size: int = 28, channels: int = 1, *, groups: int = 8) -> nn.Module:
     """As many parameters and operations as unet_mnist, for images of 28 px; it has no labels."""
+    from diffusers import UNet2DModel
+
     return UNet2DModel(
         sample_size=image_size,
         in_channels=channels,
@@ -44,6 +45,57 @@ def diffusers_loss(network: nn.Module, scheduler: Any, images: Tensor) -> Tensor
     t = torch.randint(0, steps, (len(images),), device=images.device)
     output = network(scheduler.add_noise(images, eps, t), t).sample
     return (output.float() - eps).square().mean()
+
+
+class NoiseLevel(nn.Module):
+    """A network that is modulated by an embedding of the noise level.
+
+    azula leaves the embedding to its users; this one is of the kind that its tutorials have.
+
+    Arguments:
+        network: Takes images and a vector of ``features``.
+        features: Size of the embedding.
+    """
+
+    def __init__(self, network: nn.Module, features: int) -> None:
+        super().__init__()
+        self.network = network
+        self.embed = nn.Sequential(
+            nn.Linear(1, features), nn.SiLU(), nn.Linear(features, features)
+        )
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        return self.network(x, self.embed(level.unsqueeze(-1)))
+
+
+def azula_denoiser(channels: int = 1, *, norm: str = "layer", groups: int = 16) -> nn.Module:
+    """azula at about as many parameters and operations, for images of 28 px; it has no labels.
+
+    Arguments:
+        channels: C of the images.
+        norm: ``layer``, its default, ``rms`` or ``group``.
+        groups: Of ``group``.
+    """
+    from azula.denoise import KarrasDenoiser
+    from azula.nn.unet import UNet
+    from azula.noise import VPSchedule
+
+    features = 64
+    network = UNet(
+        channels,
+        channels,
+        hid_channels=(32, 64, 64),
+        hid_blocks=(3, 3, 3),
+        mod_features=features,
+        norm=norm,
+        groups=groups,
+    )
+    return KarrasDenoiser(NoiseLevel(network, features), VPSchedule())
+
+
+def azula_loss(denoiser: nn.Module, images: Tensor) -> Tensor:
+    """Its own, at times drawn as its tutorials draw them; images in [-1, 1]."""
+    return denoiser.loss(images, torch.rand(len(images), device=images.device))
 
 
 def ddpm_loop(
@@ -163,7 +215,7 @@ def diffusers_loop(
 
 def labelled_diffusers(
     channels: Sequence[int], *, blocks: int, image_channels: int, size: int
-) -> UNet2DModel:
+) -> nn.Module:
     """For labelled digits, without attention.
 
     Arguments:
@@ -172,6 +224,8 @@ def labelled_diffusers(
         image_channels: C of the images.
         size: Their height and width.
     """
+    from diffusers import UNet2DModel
+
     return UNet2DModel(
         sample_size=size,
         in_channels=image_channels,

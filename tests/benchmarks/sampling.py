@@ -1,30 +1,27 @@
-"""Images per second of what ``sample.py`` runs, against a diffusers pipeline.
+"""Images per second of what ``sample.py`` runs, against a diffusers pipeline and azula's sampler.
 
-``python -m tests.benchmarks.sampling`` prints the table. Both draw as many images in as many steps
-with a U-Net of the same number of parameters; the pipeline has no labels, which spares it work.
+``uv run --group bench python -m tests.benchmarks.sampling`` prints the table. All draw as many
+images in as many steps of DDIM with a U-Net of the same number of parameters; the others have no
+labels, which spares them work.
 """
 
 import argparse
 import logging
 
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler
-from hydra import compose, initialize
 
-from ccdiff import schema
 from ccdiff.compose import build_denoiser
 from ccdiff.generation import Generator
 from ccdiff.guidance import NoGuidance
 from ccdiff.samplers import DDIM
 from ccdiff.thresholding import Clip
 from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
-from tests.benchmarks.peers import diffusers_unet
+from tests.benchmarks.ours import composed
+from tests.benchmarks.peers import azula_denoiser, diffusers_unet
 
 
 def ours(args: argparse.Namespace, dtype: torch.dtype | None) -> Case:
-    schema.register()
-    with initialize(version_base=None, config_path="../../conf"):
-        denoiser = build_denoiser(compose("train", overrides=["experiment=mnist"]))
+    denoiser = build_denoiser(composed("experiment=mnist"))
     denoiser.eval().to(args.device).autocast_dtype = dtype
     generator = Generator(
         sampler=DDIM(steps=args.steps),
@@ -47,6 +44,8 @@ def ours(args: argparse.Namespace, dtype: torch.dtype | None) -> Case:
 
 
 def diffusers(args: argparse.Namespace, *, autocast: bool) -> Case:
+    from diffusers import DDIMPipeline, DDIMScheduler
+
     unet = diffusers_unet()
     unet.eval().to(args.device)
     pipeline = DDIMPipeline(unet=unet, scheduler=DDIMScheduler())
@@ -62,6 +61,24 @@ def diffusers(args: argparse.Namespace, *, autocast: bool) -> Case:
     return Case(run=run, images=args.images, network=unet, flops=flops * args.steps)
 
 
+def azula(args: argparse.Namespace, *, autocast: bool) -> Case:
+    """azula, as it comes."""
+    from azula.sample import DDIMSampler
+
+    denoiser = azula_denoiser().eval().to(args.device)
+    sampler = DDIMSampler(denoiser, steps=args.steps, silent=True)
+    x, time = torch.randn(1, 1, 28, 28, device=args.device), torch.ones((), device=args.device)
+    with torch.no_grad():
+        flops = measure_flops(lambda: denoiser(x, time), images=1)
+
+    def run() -> None:
+        noise = sampler.init((args.images, 1, 28, 28), device=args.device)
+        with torch.autocast(args.device, torch.bfloat16, enabled=autocast):
+            ((sampler(noise) + 1) / 2).clip(0, 1).cpu()
+
+    return Case(run=run, images=args.images, network=denoiser, flops=flops * args.steps)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -74,6 +91,7 @@ def main() -> None:
     for title, dtype in {"fp32": None, "bf16": torch.bfloat16}.items():
         cases = {
             "diffusers": diffusers(args, autocast=dtype is not None),
+            "azula": azula(args, autocast=dtype is not None),
             "ccdiff": ours(args, dtype),
         }
         taken = interleave(cases, rounds=args.rounds, warmup=1)

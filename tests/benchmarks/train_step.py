@@ -1,4 +1,4 @@
-"""Images per second of one optimizer step, with EMA, against two peers at like size.
+"""Images per second of one optimizer step, with EMA, against three peers at like size.
 
 ``uv run --group bench python -m tests.benchmarks.train_step`` prints the table. Everyone has the
 same images, AdamW, a clipped gradient, and autocast or not. Networks cannot be made equal, so the
@@ -11,9 +11,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.benchmarks.kit import Case, Run, interleave, machine, measure_flops, table
-from tests.benchmarks.peers import diffusers_unet
+from tests.benchmarks.ours import NOISE, assembled, batches_of, updater
+from tests.benchmarks.peers import (
+    azula_denoiser,
+    azula_loss,
+    ddpm_diffusion,
+    diffusers_loss,
+    diffusers_unet,
+)
 
 SHAPE = (1, 28, 28)
 
@@ -30,47 +38,23 @@ def case(args: argparse.Namespace, network: nn.Module, update: Run, loss: Run) -
 
 def ours(args: argparse.Namespace) -> Case:
     """The step of the training loop, from drawing the batch to the averaged weights."""
-    from hydra import compose, initialize
-
-    from ccdiff import schema
-    from ccdiff.compose import build_denoiser, build_objective, instantiate
-    from ccdiff.data import Batches, Split
-    from ccdiff.training.loop import TrainState, _Updater
-    from ccdiff.training.settings import TrainerSettings
-    from ccdiff.training.timing import StepTimer, clock_of
-
-    schema.register()
-    with initialize(version_base=None, config_path="../../conf"):
-        cfg = compose("train", overrides=["experiment=mnist"])
-    denoiser = build_denoiser(cfg).to(args.device)
-    denoiser.autocast_dtype = torch.bfloat16 if args.bf16 else None
-    state = TrainState(
-        denoiser=denoiser,
-        ema=instantiate(cfg.ema)(denoiser),
-        optimizer=instantiate(cfg.optimizer)(denoiser.parameters()),
+    training = assembled(
+        *NOISE,
+        f"trainer.batch_size={args.batch_size}",
+        f"trainer.device={args.device}",
+        f"trainer.precision={'bf16' if args.bf16 else 'fp32'}",
+        *args.overrides,
     )
-    num = 4 * args.batch_size
-    split = Split(torch.randint(0, 256, (num, *SHAPE), dtype=torch.uint8), torch.arange(num) % 10)
-    batches = Batches(split, batch_size=args.batch_size, seed=0, device=args.device)
-    objective = build_objective(cfg)
-    update = _Updater(
-        state,
-        objective=objective,
-        batches=batches,
-        flip=False,
-        settings=TrainerSettings(batch_size=args.batch_size),
-        seed=0,
-        timer=StepTimer(clock_of(torch.device(args.device))),
+    return Case(
+        run=updater(training, batches_of(training)),
+        images=args.batch_size,
+        network=training.state.denoiser,
+        flops=training.speed.flops_per_image,
     )
-    generator = torch.Generator(args.device)
-    x0, y = torch.randn(args.batch_size, *SHAPE, device=args.device), batches.batch(0)[1]
-    return case(args, denoiser, update, lambda: objective(denoiser, x0, y, generator).mean())
 
 
-def step(
-    args: argparse.Namespace, parameters: list[nn.Parameter], loss: Run, average: Run
-) -> Callable[[], None]:
-    """What both peers' trainers do, without their accelerator's extra calls."""
+def step(parameters: list[nn.Parameter], loss: Run, average: Run) -> Callable[[], None]:
+    """What the trainers of two peers do, without their accelerator's extra calls."""
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
 
     def run() -> None:
@@ -83,24 +67,28 @@ def step(
     return run
 
 
+def images_for(args: argparse.Namespace, network: nn.Module, *, channels_last: bool) -> Tensor:
+    """A batch in [0, 1], in the layout that the network is given here."""
+    images = torch.rand(args.batch_size, *SHAPE, device=args.device)
+    if not channels_last:
+        return images
+    network.to(memory_format=torch.channels_last)
+    return images.to(memory_format=torch.channels_last)
+
+
 def ddpm_pytorch(args: argparse.Namespace, *, channels_last: bool) -> Case:
     """denoising-diffusion-pytorch: its U-Net, its loss, its EMA at every tenth step."""
-    from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
 
-    network = Unet(dim=32, dim_mults=(1, 2), channels=1, full_attn=(False, False))
-    diffusion = GaussianDiffusion(network, image_size=28, timesteps=1000).to(args.device)
-    images = torch.rand(args.batch_size, *SHAPE, device=args.device)
-    if channels_last:
-        network.to(memory_format=torch.channels_last)
-        images = images.to(memory_format=torch.channels_last)
+    diffusion = ddpm_diffusion().to(args.device)
+    images = images_for(args, diffusion, channels_last=channels_last)
     ema = EMA(diffusion, beta=0.995, update_every=10)
 
     def loss() -> Tensor:
         with autocast(args):
             return diffusion(images)
 
-    return case(args, network, step(args, list(diffusion.parameters()), loss, ema.update), loss)
+    return case(args, diffusion, step(list(diffusion.parameters()), loss, ema.update), loss)
 
 
 def diffusers(args: argparse.Namespace, *, channels_last: bool, groups: int = 8) -> Case:
@@ -110,21 +98,33 @@ def diffusers(args: argparse.Namespace, *, channels_last: bool, groups: int = 8)
 
     network = diffusers_unet(groups=groups).to(args.device)
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
-    images = torch.rand(args.batch_size, *SHAPE, device=args.device)
-    if channels_last:
-        network.to(memory_format=torch.channels_last)
-        images = images.to(memory_format=torch.channels_last)
+    images = images_for(args, network, channels_last=channels_last)
     ema = EMAModel(network.parameters(), foreach=True)
 
     def loss() -> Tensor:
-        eps = torch.randn_like(images)
-        t = torch.randint(0, 1000, (len(images),), device=args.device)
         with autocast(args):
-            output = network(scheduler.add_noise(2 * images - 1, eps, t), t).sample
-        return (output.float() - eps).square().mean()
+            return diffusers_loss(network, scheduler, 2 * images - 1)
 
     parameters = list(network.parameters())
-    return case(args, network, step(args, parameters, loss, lambda: ema.step(parameters)), loss)
+    return case(args, network, step(parameters, loss, lambda: ema.step(parameters)), loss)
+
+
+def azula(
+    args: argparse.Namespace, *, channels_last: bool, norm: str = "layer", groups: int = 16
+) -> Case:
+    """azula: its U-Net and denoiser, its loss, torch's average, as in its tutorials."""
+    denoiser = azula_denoiser(norm=norm, groups=groups).to(args.device)
+    images = images_for(args, denoiser, channels_last=channels_last)
+    average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(0.999))
+
+    def loss() -> Tensor:
+        with autocast(args):
+            return azula_loss(denoiser, 2 * images - 1)
+
+    def update() -> None:
+        average.update_parameters(denoiser)
+
+    return case(args, denoiser, step(list(denoiser.parameters()), loss, update), loss)
 
 
 def main() -> None:
@@ -132,7 +132,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20)
-    args = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", help="of ccdiff's config, as for train.py")
+    args = parser.parse_intermixed_args()
     logging.disable(logging.WARNING)
     print(f"{machine()}; one step of {args.batch_size} images of 28 px")
     for args.bf16 in (False, True):
@@ -142,6 +143,11 @@ def main() -> None:
             "diffusers": diffusers(args, channels_last=False),
             "diffusers, channels last": diffusers(args, channels_last=True),
             "diffusers, channels last and 2 groups": diffusers(args, channels_last=True, groups=2),
+            "azula": azula(args, channels_last=False),
+            "azula, channels last": azula(args, channels_last=True),
+            "azula, channels last and 2 groups": azula(
+                args, channels_last=True, norm="group", groups=2
+            ),
             "ccdiff": ours(args),
         }
         taken = interleave(cases, rounds=args.rounds)
