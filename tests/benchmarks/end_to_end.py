@@ -120,8 +120,10 @@ def over_the_step(args: argparse.Namespace, folder: Path) -> dict[str, Case]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="where MNIST lies; noise without")
-    parser.add_argument("--images", type=int, default=2048, help="how many lie in the folder")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument(
+        "--images", type=int, default=2048, help="how many lie in the folder, at least 100"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, help="with peers at least 16")
     parser.add_argument("--steps", type=int, default=4, help="steps of each case in each round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=0, help="of diffusers' example")
