@@ -79,18 +79,13 @@ def efficiency(step: float, cluster: Cluster, *, num_bytes: float, processes: in
 def count_parameters(model: str) -> int:
     """Trainable numbers of a model of the suite at 256 px, counted without memory for them."""
     import torch
-    from hydra import compose, initialize_config_dir
 
-    from ccdiff import schema
     from ccdiff.compose import build_denoiser
-    from tests.cli import ROOT
+    from tests.benchmarks.kit import count
+    from tests.benchmarks.ours import composed
 
-    schema.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", ["data=celebahq", f"model={model}"])
     with torch.device("meta"):
-        denoiser = build_denoiser(cfg)
-    return sum(parameter.numel() for parameter in denoiser.parameters())
+        return count(build_denoiser(composed("data=celebahq", f"model={model}")))
 
 
 def main() -> None:
