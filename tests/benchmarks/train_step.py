@@ -8,6 +8,7 @@ column that compares is GFLOP/s: operations done per second, forwards and backwa
 import argparse
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +37,14 @@ def case(args: argparse.Namespace, network: nn.Module, update: Run, loss: Run) -
     return Case(run=update, images=args.batch_size, network=network, flops=flops)
 
 
-def ours(args: argparse.Namespace) -> Case:
+def ours(args: argparse.Namespace, *, compiled: bool = False) -> Case:
     """The step of the training loop, from drawing the batch to the averaged weights."""
     training = assembled(
         *NOISE,
         f"trainer.batch_size={args.batch_size}",
         f"trainer.device={args.device}",
         f"trainer.precision={'bf16' if args.bf16 else 'fp32'}",
+        f"trainer.compile={'default' if compiled else 'none'}",
         *args.overrides,
     )
     return Case(
@@ -91,7 +93,9 @@ def ddpm_pytorch(args: argparse.Namespace, *, channels_last: bool) -> Case:
     return case(args, diffusion, step(list(diffusion.parameters()), loss, ema.update), loss)
 
 
-def diffusers(args: argparse.Namespace, *, channels_last: bool, groups: int = 8) -> Case:
+def diffusers(
+    args: argparse.Namespace, *, channels_last: bool, groups: int = 8, compiled: bool = False
+) -> Case:
     """diffusers: its U-Net, its scheduler and its EMA, as in its unconditional example."""
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
@@ -99,14 +103,16 @@ def diffusers(args: argparse.Namespace, *, channels_last: bool, groups: int = 8)
     network = diffusers_unet(groups=groups).to(args.device)
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
     images = images_for(args, network, channels_last=channels_last)
-    ema = EMAModel(network.parameters(), foreach=True)
-
-    def loss() -> Tensor:
-        with autocast(args):
-            return diffusers_loss(network, scheduler, 2 * images - 1)
-
     parameters = list(network.parameters())
-    return case(args, network, step(parameters, loss, lambda: ema.step(parameters)), loss)
+    ema = EMAModel(parameters, foreach=True)
+
+    def loss(called: nn.Module = network) -> Tensor:
+        with autocast(args):
+            return diffusers_loss(called, scheduler, 2 * images - 1)
+
+    stepped = partial(loss, torch.compile(network)) if compiled else loss
+    # Operations are counted of the network as it is written.
+    return case(args, network, step(parameters, stepped, lambda: ema.step(parameters)), loss)
 
 
 def azula(
@@ -150,6 +156,9 @@ def main() -> None:
             ),
             "ccdiff": ours(args),
         }
+        if args.device != "cpu":
+            cases["diffusers, compiled"] = diffusers(args, channels_last=True, compiled=True)
+            cases["ccdiff, compiled"] = ours(args, compiled=True)
         taken = interleave(cases, rounds=args.rounds)
         print(f"\n{'bf16' if args.bf16 else 'fp32'}\n\n{table(cases, taken)}")
 
