@@ -96,7 +96,9 @@ def test_every_key_is_an_argument(group, option):
         named = {
             n for n, p in accepted.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
         }
-        lacking = named - keys - {"self"}
+        # What is built in part is given its first argument later.
+        later = {"self", *list(accepted)[1 : 2 if "_partial_" in node else 1]}
+        lacking = named - keys - later
         assert not lacking, f"conf/{group}/{option}.yaml does not state {sorted(lacking)}"
 
 
@@ -155,6 +157,7 @@ def test_a_key_that_nothing_reads_is_refused():
         "trainer.accumulate=3",
         "trainer.grad_clip=-1",
         "trainer.warmup=-1",
+        "trainer.cooldown=-1",
         "trainer.profile=-1",
         "trainer.profile=1191",
     ],

@@ -78,9 +78,14 @@ class Rollback(Protocol):
     def __call__(self, state: TrainState, error: Diverged) -> None: ...
 
 
-def learning_rate_factor(step: int, warmup: int) -> float:
-    """What multiplies the learning rate at ``step`` (from 0): linear warm-up, then 1."""
-    return min(1.0, (step + 1) / (warmup + 1))
+def learning_rate_factor(step: int, *, steps: int, warmup: int, cooldown: int) -> float:
+    """What multiplies the learning rate at ``step`` (from 0) of ``steps``, in [0, 1].
+
+    It rises linearly over ``warmup`` steps, stays at 1, and falls linearly over the last
+    ``cooldown`` steps: Haegele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed
+    Training Durations, 2024 (arXiv:2405.18392).
+    """
+    return max(0.0, min(1.0, (step + 1) / (warmup + 1), (steps - step) / (cooldown + 1)))
 
 
 class _Updater:
@@ -123,7 +128,9 @@ class _Updater:
                 error = diagnose(state.denoiser, self.objective, batch, step=state.step, loss=loss)
             state.optimizer.zero_grad(set_to_none=True)
             raise worst_of(error)
-        factor = learning_rate_factor(state.step, settings.warmup)
+        factor = learning_rate_factor(
+            state.step, steps=settings.steps, warmup=settings.warmup, cooldown=settings.cooldown
+        )
         for group, rate in zip(state.optimizer.param_groups, state.base_rates, strict=True):
             group["lr"] = rate * factor
         state.optimizer.step()

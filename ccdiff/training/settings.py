@@ -107,6 +107,8 @@ class TrainerSettings:
     """Whether a GPU shall give the same bits each time, at some cost of speed; a CPU does."""
     warmup: int = 100
     """Steps over which the learning rate rises linearly from zero."""
+    cooldown: int = 0
+    """Last steps, over which it falls linearly to zero: less noise in the weights at the end."""
     grad_clip: float = 1.0
     """Largest norm of the gradient; longer ones are scaled down to it."""
     log_every: int = 50
@@ -152,8 +154,9 @@ class TrainerSettings:
         for name in _COUNTS:
             if (value := getattr(self, name)) < 1:
                 raise UserError(f"trainer.{name} must be at least 1, got {value}")
-        if self.warmup < 0:
-            raise UserError(f"trainer.warmup must not be negative, got {self.warmup}")
+        for name in ("warmup", "cooldown"):
+            if (value := getattr(self, name)) < 0:
+                raise UserError(f"trainer.{name} must not be negative, got {value}")
         if not 0 < self.dist_timeout < 1e7:
             raise UserError(
                 f"trainer.dist_timeout must be a number of seconds, got {self.dist_timeout}"

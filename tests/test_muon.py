@@ -1,0 +1,117 @@
+"""Muon against its definition, AdamW's own code, and itself after a checkpoint."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from ccdiff.training.muon import Muon, orthogonalised
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(32, 4)
+    )
+    return layers.to(memory_format=torch.channels_last)
+
+
+def train(network: nn.Module, optimizer: torch.optim.Optimizer, *, steps: int, scale=1.0) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        x = torch.randn(5, 3, 4, 4, generator=generator)
+        (scale * network(x).square().mean()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 40), (2, 40, 8), (2, 9, 9)])
+def test_orthogonalised_keeps_singular_vectors_and_levels_singular_values(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+    inside = u.mT @ torch.stack(orthogonalised(matrices.unbind())) @ vh.mT
+    values = inside.diagonal(dim1=1, dim2=2)
+    assert (inside - torch.diag_embed(values)).abs().max() < 1e-3
+    well_above_zero = s > 0.02 * s.norm(dim=1, keepdim=True)
+    assert well_above_zero.float().mean() > 0.9
+    assert values[well_above_zero].min() > 0.6
+    assert values[well_above_zero].max() < 1.3
+
+
+def test_each_is_orthogonalised_by_itself():
+    generator = torch.Generator().manual_seed(0)
+    matrices = [
+        torch.randn(shape, generator=generator) for shape in ((4, 9), (9, 4), (3, 3), (4, 4))
+    ]
+    for matrix, together in zip(matrices, orthogonalised(matrices), strict=True):
+        torch.testing.assert_close(orthogonalised([matrix])[0], together)
+
+
+def test_orthogonalised_leaves_zero_alone():
+    assert not orthogonalised([torch.zeros(4, 6)])[0].any()
+
+
+def test_all_but_convolutions_step_as_with_adamw():
+    settings = {"lr": 1e-2, "betas": (0.8, 0.98), "weight_decay": 0.3}
+    ours = nn.Sequential(nn.Linear(48, 16), nn.LayerNorm(16), nn.Linear(16, 4))
+    theirs = copy.deepcopy(ours)
+    for layers, kind in ((ours, Muon), (theirs, torch.optim.AdamW)):
+        train(nn.Sequential(nn.Flatten(), layers), kind(layers.parameters(), **settings), steps=5)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_steps_of_convolutions_are_as_long_whatever_the_scale_of_the_loss():
+    ends = []
+    for scale in (1.0, 1e4):
+        layers = network()
+        start = copy.deepcopy(layers.state_dict())
+        train(layers, Muon(layers.parameters(), lr=1e-2, weight_decay=0.0), steps=1, scale=scale)
+        ends.append({name: layers.state_dict()[name] - start[name] for name in start})
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-3, atol=1e-6)
+    for name in ("0.weight", "2.weight"):
+        matrix = ends[0][name].flatten(1)
+        assert matrix.square().mean().sqrt().item() == pytest.approx(0.2 * 1e-2, rel=0.25)
+        assert (torch.linalg.svdvals(matrix) / (0.2 * 1e-2 * max(matrix.shape) ** 0.5) < 1.3).all()
+
+
+def test_a_step_is_that_of_the_gradients_mean_and_one_look_ahead():
+    weight = nn.Parameter(torch.zeros(2, 2, 1, 1))
+    optimizer = Muon([weight], lr=0.1, momentum=0.9, weight_decay=0.0)
+    first, second = torch.eye(2)[:, :, None, None], torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    steps = []
+    for grad in (first, second[:, :, None, None]):
+        before = weight.detach().clone()
+        weight.grad = grad.clone()
+        optimizer.step()
+        steps.append((before - weight.detach()).flatten(1))
+    mean = 0.9 * 0.1 * first.flatten(1) + 0.1 * second
+    ahead = 0.1 * second + 0.9 * mean
+    expected = 0.2 * 2**0.5 * 0.1 * orthogonalised([ahead])[0]
+    torch.testing.assert_close(steps[1], expected)
+
+
+def test_goes_on_from_its_state():
+    whole = network()
+    train(whole, Muon(whole.parameters(), lr=1e-2), steps=6)
+    parts = network()
+    optimizer = Muon(parts.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(1)
+    for step in range(6):
+        if step == 3:
+            saved = copy.deepcopy(optimizer.state_dict())
+            optimizer = Muon(parts.parameters(), lr=5.0)
+            optimizer.load_state_dict(saved)
+        x = torch.randn(5, 3, 4, 4, generator=generator)
+        parts(x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    torch.testing.assert_close(whole.state_dict(), parts.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lr": -1.0}, {"momentum": 1.0}, {"betas": (0.9, 1.0)}, {"weight_decay": -0.1}]
+)
+def test_impossible_values_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=f"optimizer.{next(iter(wrong))}"):
+        Muon([nn.Parameter(torch.zeros(1))], **wrong)
