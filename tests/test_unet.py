@@ -52,11 +52,23 @@ def test_images_of_any_size_keep_their_shape(make_unet, size, channels):
 
 
 def test_padding_adds_nothing_but_room(make_unet):
-    network = make_unet()
+    network = make_unet(patch=4)
     x, log_snr, tokens = inputs(1, 1, 6, 7)
     padded = torch.zeros(1, 1, 8, 8)
     padded[..., :6, :7] = x
     assert torch.equal(network(x, log_snr, tokens), network(padded, log_snr, tokens)[..., :6, :7])
+
+
+@pytest.mark.parametrize(("patch", "sides"), [(1, [7, 4, 2, 4, 7]), (2, [4, 2, 1, 2, 4])])
+def test_odd_sides_are_rounded_up_on_the_way_down_and_met_again_on_the_way_up(
+    make_unet, patch, sides
+):
+    network = make_unet(patch=patch)
+    stages = [network.down[0].stages[0], network.down[1].stages[0], network.middle_in]
+    stages += [up.stages[0] for up in network.up]
+    outputs = [record(stage) for stage in stages]
+    network(*inputs(1, 1, 7, 7))
+    assert [h.shape[-1] for (h,) in outputs] == sides
 
 
 def test_a_new_network_returns_exactly_zero(make_unet):
@@ -219,7 +231,10 @@ def test_resolution_changes_by_strided_convolution_and_nearest_neighbour():
     nn.init.dirac_(up.conv.weight)
     nn.init.zeros_(up.conv.bias)
     x = torch.arange(4.0).reshape(1, 1, 2, 2)
-    assert up(x)[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    whole = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    assert up(x, (4, 4))[0, 0].tolist() == whole
+    assert up(x, (3, 4))[0, 0].tolist() == whole[:3]
+    assert up(x, (4, 3))[0, 0].tolist() == [row[:3] for row in whole]
 
 
 def test_skips_join_stages_that_mirror_each_other(make_unet):

@@ -1,5 +1,6 @@
 """The parts of a U-Net: residual blocks with FiLM, and changes of resolution."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
@@ -105,6 +106,10 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to [B, C, 2H, 2W]."""
-        return self.conv(interpolate(x, scale_factor=2.0, mode="nearest"))
+    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """[B, C, H, W] to [B, C, *size], where each of ``size`` is twice that of ``x``, or odd
+        and one less: that which :class:`Downsample` rounded up.
+        """
+        return self.conv(
+            interpolate(x, scale_factor=2.0, mode="nearest")[..., : size[0], : size[1]]
+        )

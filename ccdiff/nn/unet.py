@@ -110,7 +110,7 @@ class _Up(nn.Module):
     def forward(
         self, h: Tensor, skips: list[Tensor], modulations: dict[str, Modulation]
     ) -> Tensor:
-        h = self.upsample(h)
+        h = self.upsample(h, skips[0].shape[-2:])
         for stage, skip in zip(self.stages, reversed(skips), strict=True):
             h = stage(torch.cat([h, skip], dim=1), modulations)
         return h
@@ -119,8 +119,9 @@ class _Up(nn.Module):
 class UNet(nn.Module):
     """A U-Net of ``len(channels)`` resolutions, halved once more into a bottleneck.
 
-    Images whose sides the halvings do not divide are zero-padded on the way in and cropped on the
-    way out, so every model takes every data set.
+    Odd sides are rounded up where they are halved and cropped where they are doubled, and images
+    that do not divide into patches are zero-padded on the way in and cropped on the way out, so
+    every model takes every data set.
 
     Arguments:
         image_channels: C of the images.
@@ -193,7 +194,6 @@ class UNet(nn.Module):
         if patch < 1:
             raise ValueError(f"model.patch must be at least 1, got {patch}")
         self.patch = patch
-        self.multiple = patch * 2 ** len(channels)
         self.embed = NoiseEmbedding(channels[0], out_dim=embed_dim)
         self.embed_label = nn.Linear(token_dim, embed_dim) if label_film else None
         self.films = _FiLMBank(embed_dim, shared=film == "shared")
@@ -239,12 +239,13 @@ class UNet(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor:
         """``F`` [B, C, H, W] for images of that shape, noise levels [B] and tokens [B, L, D]."""
         height, width = x.shape[-2:]
-        x = pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+        x = pad(x, (0, -width % self.patch, 0, -height % self.patch))
         embedding = self.embed(log_snr)
         if self.embed_label is not None:
             embedding = embedding + self.embed_label(tokens.mean(1))
         modulations = self.films(embedding)
-        h = self.stem(pixel_unshuffle(x, self.patch))
+        # Which copy even where they change nothing.
+        h = self.stem(pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
         skips = []
         for down in self.down:
             h, new = down(h, modulations)
@@ -253,5 +254,7 @@ class UNet(nn.Module):
         h = self.middle_out(self.middle_cross(h, tokens), modulations)
         for up in self.up:
             h = up(h, skips.pop(), modulations)
-        output = pixel_shuffle(self.out(silu(self.out_norm(h))), self.patch)
+        output = self.out(silu(self.out_norm(h)))
+        if self.patch > 1:
+            output = pixel_shuffle(output, self.patch)
         return output[..., :height, :width]

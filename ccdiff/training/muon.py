@@ -131,10 +131,11 @@ class Muon(Optimizer):
         torch._foreach_lerp_(means, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, means, group["momentum"])
         # In the order of memory of channels_last; that of the columns makes no difference.
-        rows = [step.permute(0, 2, 3, 1).flatten(1).float() for step in ahead]
+        rows = [step.movedim(1, -1).flatten(1).float() for step in ahead]
         for p, step in zip(weights, orthogonalised(rows), strict=True):
             rate = 0.2 * max(step.shape) ** 0.5 * group["lr"]
-            p.permute(0, 2, 3, 1).sub_(step.reshape(p.permute(0, 2, 3, 1).shape), alpha=rate)
+            laid = p.movedim(1, -1)
+            laid.sub_(step.reshape(laid.shape), alpha=rate)
 
     def _step_others(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         if not weights:
