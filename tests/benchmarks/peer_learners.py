@@ -11,15 +11,18 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
-from diffusers.training_utils import EMAModel
+from diffusers.training_utils import EMAModel, compute_density_for_timestep_sampling
 from ema_pytorch import EMA
 from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from ccdiff.data import Split, to_float, to_uint8
+from ccdiff.training.loop import learning_rate_factor
+from ccdiff.training.muon import Muon
 from tests.benchmarks.learners import Learner
 from tests.benchmarks.peers import NULL, labelled_ddpm_pytorch, labelled_diffusers
 
@@ -36,8 +39,17 @@ class Recipe:
         patch: Side of the squares of pixels that are made channels before anything else, which
             neither library does by itself; nor does either pad images whose sides do not divide.
         prediction: ``noise``, ``velocity`` or ``clean``.
-        lr: Learning rate of AdamW after warm-up.
+        lr: Learning rate after warm-up.
         warmup: Steps of warm-up.
+        cooldown: Last steps, over which the learning rate falls to zero.
+        train_steps: Steps in all, where there is a cooldown.
+        muon: Whether the optimizer is ours instead of AdamW; neither library has one of its own.
+        momentum: Of Muon.
+        ema_power: By which the memory of the averaged weights grows with training.
+        logit_mean: Of normal logits of the times, as diffusers has them for its own trainers of
+            Stable Diffusion 3; None draws uniform ones. denoising-diffusion-pytorch has no choice.
+        scale_shift: Whether time and label scale and shift features, an option of diffusers, and
+            what denoising-diffusion-pytorch always does; otherwise they shift alone.
         batch_size: Images per step.
         drop: Share of hidden labels.
         scale: Of classifier-free guidance.
@@ -52,6 +64,13 @@ class Recipe:
     prediction: str = "velocity"
     lr: float = 2e-3
     warmup: int = 50
+    cooldown: int = 0
+    train_steps: int = 1 << 40
+    muon: bool = False
+    momentum: float = 0.9
+    ema_power: float = 3 / 4
+    logit_mean: float | None = None
+    scale_shift: bool = False
     batch_size: int = 64
     drop: float = 0.1
     scale: float = 3.0
@@ -88,11 +107,20 @@ class _Peer(Learner):
         self.generator = torch.Generator().manual_seed(seed)
         if recipe.channels_last:
             network.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True
-        )
+        if recipe.muon:
+            self.optimizer = Muon(network.parameters(), recipe.lr, momentum=recipe.momentum)
+        else:
+            self.optimizer = torch.optim.AdamW(
+                network.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True
+            )
         self.rates = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: min(1.0, (step + 1) / (recipe.warmup + 1))
+            self.optimizer,
+            partial(
+                learning_rate_factor,
+                steps=recipe.train_steps,
+                warmup=recipe.warmup,
+                cooldown=recipe.cooldown,
+            ),
         )
 
     def batch(self) -> tuple[Tensor, Tensor]:
@@ -154,7 +182,7 @@ class DDPMPytorch(_Peer):
         self.ema = EMA(
             self.diffusion,
             beta=0.9999,
-            power=3 / 4,
+            power=recipe.ema_power,
             update_every=1,
             update_after_step=0,
             include_online_model=False,
@@ -185,7 +213,9 @@ class Diffusers(_Peer):
 
     def __init__(self, split: Split, recipe: Recipe, *, seed: int) -> None:
         torch.manual_seed(seed)
-        network = labelled_diffusers(recipe.channels, blocks=recipe.blocks, **recipe.shape)
+        network = labelled_diffusers(
+            recipe.channels, blocks=recipe.blocks, scale_shift=recipe.scale_shift, **recipe.shape
+        )
         super().__init__(split, recipe, network, seed=seed)
         kinds = {"noise": "epsilon", "velocity": "v_prediction", "clean": "sample"}
         self.scheduler = DDPMScheduler(
@@ -200,13 +230,21 @@ class Diffusers(_Peer):
         )
         self.averaged = copy.deepcopy(network).eval()
         self.ema = EMAModel(
-            network.parameters(), decay=0.9999, use_ema_warmup=True, power=3 / 4, foreach=True
+            network.parameters(),
+            decay=0.9999,
+            use_ema_warmup=True,
+            power=recipe.ema_power,
+            foreach=True,
         )
 
     def loss(self) -> Tensor:
         x0, y = self.batch()
         eps = torch.randn_like(x0)
-        t = torch.randint(0, self.scheduler.config.num_train_timesteps, (len(x0),))
+        mean = self.recipe.logit_mean
+        density = compute_density_for_timestep_sampling(
+            "uniform" if mean is None else "logit_normal", len(x0), mean, 1.0
+        )
+        t = (density * self.scheduler.config.num_train_timesteps).long()
         y = torch.where(torch.rand(len(y)) < self.recipe.drop, NULL, y)
         with self.autocast():
             output = self.network(self.scheduler.add_noise(x0, eps, t), t, y).sample

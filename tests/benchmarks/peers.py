@@ -214,7 +214,7 @@ def diffusers_loop(
 
 
 def labelled_diffusers(
-    channels: Sequence[int], *, blocks: int, image_channels: int, size: int
+    channels: Sequence[int], *, blocks: int, image_channels: int, size: int, scale_shift: bool
 ) -> nn.Module:
     """For labelled digits, without attention.
 
@@ -223,6 +223,7 @@ def labelled_diffusers(
         blocks: Residual blocks per resolution on the way down; on the way up it has one more.
         image_channels: C of the images.
         size: Their height and width.
+        scale_shift: Whether time and label scale and shift features, or shift them alone.
     """
     from diffusers import UNet2DModel
 
@@ -237,6 +238,7 @@ def labelled_diffusers(
         up_block_types=("UpBlock2D",) * len(channels),
         add_attention=False,
         num_class_embeds=NULL + 1,
+        resnet_time_scale_shift="scale_shift" if scale_shift else "default",
     )
 
 

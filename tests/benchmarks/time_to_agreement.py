@@ -35,26 +35,61 @@ OURS = "experiment=mnist_fast"
 STEPS = 12
 """Of every sampler."""
 
+SHARED = {"batch_size": 32, "warmup": 20, "ema_power": 0.5, "scale": 3.0, "steps": STEPS}
+"""Best for all."""
+
 PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch], Recipe]] = {
     "diffusers": (
-        Diffusers,
-        Recipe(channels=(16, 32, 64), blocks=1, batch_size=32, lr=3e-3, scale=5.0, steps=STEPS),
-    ),
-    "diffusers at half the resolution, with our hyper-parameters": (
         Diffusers,
         Recipe(
             channels=(32, 32, 64),
             blocks=1,
             patch=2,
-            batch_size=32,
+            scale_shift=True,
+            logit_mean=0.5,
+            lr=4e-3,
+            train_steps=480,
+            cooldown=460,
+            **SHARED,
+        ),
+    ),
+    "diffusers at full resolution": (
+        Diffusers,
+        Recipe(
+            channels=(16, 32, 64),
+            blocks=1,
+            scale_shift=True,
+            logit_mean=0.5,
             lr=3e-3,
-            scale=4.0,
-            steps=STEPS,
+            train_steps=420,
+            cooldown=400,
+            **SHARED,
+        ),
+    ),
+    "diffusers with our optimizer and hyper-parameters": (
+        Diffusers,
+        Recipe(
+            channels=(16, 32, 64),
+            blocks=1,
+            logit_mean=0.5,
+            muon=True,
+            momentum=0.8,
+            lr=6e-3,
+            train_steps=170,
+            cooldown=150,
+            **SHARED,
         ),
     ),
     "denoising-diffusion-pytorch": (
         DDPMPytorch,
-        Recipe(channels=(16, 32, 64), batch_size=32, lr=2e-3, scale=6.0, steps=STEPS),
+        Recipe(
+            channels=(32, 32, 64),
+            patch=2,
+            lr=4e-3,
+            train_steps=380,
+            cooldown=360,
+            **SHARED,
+        ),
     ),
 }
 
@@ -88,7 +123,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds MNIST")
     parser.add_argument("--cache", type=Path, default=Path(".ccdiff_cache"), help="for the judge")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--first", type=float, default=20, help="seconds before the first look")
+    parser.add_argument("--first", type=float, default=10, help="seconds before the first look")
     parser.add_argument("--limit", type=float, default=600, help="seconds of training at most")
     parser.add_argument("--only", nargs="*", help="parts of the names of the cases to run")
     args = parser.parse_args()
