@@ -75,20 +75,19 @@ def test_steps_of_convolutions_are_as_long_whatever_the_scale_of_the_loss():
         assert (torch.linalg.svdvals(matrix) / (0.2 * 1e-2 * max(matrix.shape) ** 0.5) < 1.3).all()
 
 
-def test_a_step_is_that_of_the_gradients_mean_and_one_look_ahead():
-    weight = nn.Parameter(torch.zeros(2, 2, 1, 1))
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_step_is_that_of_the_gradients_mean_and_one_look_ahead(memory_format):
+    weight = nn.Parameter(torch.zeros(4, 3, 3, 2).to(memory_format=memory_format))
     optimizer = Muon([weight], lr=0.1, momentum=0.9, weight_decay=0.0)
-    first, second = torch.eye(2)[:, :, None, None], torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    steps = []
-    for grad in (first, second[:, :, None, None]):
+    first, second = torch.randn(2, 4, 3, 3, 2, generator=torch.Generator().manual_seed(0))
+    for grad in (first, second):
         before = weight.detach().clone()
-        weight.grad = grad.clone()
+        weight.grad = grad.clone(memory_format=memory_format)
         optimizer.step()
-        steps.append((before - weight.detach()).flatten(1))
-    mean = 0.9 * 0.1 * first.flatten(1) + 0.1 * second
-    ahead = 0.1 * second + 0.9 * mean
-    expected = 0.2 * 2**0.5 * 0.1 * orthogonalised([ahead])[0]
-    torch.testing.assert_close(steps[1], expected)
+    mean = 0.9 * 0.1 * first + 0.1 * second
+    ahead = (0.1 * second + 0.9 * mean).flatten(1)
+    expected = 0.2 * 18**0.5 * 0.1 * orthogonalised([ahead])[0]
+    torch.testing.assert_close((before - weight.detach()).flatten(1), expected)
 
 
 def test_goes_on_from_its_state():
