@@ -90,6 +90,26 @@ def test_a_step_is_that_of_the_gradients_mean_and_one_look_ahead(memory_format):
     torch.testing.assert_close((before - weight.detach()).flatten(1), expected)
 
 
+def test_convolutions_of_one_pixel_step_as_with_the_muon_of_torch():
+    """Which takes matrices alone, and orthogonalises in bfloat16: hence the tolerance."""
+    settings = {"lr": 1e-2, "momentum": 0.9, "weight_decay": 0.3}
+    theirs = nn.Parameter(torch.randn(24, 40, generator=torch.Generator().manual_seed(0)))
+    ours = nn.Parameter(theirs.detach().clone()[..., None, None])
+    optimizers = [
+        Muon([ours], **settings),
+        torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", nesterov=True, **settings),
+    ]
+    start = theirs.detach().clone()
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        theirs.grad = torch.randn(24, 40, generator=generator)
+        ours.grad = theirs.grad.clone()[..., None, None]
+        for optimizer in optimizers:
+            optimizer.step()
+    moved = theirs - start
+    assert (ours.flatten(1) - theirs).norm() < 0.03 * moved.norm()
+
+
 def test_goes_on_from_its_state():
     whole = network()
     train(whole, Muon(whole.parameters(), lr=1e-2), steps=6)
