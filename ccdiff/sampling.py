@@ -24,7 +24,7 @@ from ccdiff.runs import Run
 from ccdiff.trained import open_run
 from ccdiff.training.compiling import compile_mode, explaining_failure
 from ccdiff.turns import by_turns, check_batch_size, fitting, parts_of, together
-from ccdiff.visual import grid, save_gif, save_png
+from ccdiff.visual import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
 
 __all__ = ["run_sampling"]
 
@@ -32,8 +32,6 @@ log = logging.getLogger(__name__)
 
 _FRAMES = 40
 _FILM_ROWS = 16
-# Of grid and film: a GIF is at most 65,535 pixels wide.
-_COLUMNS = 16
 
 
 def run_sampling(cfg: DictConfig) -> Path:
@@ -74,7 +72,7 @@ def _sample(cfg: DictConfig) -> Path:
     def draw(numbers: range) -> tuple[Tensor, Tensor]:
         """Some images, and the frames of those that the film shows."""
         here = slice(numbers.start, numbers.stop)
-        filmed = _shown(numbers, columns, rows=_FILM_ROWS)
+        filmed = places_shown(numbers, columns, rows=_FILM_ROWS)
         images, frames = generator(
             trained.denoiser,
             y[here],
@@ -97,17 +95,11 @@ def _sample(cfg: DictConfig) -> Path:
     return out
 
 
-def _shown(numbers: range, columns: int, *, rows: int) -> list[int]:
-    """Which of some images a picture of the first rows shows, by place among them."""
-    places = enumerate(divmod(i, columns) for i in numbers)
-    return [k for k, (row, column) in places if row < rows and column < _COLUMNS]
-
-
 def _left_out(rows: int, columns: int) -> str:
     """What the pictures do not show, for the log; nothing where they show everything."""
     left_out = []
-    if columns > _COLUMNS:
-        left_out.append(f"grid.png and denoising.gif show the first {_COLUMNS} of each label")
+    if columns > SHOWN_COLUMNS:
+        left_out.append(f"grid.png and denoising.gif show the first {SHOWN_COLUMNS} of each label")
     if rows > _FILM_ROWS:
         left_out.append(f"denoising.gif shows the first {_FILM_ROWS} labels")
     return f" ({', '.join(left_out)})" if left_out else ""
@@ -148,7 +140,8 @@ def _write(
         out / "samples.npz",
         lambda file: np.savez_compressed(file, images=arrays, labels=labels.numpy()),
     )
-    shown, width = _shown(range(len(images)), columns, rows=len(titles)), min(columns, _COLUMNS)
+    width = min(columns, SHOWN_COLUMNS)
+    shown = places_shown(range(len(images)), columns, rows=len(titles))
     save_png(grid(images[shown], columns=width, titles=titles), out / "grid.png")
     film = [grid(frame, columns=width, titles=titles[:_FILM_ROWS]) for frame in frames]
     save_gif(film, out / "denoising.gif")

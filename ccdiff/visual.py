@@ -7,7 +7,10 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["grid", "save_gif", "save_png"]
+__all__ = ["SHOWN_COLUMNS", "grid", "places_shown", "save_gif", "save_png"]
+
+SHOWN_COLUMNS = 16
+"""Of a film: a GIF is at most 65,535 pixels wide."""
 
 _CELL = 56
 _GAP = 2
@@ -55,6 +58,21 @@ def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.I
             _picture(image).resize((width, height), Image.Resampling.NEAREST), (left, top)
         )
     return canvas
+
+
+def places_shown(numbers: range, columns: int, *, rows: int) -> list[int]:
+    """Which of some images a picture of the first rows and ``SHOWN_COLUMNS`` columns shows.
+
+    Arguments:
+        numbers: Of the images, which are counted row by row.
+        columns: Images per row, in all.
+        rows: How many the picture shows.
+
+    Returns:
+        Places within ``numbers``.
+    """
+    places = enumerate(divmod(i, columns) for i in numbers)
+    return [k for k, (row, column) in places if row < rows and column < SHOWN_COLUMNS]
 
 
 def save_png(image: Image.Image, path: Path) -> None:

@@ -1,12 +1,16 @@
 """Pictures show the pixels they were given, where they were given."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from ccdiff.generation import frame_steps, sample_seeds
-from ccdiff.training.showcase import showcase
+from ccdiff.runs import Run
+from ccdiff.training.hooks import DrawGrids
+from ccdiff.training.showcase import Showcase, showcase
 from ccdiff.visual import grid, save_gif, save_png
 
 
@@ -84,3 +88,25 @@ def test_showcase_of_attributes_is_the_most_frequent_rows():
     shown = showcase(["young", "male"], labels, columns=1)
     assert list(shown.titles) == ["young, male", "young", "none"]
     assert shown.y.tolist() == [[1, 1], [1, 0], [0, 0]]
+
+
+def test_a_run_films_no_wider_than_a_gif_can_be(tmp_path):
+    columns = 1200
+    frames = torch.randint(0, 256, (3, 2 * columns, 1, 8, 8), dtype=torch.uint8)
+    hook = DrawGrids(
+        every=1,
+        last_step=1,
+        generator=lambda denoiser, y, drop, *, seeds, num_frames: (frames[-1], frames),
+        showcase=Showcase(torch.arange(2), ["a", "b"], columns),
+        run=Run(tmp_path),
+        run_log=SimpleNamespace(image=lambda key, path, *, step: None),
+    )
+    hook(SimpleNamespace(denoiser=torch.nn.Identity(), averaged=torch.nn.Identity(), step=1))
+    first = frames[-1].view(2, columns, 1, 8, 8)[:, :16].flatten(0, 1)
+    with Image.open(tmp_path / "samples" / "denoising.gif") as film:
+        assert film.n_frames == 3
+        film.seek(2)
+        expected = np.asarray(grid(first, columns=16, titles=["a", "b"]).convert("L"), dtype=int)
+        assert np.abs(np.asarray(film.convert("L"), dtype=int) - expected).max() < 8
+    with Image.open(tmp_path / "samples" / "grid.png") as whole:
+        assert whole.width > columns * 56

@@ -16,7 +16,7 @@ from ccdiff.training.loop import Hook, TrainState
 from ccdiff.training.parallel import collect_optimizer
 from ccdiff.training.showcase import Showcase
 from ccdiff.training.trackers import RunLog
-from ccdiff.visual import grid, save_gif, save_png
+from ccdiff.visual import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
 
 __all__ = ["DrawGrids", "HeldOutLoss", "OnMain", "noise_level_errors"]
 
@@ -123,7 +123,10 @@ class DrawGrids:
     def _finish(self, images: Tensor, frames: Tensor, *, step: int) -> None:
         save_png(self._grid(images), self.run.samples / "grid.png")
         film = self.run.samples / "denoising.gif"
-        save_gif([self._grid(frame) for frame in frames], film)
+        titles, columns = self.showcase.titles, self.showcase.columns
+        filmed = frames[:, places_shown(range(len(images)), columns, rows=len(titles))]
+        width = min(columns, SHOWN_COLUMNS)
+        save_gif([grid(frame, columns=width, titles=titles) for frame in filmed], film)
         self.run_log.image("samples/denoising", film, step=step)
 
 

@@ -117,7 +117,7 @@ class TrainerSettings:
     """Held-out images on which the loss is measured."""
     sample_every: int = 400
     samples_per_label: int = 8
-    """Columns of the grids drawn during training."""
+    """Columns of the grids drawn during training; of the film, 16 at most."""
     checkpoint_every: int = 400
     keep: int = 2
     """How many of the latest checkpoints to keep."""
