@@ -3,7 +3,7 @@
 Groups are ``_target_`` YAML and typed by the constructors they call.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -91,16 +91,27 @@ def typed(cfg: DictConfig, schema: type) -> DictConfig:
         UserError: For a key that nothing would read, such as one added by ``+key=...``, and for
             a value of the wrong type.
     """
-    known = [key.name for key in fields(schema)]
-    for key in cfg:
-        if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"nothing reads the key {key!r}{hint} (there are: {', '.join(known)})")
+    _check_keys(cfg, schema)
     try:
         return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), cfg))
     except OmegaConfBaseException as error:
         raise UserError(str(error)) from error
+
+
+def _check_keys(cfg: DictConfig, schema: type, *, within: str = "") -> None:
+    # Merging does not tell: what ``+`` has put into a typed node is taken as it is.
+    known = {field.name: field.type for field in fields(schema)}
+    for name, value in cfg.items_ex(resolve=False):
+        key = str(name)
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {within}{near[0]}?" if near else ""
+            raise UserError(
+                f"nothing reads the key '{within}{key}'{hint} (there are: {', '.join(known)})"
+            )
+        inner = known[key]
+        if isinstance(inner, type) and is_dataclass(inner) and isinstance(value, DictConfig):
+            _check_keys(value, inner, within=f"{within}{key}.")
 
 
 def register() -> None:

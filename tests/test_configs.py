@@ -14,6 +14,8 @@ import ccdiff
 from ccdiff import schema
 from ccdiff.compose import build_denoiser, instantiate
 from ccdiff.errors import UserError
+from ccdiff.training.parallel import make_optimizer
+from ccdiff.training.settings import Shard
 
 ROOT = Path(ccdiff.__file__).parent.parent
 CONF = ROOT / "conf"
@@ -148,6 +150,8 @@ def test_a_key_that_nothing_reads_is_refused():
     schema.typed(composed(), schema.TrainConfig)
     with pytest.raises(UserError, match=r"modle.*did you mean model"):
         schema.typed(composed("+modle=unet_large"), schema.TrainConfig)
+    with pytest.raises(UserError, match=r"trainer\.stpes.*did you mean trainer\.steps"):
+        schema.typed(composed("+trainer.stpes=3"), schema.TrainConfig)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +179,13 @@ def test_refused_values_become_user_errors(override):
     group = override.split(".")[0]
     with pytest.raises(UserError):
         instantiate(composed(override)[group])
+
+
+@pytest.mark.parametrize("override", ["optimizer.lr=-1", "optimizer.lr=fast", "+optimizer.lrr=1"])
+def test_values_that_an_optimizer_refuses_become_user_errors(override):
+    make = instantiate(composed(override).optimizer)
+    with pytest.raises(UserError, match=r"optimizer\.\*.*(lr|learning rate|str)"):
+        make_optimizer(make, [torch.nn.Parameter(torch.zeros(1))], shard=Shard.none)
 
 
 def test_readme_names_every_option():

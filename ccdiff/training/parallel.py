@@ -88,13 +88,19 @@ def make_optimizer(
         make: Builds it for some parameters.
         parameters: All of them.
         shard: How to divide it.
-    """
-    if shard is Shard.none or world_size() == 1:
-        return make(parameters)
-    # Imported here: it takes seconds, which only a run that divides its optimizer should pay.
-    from torch.distributed.optim import ZeroRedundancyOptimizer
 
-    return ZeroRedundancyOptimizer(parameters, cast(type[Optimizer], make))
+    Raises:
+        UserError: Where it refuses its settings.
+    """
+    try:
+        if shard is Shard.none or world_size() == 1:
+            return make(parameters)
+        # Imported here: it takes seconds, which only a run that divides its optimizer should pay.
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+
+        return ZeroRedundancyOptimizer(parameters, cast(type[Optimizer], make))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the optimizer refuses its settings (optimizer.*): {error}") from error
 
 
 def _divided(optimizer: Optimizer) -> "ZeroRedundancyOptimizer | None":
