@@ -21,7 +21,7 @@ from ccdiff.errors import UserError
 from ccdiff.generation import sample_seeds
 from ccdiff.labels import parse_labels
 from ccdiff.runs import Run
-from ccdiff.trained import open_run
+from ccdiff.trained import open_run, output_folder
 from ccdiff.training.compiling import compile_mode, explaining_failure
 from ccdiff.turns import by_turns, check_batch_size, fitting, parts_of, together
 from ccdiff.visual import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
@@ -58,7 +58,6 @@ def _sample(cfg: DictConfig) -> Path:
     trained = open_run(cfg)
     if mode := compile_mode(cfg.compile, trained.device):
         trained.denoiser.network.compile(mode=mode)
-    out = _output_folder(cfg.out, trained.run) if is_main() else Path()
     request = OmegaConf.to_container(cfg.labels) if OmegaConf.is_config(cfg.labels) else cfg.labels
     asked = parse_labels(request, trained.denoiser.conditioning)
     columns, titles = cfg.num_per_label, asked.titles
@@ -68,6 +67,9 @@ def _sample(cfg: DictConfig) -> Path:
     generator = trained.generator(cfg, instantiate(cfg.sampler))
     if cfg.batch_size == "auto":
         generator = replace(generator, batch_size=fitting(generator, trained.denoiser, y, drop))
+
+    # After all that may be refused, which so leaves no folder, and before the work.
+    out = _output_folder(cfg.out, trained.run) if is_main() else Path()
 
     def draw(numbers: range) -> tuple[Tensor, Tensor]:
         """Some images, and the frames of those that the film shows."""
@@ -107,13 +109,9 @@ def _left_out(rows: int, columns: int) -> str:
 
 def _output_folder(out: str | None, run: Run) -> Path:
     """The folder asked for, or the first free number under ``generated/`` of the run."""
-    if out is None:
-        taken = [int(p.name) for p in (run.path / "generated").glob("*") if p.name.isdigit()]
-        return run.path / "generated" / f"{max(taken, default=0) + 1:03d}"
-    folder = Path(out).expanduser()
-    if (folder / "samples.npz").exists():
+    if out is not None and (Path(out).expanduser() / "samples.npz").exists():
         raise UserError(f"out={out} already holds samples: pass another folder, or none")
-    return folder
+    return output_folder(out, run.path / "generated")
 
 
 def _file_name(row: int, title: str, column: int) -> str:

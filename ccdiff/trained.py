@@ -173,14 +173,31 @@ def _numbered_folder(parent: Path) -> Path:
         return folder
 
 
+def output_folder(out: str | None, parent: Path) -> Path:
+    """Makes the folder asked for, where there is none, or a numbered one under ``parent``.
+
+    Raises:
+        UserError: Where it cannot be made.
+    """
+    if out is None:
+        return _numbered_folder(parent)
+    folder = Path(out).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"out={out} cannot be made ({error.strerror}): pass another folder, or none"
+        ) from error
+    return folder
+
+
 def new_folder(out: str | None, parent: Path, cfg: DictConfig) -> Path:
     """The folder asked for, which must be empty, or a numbered one; says how it was filled.
 
     Raises:
-        UserError: Where the folder already holds something.
+        UserError: Where the folder already holds something, or cannot be made.
     """
-    folder = _numbered_folder(parent) if out is None else Path(out).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = output_folder(out, parent)
     if any(folder.iterdir()):
         raise UserError(f"out={out} is not empty: pass another folder, or none")
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)

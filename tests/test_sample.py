@@ -12,6 +12,8 @@ from ccdiff import sampling
 from ccdiff.compose import trained_denoiser
 from ccdiff.errors import UserError
 from ccdiff.generation import Generator
+from ccdiff.runs import Run
+from ccdiff.sampling import _output_folder
 from ccdiff.training.checkpoints import load_checkpoint
 
 QUICK = ("sampler.steps=3", "device=cpu", "precision=fp32")
@@ -140,6 +142,7 @@ def test_raw_and_averaged_weights_differ(run):
         (["run=outputs/one", "labels=[10]"], ["10"]),
         (["run=outputs/one", "sampler.steps=0"], ["steps", "0"]),
         (["run=outputs/one", "batch_size=0"], ["batch_size", "auto", "0"]),
+        (["run=outputs/one", "out=text.pt/inside"], ["out=text.pt/inside", "Not a directory"]),
         (["run=outputs/one", "batch_size=many"], ["batch_size", "auto", "many"]),
         ([], ["run="]),
     ],
@@ -154,6 +157,21 @@ def test_bad_input_is_one_clear_error(arguments, parts, run):
     assert "Traceback" not in done.printed
     for part in parts:
         assert part in done.printed
+    assert "weights_only" not in done.printed  # torch's advice to trust a file that it refused
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_drawing(run, monkeypatch):
+    folder = run.parent.parent
+    (folder / "text").write_text("no folder")
+    monkeypatch.setattr("ccdiff.sampling.by_turns", lambda parts, draw: pytest.fail("drew"))
+    done = call("sample.py", "run=outputs/one", "out=text", *QUICK, cwd=folder)
+    assert done.status != 0
+    assert "out=text cannot be made" in done.printed
+
+
+def test_samplings_at_once_take_folders_of_their_own(tmp_path):
+    first, second = (_output_folder(None, Run(tmp_path)) for _ in range(2))
+    assert [first.name, second.name] == ["001", "002"]
 
 
 def test_samples_are_never_overwritten(run, three_and_seven):

@@ -157,7 +157,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise
     # Unpicklers raise almost anything on malformed bytes.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Its first sentence: torch goes on with advice to run whatever code is in the file.
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise DamagedCheckpoint(
             f"{path} is not a checkpoint, or is damaged ({reason}); pass a file "
             f"checkpoints/step_*.pt of a run directory"
