@@ -36,12 +36,16 @@ def main(arguments: list[str]) -> None:
     single = len(options.runs) == 1
     out = options.out or (options.runs[0] if single else Path("compare"))
     title = "/".join(options.runs[0].absolute().parts[-2:]) if single else f"{len(runs)} runs"
+    if differ := comparison.data_differ:
+        title += f": other images are held out ({', '.join(differ)}), so errors do not compare"
     out.mkdir(parents=True, exist_ok=True)
     comparison.write_csv(out / "compare.csv")
     write_text(out / "compare.html", page(comparison, title=title))
     best = comparison.best(MAIN)
     if best is not None and (spread := best.spread(MAIN)) is not None:
         print(f"best {MAIN}: {spread.mean:.4f} by {best.label}")
+    if differ:
+        print(f"careful: {title}")
     failed = [job for job in comparison.jobs if job.problem is not None]
     for job in failed:
         print(f"no result: {job.run.path.name}: {job.problem}")

@@ -30,6 +30,16 @@ __all__ = ["Comparison", "Job", "Setting", "Spread", "compare", "find_runs", "re
 SEED = "seed"
 MAIN = "heldout/eps_mse"
 _SAID_ELSEWHERE = ("resume", "tracker", "experiment", "sweep")
+_HELD_OUT = (
+    "_target_",
+    "image_size",
+    "channels",
+    "label_names",
+    "attributes",
+    "attribute",
+    "heldout",
+)
+"""Settings of the data that decide what is held out; where it lies is none of them."""
 _NOT_RESULTS = re.compile(
     r"step|train/(lr|images_seen|seconds|flops_per_second|mfu)|time/.*|.*_log_snr_.*_to_.*"
 )
@@ -134,6 +144,13 @@ class Comparison:
         pick = max if higher_is_better(metric) else min
         return pick(means, key=lambda pair: pair[0])[1] if means else None
 
+    @property
+    def data_differ(self) -> list[str]:
+        """By which settings of the data held-out images differ, so that errors do not compare."""
+        keys = [f"data.{name}" for name in _HELD_OUT]
+        values = {key: {json.dumps(job.config.get(key)) for job in self.jobs} for key in keys}
+        return [key for key in keys if len(values[key]) > 1]
+
     def write_csv(self, path: Path) -> None:
         """One line per setting (mean, deviation, number), then one per run."""
         header = ["row", *self.axes, SEED, "folder", "status"]
@@ -181,7 +198,8 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     """
     found: dict[Path, Run] = {}
     for path in paths:
-        inside = [path, *sorted(path.iterdir())] if path.is_dir() else []
+        # A run has folders with configs of their own: Hydra's, and what was made from it.
+        inside = [path] if _is_run(Run(path)) else sorted(path.glob("[!.]*"))
         runs = [Run(child) for child in inside if _is_run(Run(child))]
         if not runs:
             raise UserError(f"{path} holds no run: pass run directories or a folder of a sweep")

@@ -144,6 +144,28 @@ def test_runs_may_be_named_one_by_one(sweep, tmp_path):
     assert call("ccdiff.compare", "nowhere", cwd=tmp_path).status == 1
 
 
+def test_a_run_is_one_run_whatever_its_folder_holds(tmp_path):
+    run = make_run(tmp_path / "one")
+    for made in (".hydra", "edited", "export"):
+        make_run(run / made)
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text("seed: 0")
+    assert [found.path for found in find_runs([run])] == [run]
+    assert [found.path for found in find_runs([tmp_path])] == [run]
+
+
+def test_runs_on_other_data_are_not_compared_in_silence(tmp_path):
+    for name, size, root in (("a", 8, "x"), ("b", 8, "y"), ("c", 16, "x")):
+        config = Run(make_run(tmp_path / name)).config
+        data = {"_target_": "ccdiff.data.Folder", "image_size": size, "root": root}
+        OmegaConf.save({**OmegaConf.load(config), "data": data}, config)
+    moved = succeed("ccdiff.compare", "a", "b", cwd=tmp_path)
+    assert "do not compare" not in moved.printed
+    done = succeed("ccdiff.compare", "a", "c", cwd=tmp_path)
+    assert "other images are held out (data.image_size), so errors do not compare" in done.printed
+    assert "so errors do not compare" in (tmp_path / "compare/compare.html").read_text()
+
+
 class Strict(HTMLParser):
     """Notes what is left open, and every address."""
 
