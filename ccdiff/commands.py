@@ -6,6 +6,7 @@ import functools
 import gc
 import io
 import logging
+import shlex
 import signal
 import sys
 import traceback
@@ -74,7 +75,7 @@ def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], 
             return main(cfg)
         except Preempted as stopped:
             # Also ends a sweep, whose other jobs have no more time than this one.
-            log.warning("%s; go on with the same command and resume=...", stopped)
+            log.warning("%s; to go on: python train.py resume=%s", stopped, _folder())
             told_by_main(tell=True)
             sys.exit(EXIT_STATUS)
         except KeyboardInterrupt:
@@ -97,6 +98,13 @@ def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], 
             raise
 
     return wrapped
+
+
+def _folder() -> str:
+    """That of the run, or of the whole sweep."""
+    job = HydraConfig.get()
+    folder = job.sweep.dir if job.mode is RunMode.MULTIRUN else job.runtime.output_dir
+    return shlex.quote(str(folder))
 
 
 def _told(error: Exception) -> Exception:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ccdiff.data import Split
 from ccdiff.errors import UserError
 from ccdiff.evaluation import Classifier
-from ccdiff.evaluation.distances import class_distances, distances, intervals
+from ccdiff.evaluation.distances import KINDS, class_distances, distances, intervals
 from ccdiff.evaluation.extractors import ClassifierExtractor, Material, Seen
 from ccdiff.evaluation.figures import Figure, Provenance, compare
 from ccdiff.evaluation.frechet import Moments, frechet_distance
@@ -244,6 +244,16 @@ def test_intervals_hold_the_value_and_narrow_with_more_images():
         assert all(low <= v <= high for v, (low, high) in zip(values, spans, strict=True))
         widths.append(spans[0].high - spans[0].low)
     assert widths[1] < widths[0] / 2
+
+
+def test_intervals_hold_no_value_that_a_figure_cannot_have():
+    real, samples = sketch(seen(400, seed=1)), sketch(seen(40))
+    for edge, end in ((0.0, "low"), (1.0, "high")):
+        spans = intervals(samples, real, [edge] * len(KINDS))
+        _, kd, precision, recall, density, coverage = (getattr(span, end) for span in spans)
+        assert (precision, recall, coverage) == (edge, edge, edge)
+        assert kd != edge, "it may be negative, and more than 1"
+        assert (density == edge) == (end == "low")
 
 
 def test_the_distance_of_a_class_is_that_of_its_images_alone():

@@ -133,6 +133,7 @@ def test_a_command_that_is_stopped_says_try_again(tmp_path, monkeypatch):
     done = call("train.py", *ARGUMENTS, "hydra.run.dir=run", cwd=tmp_path)
     assert done.status == EXIT_STATUS == 75
     assert "saved at step 1" in done.printed
+    assert f"python train.py resume={tmp_path / 'run'}" in done.printed
     assert "Traceback" not in done.printed
 
 

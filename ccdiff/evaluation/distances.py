@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ __all__ = ["KINDS", "class_distances", "distances", "intervals"]
 KINDS = ("fd", "kd", "precision", "recall", "density", "coverage")
 """What :func:`distances` returns, in order; an extractor's name makes them names of figures."""
 _FEW_SUBSETS = 10
+# What each of KINDS can be; an unbiased estimate such as kd may be negative.
+_LEAST = (0.0, -inf, 0.0, 0.0, 0.0, 0.0)
+_MOST = (inf, inf, 1.0, 1.0, inf, 1.0)
 
 
 def distances(samples: Sketch, real: Sketch, *, subsets: int = 100) -> list[float]:
@@ -38,10 +42,15 @@ def distances(samples: Sketch, real: Sketch, *, subsets: int = 100) -> list[floa
 def intervals(samples: Sketch, real: Sketch, values: Sequence[float]) -> list[Interval]:
     """How far the ``values`` of :func:`distances` may be off for want of samples.
 
-    Rather too wide where a distance is about as small as it can be.
+    No wider than what a figure can be, and rather too wide where a distance is about as small as
+    it can be.
     """
     measure = partial(_of_part, samples, real)
-    return half_samples(measure, len(samples.features), values)
+    spans = half_samples(measure, len(samples.features), values)
+    return [
+        Interval(max(span.low, least), min(span.high, most))
+        for span, least, most in zip(spans, _LEAST, _MOST, strict=True)
+    ]
 
 
 def _of_part(samples: Sketch, real: Sketch, part: Tensor) -> list[float]:
