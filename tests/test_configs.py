@@ -1,6 +1,7 @@
 """Every option of every group composes, and builds what it names; found by listing conf/."""
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 import ccdiff
-from ccdiff import schema
+from ccdiff import schedules, schema
 from ccdiff.compose import build_denoiser, instantiate
 from ccdiff.errors import UserError
 from ccdiff.training.parallel import make_optimizer
@@ -186,6 +187,18 @@ def test_values_that_an_optimizer_refuses_become_user_errors(override):
     make = instantiate(composed(override).optimizer)
     with pytest.raises(UserError, match=r"optimizer\.\*.*(lr|learning rate|str)"):
         make_optimizer(make, [torch.nn.Parameter(torch.zeros(1))], shard=Shard.none)
+
+
+def test_what_the_readme_adds_passes_these_tests():
+    text = (ROOT / "README.md").read_text().partition("## Extend it")[2]
+    code, yaml = (part.partition("```")[0] for part in re.split("```(?:python|yaml)", text)[1:3])
+    scope = dict(vars(schedules))
+    exec(code, scope)
+    node = OmegaConf.create(yaml)
+    made = scope[node.pop("_target_").rpartition(".")[2]]
+    assert set(node) == set(inspect.signature(made).parameters), "what it takes, the YAML states"
+    t = torch.linspace(0, 1, 11)
+    assert torch.allclose(made(**node).log_snr(t), 10 - 20 * t)
 
 
 def test_readme_names_every_option():
