@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ccdiff.compare_page import page
 from ccdiff.compare_table import MAIN, compare, find_runs, read_job
-from ccdiff.durable import write_text
+from ccdiff.durable import made_folder, write_text
 from ccdiff.errors import UserError
 
 __all__ = ["main"]
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     title = "/".join(options.runs[0].absolute().parts[-2:]) if single else f"{len(runs)} runs"
     if differ := comparison.data_differ:
         title += f": other images are held out ({', '.join(differ)}), so errors do not compare"
-    out.mkdir(parents=True, exist_ok=True)
+    made_folder(out)
     comparison.write_csv(out / "compare.csv")
     write_text(out / "compare.html", page(comparison, title=title))
     best = comparison.best(MAIN)

@@ -9,7 +9,14 @@ from typing import BinaryIO
 
 from ccdiff.errors import UserError
 
-__all__ = ["HashingWriter", "file_sha256", "sync_folder", "write_text", "write_whole"]
+__all__ = [
+    "HashingWriter",
+    "file_sha256",
+    "made_folder",
+    "sync_folder",
+    "write_text",
+    "write_whole",
+]
 
 _CHUNK = 1 << 22
 
@@ -63,6 +70,22 @@ def file_sha256(file: BinaryIO, num_bytes: int, *, tail: bytes = b"") -> str:
         num_bytes -= len(chunk)
     digest.update(tail)
     return digest.hexdigest()
+
+
+def made_folder(folder: str | Path) -> Path:
+    """Makes a folder that was asked for, where there is none yet.
+
+    Raises:
+        UserError: Where it cannot be made.
+    """
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the folder {folder} cannot be made ({error.strerror}): pass another as out"
+        ) from error
+    return path
 
 
 def sync_folder(folder: Path) -> None:

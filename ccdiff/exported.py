@@ -72,8 +72,10 @@ class Model:
             Images uint8 [N, C, H, W] on the CPU, row by row.
 
         Raises:
-            UserError: Where a label is unknown.
+            UserError: Where a label is unknown, or there is nothing to draw.
         """
+        if num_per_label < 1:
+            raise UserError(f"num_per_label must be at least 1, got {num_per_label}")
         y, drop, titles = parse_labels(labels, self.denoiser.conditioning)
         y = y.repeat_interleave(num_per_label, dim=0)
         drop = None if drop is None else drop.repeat_interleave(num_per_label, dim=0)

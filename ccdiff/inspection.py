@@ -13,7 +13,7 @@ from torch import Tensor
 from ccdiff.compose import build_data
 from ccdiff.data import DataSet, ImageFiles, Split
 from ccdiff.data.duplicates import look_alikes, same_pixels
-from ccdiff.durable import write_text
+from ccdiff.durable import made_folder, write_text
 from ccdiff.visual import grid, save_png
 
 __all__ = ["co_occurrence", "count_labels", "run_inspection"]
@@ -24,7 +24,7 @@ _MAX_SHOWN_OF_GROUP = 8
 
 def run_inspection(cfg: DictConfig) -> None:
     """Writes pictures and ``inspection.json`` to ``cfg.out``, and prints the counts."""
-    out = Path(cfg.out)
+    out = made_folder(cfg.out)
     data = build_data(cfg)
     train, heldout = splits = data.load()
     names = data.label_names

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from ccdiff.compose import build_data, instantiate, plain, trained_config, trained_denoiser
 from ccdiff.data import DataSet
 from ccdiff.denoiser import Denoiser
+from ccdiff.durable import made_folder
 from ccdiff.errors import UserError
 from ccdiff.generation import Generator
 from ccdiff.runs import Run, run_of
@@ -179,16 +180,7 @@ def output_folder(out: str | None, parent: Path) -> Path:
     Raises:
         UserError: Where it cannot be made.
     """
-    if out is None:
-        return _numbered_folder(parent)
-    folder = Path(out).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"out={out} cannot be made ({error.strerror}): pass another folder, or none"
-        ) from error
-    return folder
+    return _numbered_folder(parent) if out is None else made_folder(out)
 
 
 def new_folder(out: str | None, parent: Path, cfg: DictConfig) -> Path:

@@ -142,6 +142,11 @@ def test_runs_may_be_named_one_by_one(sweep, tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         find_runs([tmp_path / "nowhere"])
     assert call("ccdiff.compare", "nowhere", cwd=tmp_path).status == 1
+    (tmp_path / "file").touch()
+    refused = call("ccdiff.compare", *runs, "--out", "file/in", cwd=tmp_path)
+    assert refused.printed == (
+        "error: the folder file/in cannot be made (Not a directory): pass another as out"
+    )
 
 
 def test_a_run_is_one_run_whatever_its_folder_holds(tmp_path):

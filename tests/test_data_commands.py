@@ -13,6 +13,7 @@ from PIL import Image
 
 from ccdiff.data import Split
 from ccdiff.data.duplicates import look_alikes, same_pixels
+from ccdiff.errors import UserError
 from ccdiff.inspection import co_occurrence, count_labels, run_inspection
 
 NUM = 20
@@ -82,6 +83,11 @@ def test_an_inspection_shows_counts_pictures_and_duplicates(root, tmp_path, caps
     }
     out = tmp_path / "report"
     cfg = OmegaConf.create({"data": data, "out": str(out), "images_per_label": 12})
+    out.touch()
+    with pytest.raises(UserError, match="report cannot be made"):
+        run_inspection(cfg)
+    assert not capsys.readouterr().out, "told before any work"
+    out.unlink()
     run_inspection(cfg)
     report = json.loads((out / "inspection.json").read_text())
     assert report["images"] == {"train": 18, "heldout": 2}

@@ -13,7 +13,7 @@ import torch
 
 from ccdiff.curve_table import write_csv
 from ccdiff.data.preparation import write_manifest
-from ccdiff.durable import write_whole
+from ccdiff.durable import made_folder, write_whole
 from ccdiff.errors import UserError
 from ccdiff.evaluate_run import _write_json
 from ccdiff.evaluation.keeping import keep, kept
@@ -148,3 +148,12 @@ def test_a_lock_that_a_killed_process_still_holds_for_a_moment_is_waited_for(tmp
     with locked(tmp_path / "lock", busy=pytest.fail):
         pass
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_folder_is_made_or_told_by_name(tmp_path):
+    assert made_folder(tmp_path / "a" / "b").is_dir()
+    assert made_folder(str(tmp_path / "a")) == tmp_path / "a"
+    (tmp_path / "file").touch()
+    for bad in (tmp_path / "file", tmp_path / "file" / "in"):
+        with pytest.raises(UserError, match=f"{bad} cannot be made"):
+            made_folder(bad)

@@ -42,6 +42,11 @@ def test_four_lines_draw_what_the_run_draws(run, out):
     assert torch.equal(images, again)
 
 
+def test_drawing_nothing_is_refused(run):
+    with pytest.raises(UserError, match="num_per_label must be at least 1, got 0"):
+        ccdiff.load(run, device="cpu").sample(["3"], num_per_label=0)
+
+
 def test_the_weights_are_the_averaged_ones(run, out):
     checkpoint = load_checkpoint(Run(run).latest_checkpoint())
     averaged = trained_denoiser(checkpoint).state_dict()

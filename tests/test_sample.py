@@ -142,7 +142,7 @@ def test_raw_and_averaged_weights_differ(run):
         (["run=outputs/one", "labels=[10]"], ["10"]),
         (["run=outputs/one", "sampler.steps=0"], ["steps", "0"]),
         (["run=outputs/one", "batch_size=0"], ["batch_size", "auto", "0"]),
-        (["run=outputs/one", "out=text.pt/inside"], ["out=text.pt/inside", "Not a directory"]),
+        (["run=outputs/one", "out=text.pt/inside"], ["text.pt/inside", "Not a directory"]),
         (["run=outputs/one", "batch_size=many"], ["batch_size", "auto", "many"]),
         ([], ["run="]),
     ],
@@ -166,7 +166,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_drawing(run, monkeypatch):
     monkeypatch.setattr("ccdiff.sampling.by_turns", lambda parts, draw: pytest.fail("drew"))
     done = call("sample.py", "run=outputs/one", "out=text", *QUICK, cwd=folder)
     assert done.status != 0
-    assert "out=text cannot be made" in done.printed
+    assert "the folder text cannot be made (File exists)" in done.printed
 
 
 def test_samplings_at_once_take_folders_of_their_own(tmp_path):
