@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 import ccdiff
 from ccdiff import schedules, schema
-from ccdiff.compose import build_denoiser, instantiate
+from ccdiff.compose import build_denoiser, build_objective, instantiate
 from ccdiff.errors import UserError
 from ccdiff.training.parallel import make_optimizer
 from ccdiff.training.settings import Shard
+from ccdiff.training.startup import check_noise
 
 ROOT = Path(ccdiff.__file__).parent.parent
 CONF = ROOT / "conf"
@@ -199,6 +200,17 @@ def test_what_the_readme_adds_passes_these_tests():
     assert set(node) == set(inspect.signature(made).parameters), "what it takes, the YAML states"
     t = torch.linspace(0, 1, 11)
     assert torch.allclose(made(**node).log_snr(t), 10 - 20 * t)
+
+
+def test_what_the_readme_says_goes_together_is_not_warned_of(caplog):
+    text = (ROOT / "README.md").read_text().partition("Some that go together")[2]
+    block = text.split("```")[1].replace("\\\n", " ")
+    commands = [line.partition("#")[0].split()[2:] for line in block.strip().splitlines()]
+    assert len(commands) == 3
+    for overrides in commands:
+        cfg = composed(*overrides)
+        check_noise(build_denoiser(cfg), build_objective(cfg), instantiate(cfg.sampler))
+        assert caplog.text == "", overrides
 
 
 def test_readme_names_every_option():
