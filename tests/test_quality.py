@@ -103,3 +103,13 @@ def test_impossible_settings_are_refused(override, tmp_path):
     assert done.status != 0
     assert override.split("=")[0] in done.printed
     assert "Traceback" not in done.printed
+
+
+@pytest.mark.parametrize("more", [[], ["extractor.file=nowhere.pt"]])
+def test_an_extractor_that_is_not_there_is_told_before_training(more, tmp_path):
+    arguments = (*ARGUMENTS, "extractor=path", *more, "hydra.run.dir=run")
+    done = call("train.py", *arguments, cwd=tmp_path)
+    assert done.status == 1
+    assert "extractor.file=" in done.printed
+    assert "Traceback" not in done.printed
+    assert not (tmp_path / "run" / "metrics.jsonl").exists(), "not a step was taken"

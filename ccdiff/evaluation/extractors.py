@@ -79,6 +79,13 @@ class Extractor(ABC):
 class Source(ABC):
     """The contract: :meth:`open`."""
 
+    def check(self) -> None:  # noqa: B027 - most have nothing to say
+        """Tells at once what would fail when it is opened, as far as that is known.
+
+        Raises:
+            UserError: Where something is missing.
+        """
+
     @abstractmethod
     def open(self, material: Material) -> Extractor:
         """The extractor for a data set.

@@ -44,12 +44,19 @@ class LocalFile(Source):
     file: str | None = None
     name: str | None = None
 
-    def open(self, material: Material) -> Extractor:
+    def check(self) -> None:
+        self._path()
+
+    def _path(self) -> Path:
         if self.file is None:
             raise UserError("extractor=path needs extractor.file=<a TorchScript file>")
         path = Path(self.file).expanduser()
         if not path.is_file():
             raise UserError(f"extractor.file={self.file}: there is no such file")
+        return path
+
+    def open(self, material: Material) -> Extractor:
+        path = self._path()
         name = self.name or re.sub(r"\W+", "_", path.stem)
         members = _members(path)
         if any(member.endswith("constants.pkl") for member in members):

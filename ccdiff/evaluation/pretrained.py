@@ -66,8 +66,11 @@ class Inception(Source):
 
     weights: str | None = None
 
-    def open(self, material: Material) -> Extractor:
+    def check(self) -> None:
         _require_torch_fidelity("inception")
+
+    def open(self, material: Material) -> Extractor:
+        self.check()
         weights = self._checked()
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -121,8 +124,11 @@ class DinoV2(Source):
         if self.size not in self.sizes:
             raise UserError(f"extractor.size must be s, b, l or g, got {self.size!r}")
 
-    def open(self, material: Material) -> Extractor:
+    def check(self) -> None:
         _require_torch_fidelity("dinov2")
+
+    def open(self, material: Material) -> Extractor:
+        self.check()
         from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
         try:

@@ -70,6 +70,10 @@ class WatchQuality:
     run: Run
     run_log: RunLog
 
+    def __post_init__(self) -> None:
+        # Before training: it is opened after hundreds of steps.
+        self.source.check()
+
     def __call__(self, state: TrainState) -> None:
         denoiser = state.averaged.eval()
         row = self._measure(denoiser) | self._label(denoiser)
