@@ -71,6 +71,11 @@ class Training:
         self.data: DataSet = build_data(cfg)
         if checkpoint is not None:
             check_config(checkpoint, cfg)
+        denoiser = build_denoiser(cfg)
+        self.objective = build_objective(cfg)
+        # Reading a large folder for the first time takes long: what can be refused before, is.
+        if (labels := self.data.known_labels) is not None:
+            denoiser.conditioning.check(labels)
         with first(local_rank() == 0):
             self.train_split, self.heldout = self.data.load()
         self.fingerprint = self.train_split.fingerprint()
@@ -78,8 +83,6 @@ class Training:
             raise UserError(f"rank {rank()} finds other training data than rank 0: see data.root")
         if checkpoint is not None:
             check_data(checkpoint, self.fingerprint)
-        denoiser = build_denoiser(cfg)
-        self.objective = build_objective(cfg)
         check_fit(denoiser, self.objective, self.train_split)
         if world_size() > 1:
             check_used(denoiser, self.objective, self.train_split)

@@ -162,6 +162,7 @@ def _run(
             record.precision,
             speed.peak_flops_per_second / 1e12,
         )
+        log.info("samples and checkpoints go to %s", run.path)
         info = _describe(cfg, job, run, record.tracker_id, facts=asdict(speed))
         with instantiate(cfg.tracker).session(info) as session, stop.listening():
             record.tracker_id = session.tracker_id

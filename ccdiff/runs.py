@@ -143,15 +143,15 @@ def find_checkpoint(reference: str, *, root: Path = Path()) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise UserError(f"run={reference}: there is no such file or folder{_hint(path)}")
+        raise UserError(f"there is no run {reference}: no such file or folder{_hint(path)}")
     jobs = sorted(child.parent.name for child in path.glob("*/config.yaml"))
     if jobs and not Run(path).config.exists():
-        raise UserError(f"run={reference} is a sweep of {len(jobs)} runs; pick one: {jobs}")
+        raise UserError(f"{reference} is a sweep of {len(jobs)} runs; pick one: {jobs}")
     return Run(path).latest_checkpoint()
 
 
 def _hint(path: Path) -> str:
     if not path.parent.is_dir():
-        return "; run=latest takes the newest run"
+        return "; latest takes the newest run"
     near = get_close_matches(path.name, [child.name for child in path.parent.iterdir()])
-    return f"; did you mean {path.parent / near[0]}?" if near else "; run=latest takes the newest"
+    return f"; did you mean {path.parent / near[0]}?" if near else "; latest takes the newest run"

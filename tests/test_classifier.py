@@ -50,6 +50,15 @@ def test_it_learns_digits(digits, splits):
     assert digits.heldout_accuracy == right
 
 
+def test_a_poor_judge_is_said_to_be_one(few, digits, splits, cache, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        load(splits, cache)
+        assert "poor judge" not in caplog.text
+        train, heldout = few
+        load((train, Split(heldout.images, (heldout.labels + 5) % 10)), tmp_path)
+    assert "poor judge" in caplog.text
+
+
 def test_features_are_what_the_logits_are_made_of(digits, splits):
     images = splits[1].images[:20]
     (judgement,) = digits.judge(images)

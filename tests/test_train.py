@@ -134,6 +134,21 @@ def test_bad_input_is_one_clear_error(arguments, parts, tmp_path):
         assert part in done.printed
 
 
+@pytest.mark.parametrize("wrong", ["conditioning=multihot", "model.groups=5"])
+def test_what_does_not_fit_is_told_before_a_folder_is_read(wrong, tmp_path):
+    for name in ("cat", "dog"):
+        folder = tmp_path / "pictures" / name
+        folder.mkdir(parents=True)
+        for i in range(12):
+            Image.new("L", (8, 8), color=i).save(folder / f"{i}.png")
+    where = [f"data.root={tmp_path / 'pictures'}", f"data.cache={tmp_path / 'prepared'}"]
+    size = ["data.image_size=8", "data.channels=1"]
+    done = call("train.py", "data=folder", *where, *size, *TINY, wrong, cwd=tmp_path)
+    assert done.status == 1
+    assert wrong.partition("=")[0].rpartition(".")[2] in done.printed
+    assert not (tmp_path / "prepared").exists()
+
+
 @pytest.mark.parametrize("script", ["train.py", "sample.py"])
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
 def test_help_and_config_need_no_torch(script, flags, tmp_path):

@@ -136,6 +136,11 @@ class DataSet(ABC):
         """``(channels, image_size, image_size)``."""
         return self.channels, self.image_size, self.image_size
 
+    @property
+    def known_labels(self) -> Tensor | None:
+        """Those of all images, [N] or [N, K], where they are known before images are read."""
+        return None
+
     @abstractmethod
     def read(self) -> tuple[Split, Split]:
         """The training and held-out splits, from the source."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ccdiff.data.core import DataSet, ImageRows, Split
 from ccdiff.data.decode import PixelSettings, parse_color
@@ -116,6 +117,10 @@ class ImageFiles(DataSet):
     def label_names(self) -> tuple[str, ...]:
         """Of the classes or attributes that the settings select."""
         return self.selected.label_names
+
+    @property
+    def known_labels(self) -> Tensor:
+        return torch.from_numpy(self.selected.labels)
 
     def prepare(self) -> Prepared:
         """Finds the prepared copy or makes it, with all labels of the source.

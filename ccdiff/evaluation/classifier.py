@@ -37,6 +37,8 @@ _MAX_SIZE = 64
 _WIDTHS = (16, 32, 64, 128)
 _SMALLEST_MAP = 4
 _NUM_FEATURES = 128
+_RELIABLE = 0.7
+"""Share of held-out labels right, below which it is said that judgements mean little."""
 _BATCH_SIZE = 128
 _PEAK_LR = 3e-3
 _WEIGHT_DECAY = 0.05
@@ -154,7 +156,13 @@ def load_classifier(
         )
         weights = {name: value.cpu() for name, value in classifier.state_dict().items()}
         keep({"weights": weights, "heldout_accuracy": classifier.heldout_accuracy}, path)
-    log.info("classifier: %.2f %% of held-out labels right", 100 * classifier.heldout_accuracy)
+    accuracy = classifier.heldout_accuracy
+    log.info("classifier: %.2f %% of held-out labels right", 100 * accuracy)
+    if accuracy < _RELIABLE:
+        log.warning(
+            "so weak a classifier is a poor judge: even real images get %.0f %% label agreement",
+            100 * accuracy,
+        )
     return classifier.to(device).requires_grad_(False).eval()
 
 

@@ -248,6 +248,8 @@ def train(
                 row |= memory(state.loss_sum.device)
                 run_log.metrics(row, step=state.step)
                 _say(state, settings, row)
+            if last:
+                log.info("the last step is taken; measuring, drawing and saving")
             if state.step % settings.log_every == 0:
                 meter.reset()
             bar.update()
