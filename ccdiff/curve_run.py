@@ -76,6 +76,13 @@ def run_curve(cfg: DictConfig) -> Path:
     everything = [solution, reference, *settings]
     work = len(cfg.seeds) * len(y) * sum(setting.sampler.calls for setting in everything)
     real = judge.real(_like(train, y))
+    log.info(
+        "drawing %d images in %d ways from %d seeds; what is known goes to %s",
+        len(y),
+        len(everything),
+        len(cfg.seeds),
+        out,
+    )
     with (
         logging_redirect_tqdm(),
         tqdm(total=work, unit="call", unit_scale=True, smoothing=0.05, disable=None) as bar,

@@ -69,7 +69,11 @@ def _evaluate(cfg: DictConfig) -> Path:
         subject = open_subject(cfg)
     _refuse_another_way(earlier, subject)
     with _alone(subject.folder):
-        _draw_and_measure(cfg, subject, earlier)
+        try:
+            _draw_and_measure(cfg, subject, earlier)
+        except KeyboardInterrupt:
+            log.info("stopped: the same command goes on with what is in %s", subject.folder)
+            raise
     return subject.folder
 
 

@@ -193,6 +193,7 @@ def test_resumed_equals_uninterrupted(run, folder, metrics, monkeypatch):
         patch.setattr(Generator, "__call__", failing)
         stopped = call(COMMAND, f"run={run}", "name=parts", *QUICK, cwd=run.parent)
         assert stopped.status == 128 + signal.SIGINT
+        assert "the same command goes on" in stopped.printed
     parts = run / "evaluation" / "parts" / "samples"
     assert [p.name for p in sorted(parts.glob("*-000000??.pt"))] == [
         "00000000-00000025.pt",
@@ -245,7 +246,7 @@ def test_against_an_earlier_evaluation(run, folder, metrics, tmp_path):
         (["extractor=path"], ["extractor.file"]),
         (["extractor=path", "extractor.file=nowhere.ts"], ["nowhere.ts", "no such file"]),
         (["extractor=huge"], ["extractor", "dinov2"]),
-        (["run=nowhere"], ["run=nowhere"]),
+        (["run=nowhere"], ["there is no run nowhere"]),
         (["+m=1"], ["nothing reads", "'m'"]),
     ],
     ids=lambda value: " ".join(value) if "=" in value[0] else "",
