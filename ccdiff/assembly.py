@@ -10,10 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.compose import build_data, build_denoiser, build_objective, instantiate, save_config
 from ccdiff.data import Batches, DataSet
-from ccdiff.distributed import broadcast, first, is_main, local_rank, rank, slice_of, world_size
+from ccdiff.distributed import broadcast, first
 from ccdiff.errors import UserError
 from ccdiff.evaluation.extractors import Material
 from ccdiff.generation import Generator
+from ccdiff.ranks import is_main, local_rank, rank, slice_of, world_size
 from ccdiff.resuming import check_config, check_data
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import Checkpoint

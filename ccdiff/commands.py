@@ -19,16 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ccdiff.distributed import (
-    adopt_slurm,
-    is_main,
-    let_main_tell,
-    local_rank,
-    rank,
-    told_by_main,
-    world_size,
-)
+from ccdiff.distributed import let_main_tell, told_by_main
 from ccdiff.errors import UserError
+from ccdiff.ranks import adopt_slurm, is_main, local_rank, rank, world_size
 from ccdiff.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
 

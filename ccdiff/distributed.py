@@ -1,8 +1,5 @@
 """Many processes working as one: a thin layer over torch.distributed, for one process nothing.
 
-Who a process is stands in the environment: ``torchrun`` puts it there, and for the tasks of a
-SLURM job step :func:`adopt_slurm` does. Rank 0 is the main process, which alone writes files.
-
 Imports no torch by itself: commands ask for their rank before they have parsed.
 """
 
@@ -11,33 +8,27 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from ccdiff.errors import UserError
+from ccdiff.ranks import adopted_slurm, is_main, local_rank, rank, world_size
 
 __all__ = [
     "LostContact",
-    "adopt_slurm",
     "agreed",
     "barrier",
     "broadcast",
     "contact",
     "first",
     "gather",
-    "is_main",
     "let_main_tell",
-    "local_rank",
     "process_group",
-    "processes_here",
-    "rank",
-    "slice_of",
     "sum_tensor_",
     "told_by_main",
-    "world_size",
 ]
 
 log = logging.getLogger(__name__)
@@ -45,7 +36,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FAILED, _TOLD = "failed", "told"
-_ADOPTED = "CCDIFF_ADOPTED_SLURM"
 # How long to look for the cause where contact is lost, and to wait for rank 0 to tell it.
 _CAUSE_SECONDS, _TELLING_SECONDS = 2.0, 10.0
 
@@ -70,65 +60,6 @@ class _Together:
 _together: _Together | None = None
 _store: Any = None
 """Of the last group, to tell the others of an error after it is closed."""
-
-
-def rank() -> int:
-    """The number of this process among all, from 0."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def world_size() -> int:
-    """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def local_rank() -> int:
-    """The number of this process among those on its machine, from 0."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def processes_here() -> int:
-    """How many processes share this machine; where nobody says it, as many as there are."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
-
-
-def is_main() -> bool:
-    """Whether this is the process that writes files and logs."""
-    return rank() == 0
-
-
-def slice_of(n: int) -> slice:
-    """The part of ``range(n)`` that is this process's: contiguous, in the order of ranks."""
-    return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())
-
-
-def adopt_slurm(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Tells the tasks of a SLURM job step who they are, as torchrun would have.
-
-    Arguments:
-        environment: Read and completed; left as it is outside of a step of several tasks.
-    """
-    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
-    if "WORLD_SIZE" in environment or tasks == "1":
-        return
-    # Steps of one job may run side by side, so each has a port of its own.
-    job, step = (int(environment.get(f"SLURM_{key}_ID", "0")) for key in ("JOB", "STEP"))
-    environment["WORLD_SIZE"] = tasks
-    environment["RANK"] = environment["SLURM_PROCID"]
-    environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
-    environment[_ADOPTED] = "1"
-    environment.setdefault("MASTER_ADDR", _first_host(environment))
-    environment.setdefault("MASTER_PORT", str(20000 + (job * 16 + step) % 10000))
-
-
-def _first_host(environment: Mapping[str, str]) -> str:
-    """``gpu-03`` of ``gpu-[03-05,09],login1``: where rank 0 runs."""
-    nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
-    before, bracket, within = nodes.partition("[")
-    if not bracket or "," in before:
-        return nodes.split(",")[0]
-    first, _, after = within.partition("]")
-    return before + first.split(",")[0].split("-")[0] + after.split(",")[0]
 
 
 @contextmanager
@@ -222,7 +153,7 @@ def _device_of(name: str) -> str:
     if name == "cpu" or (name == "auto" and count == 0):
         return "cpu"
     # SLURM may show each task its own GPU alone.
-    if count == 1 and _ADOPTED in os.environ:
+    if count == 1 and adopted_slurm():
         return "cuda:0"
     # All processes of a machine find the same, so that rank 0 can tell it for all.
     here = int(os.environ.get("LOCAL_WORLD_SIZE", local_rank() + 1))

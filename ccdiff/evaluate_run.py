@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ccdiff.denoiser import bind_label
-from ccdiff.distributed import first, is_main
+from ccdiff.distributed import first
 from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 from ccdiff.evaluate_judge import judge
@@ -35,6 +35,7 @@ from ccdiff.evaluation.likelihood import bits_per_dimension, dequantise, log_den
 from ccdiff.evaluation.references import reference, shuffled
 from ccdiff.generation import Generator
 from ccdiff.locks import locked
+from ccdiff.ranks import is_main
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.trained import track
 from ccdiff.turns import check_batch_size, fitting, together

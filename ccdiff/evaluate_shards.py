@@ -16,9 +16,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ccdiff.background import Background
-from ccdiff.distributed import barrier, broadcast, is_main
+from ccdiff.distributed import barrier, broadcast
 from ccdiff.evaluation.extractors import Extractor, Seen
 from ccdiff.evaluation.keeping import keep, kept
+from ccdiff.ranks import is_main
 from ccdiff.turns import by_turns, parts_of
 
 __all__ = ["Shard", "Shards", "first"]

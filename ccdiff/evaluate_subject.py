@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ccdiff.compose import instantiate
-from ccdiff.distributed import is_main
 from ccdiff.durable import write_text
 from ccdiff.errors import UserError
 from ccdiff.evaluation.extractors import (
@@ -22,6 +21,7 @@ from ccdiff.evaluation.extractors import (
 )
 from ccdiff.evaluation.figures import Provenance
 from ccdiff.evaluation.references import asked_labels, split_fingerprint
+from ccdiff.ranks import is_main
 from ccdiff.samplers import Sampler
 from ccdiff.trained import Trained, open_run
 

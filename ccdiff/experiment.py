@@ -20,6 +20,7 @@ from ccdiff.compose import (
     plain,
 )
 from ccdiff.errors import UserError
+from ccdiff.ranks import is_main, rank, world_size
 from ccdiff.record import Record, read_record, recording
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import Checkpoint, open_checkpoint
@@ -61,7 +62,7 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
         run = Run(distributed.broadcast(Path(job.runtime.output_dir)))
         _check_same(cfg)
         try:
-            if not distributed.is_main():
+            if not is_main():
                 return _follow(cfg, run, settings, stop)
             with run.alone():
                 return distributed.broadcast(_run(cfg, job, run, settings, stop))
@@ -85,7 +86,7 @@ def _check_same(cfg: DictConfig) -> None:
     if differing:
         told = ", ".join(f"{k}={new} (there {old})" for k, (old, new) in differing.items())
         raise UserError(
-            f"rank {distributed.rank()} was started with another config than rank 0: {told}; give "
+            f"rank {rank()} was started with another config than rank 0: {told}; give "
             f"all machines the same arguments"
         )
 
@@ -143,7 +144,7 @@ def _run(
     distributed.broadcast(_Start(checkpoint))
     build = partial(Training, cfg, run, settings, checkpoint=checkpoint)
     # Before its record is touched: what is refused leaves a run as it was.
-    alone = sweep and distributed.world_size() == 1
+    alone = sweep and world_size() == 1
     single = None if sweep else build(device=pick_device(settings.device))
     gpu = own_gpu(settings.device) if alone else nullcontext(settings.device)
     with recording(run, record, overrides=job.overrides.task), gpu as device:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ccdiff.background import Background
 from ccdiff.compose import instantiate
-from ccdiff.distributed import is_main
 from ccdiff.durable import write_whole
 from ccdiff.errors import UserError
 from ccdiff.generation import sample_seeds
 from ccdiff.labels import parse_labels
+from ccdiff.ranks import is_main
 from ccdiff.runs import Run
 from ccdiff.trained import open_run, output_folder
 from ccdiff.training.compiling import compile_mode, explaining_failure

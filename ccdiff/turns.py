@@ -11,17 +11,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.denoiser import Denoiser
-from ccdiff.distributed import (
-    broadcast,
-    gather,
-    is_main,
-    process_group,
-    processes_here,
-    rank,
-    world_size,
-)
+from ccdiff.distributed import broadcast, gather, process_group
 from ccdiff.errors import UserError
 from ccdiff.generation import Generator
+from ccdiff.ranks import is_main, processes_here, rank, world_size
 from ccdiff.training.checkpoints import open_checkpoint
 
 __all__ = ["by_turns", "check_batch_size", "fitting", "parts_of", "together"]

@@ -20,8 +20,9 @@ from processes import forked
 
 from ccdiff import assembly
 from ccdiff.data import Digits
-from ccdiff.distributed import rank, told_by_main
+from ccdiff.distributed import told_by_main
 from ccdiff.errors import UserError
+from ccdiff.ranks import rank
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
 from ccdiff.training import hooks

@@ -21,8 +21,9 @@ from ranks import ENDS, STEPS
 from ccdiff import distributed, experiment
 from ccdiff.assembly import Training
 from ccdiff.data import Batches, Split, augment
-from ccdiff.distributed import adopt_slurm, process_group, slice_of
+from ccdiff.distributed import process_group
 from ccdiff.errors import UserError
+from ccdiff.ranks import adopt_slurm, slice_of
 from ccdiff.record import read_record
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import load_checkpoint, open_checkpoint

@@ -4,7 +4,6 @@ Batch ``i`` is a function of the seed and ``i`` alone, so exact resume needs no 
 balancing are pure functions of the seed and the epoch.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
@@ -17,6 +16,7 @@ from ccdiff.data.balance import balanced_order, weights_for
 from ccdiff.data.core import Split, order
 from ccdiff.data.memory import free_bytes
 from ccdiff.errors import UserError
+from ccdiff.ranks import processes_here
 
 __all__ = ["Batches"]
 
@@ -211,8 +211,7 @@ def _room(device: torch.device) -> float:
     if device.type == "cuda":
         return _DEVICE_SHARE * free_bytes(device)
     # GPUs are not shared; the memory of a machine is.
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return _MEMORY_SHARE * free_bytes(device) / processes
+    return _MEMORY_SHARE * free_bytes(device) / processes_here()
 
 
 def _hold(split: Split, device: torch.device) -> Tensor:

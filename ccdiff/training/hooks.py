@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ccdiff.data import Split
 from ccdiff.denoiser import Denoiser
-from ccdiff.distributed import barrier, is_main
+from ccdiff.distributed import barrier
 from ccdiff.evaluation.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.generation import Generator
+from ccdiff.ranks import is_main
 from ccdiff.runs import Run
 from ccdiff.training.loop import Hook, TrainState
 from ccdiff.training.parallel import collect_optimizer

@@ -17,10 +17,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data import Batches, augment, to_float
 from ccdiff.denoiser import Denoiser
-from ccdiff.distributed import agreed, is_main, slice_of, sum_tensor_, world_size
+from ccdiff.distributed import agreed, sum_tensor_
 from ccdiff.objective import Objective
+from ccdiff.ranks import is_main, slice_of, world_size
 from ccdiff.seeding import seed_for
 from ccdiff.training.divergence import Diverged, LabelledDraw, diagnose
+from ccdiff.training.learning_rate import learning_rate_factor
 from ccdiff.training.parallel import averaging, memory, replicate, seed_apart, worst_of
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.speed import Speed
@@ -28,7 +30,7 @@ from ccdiff.training.stopping import Preempted, Stop
 from ccdiff.training.timing import StepTimer
 from ccdiff.training.trackers import RunLog
 
-__all__ = ["Hook", "Rollback", "TrainState", "learning_rate_factor", "train"]
+__all__ = ["Hook", "Rollback", "TrainState", "train"]
 
 log = logging.getLogger(__name__)
 
@@ -76,16 +78,6 @@ class Rollback(Protocol):
     """Puts the state back to where it was last good, or raises the error."""
 
     def __call__(self, state: TrainState, error: Diverged) -> None: ...
-
-
-def learning_rate_factor(step: int, *, steps: int, warmup: int, cooldown: int) -> float:
-    """What multiplies the learning rate at ``step`` (from 0) of ``steps``, in [0, 1].
-
-    It rises linearly over ``warmup`` steps, stays at 1, and falls linearly over the last
-    ``cooldown`` steps: Haegele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed
-    Training Durations, 2024 (arXiv:2405.18392).
-    """
-    return max(0.0, min(1.0, (step + 1) / (warmup + 1), (steps - step) / (cooldown + 1)))
 
 
 class _Updater:

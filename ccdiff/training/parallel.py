@@ -18,9 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ccdiff.denoiser import Denoiser
-from ccdiff.distributed import broadcast, gather, is_main, rank, world_size
+from ccdiff.distributed import broadcast, gather
 from ccdiff.errors import UserError
 from ccdiff.objective import Objective
+from ccdiff.ranks import is_main, rank, world_size
 from ccdiff.seeding import seed_for
 from ccdiff.training.divergence import Diverged, LabelledDraw
 from ccdiff.training.settings import Shard, TrainerSettings

@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ccdiff.distributed import broadcast, is_main
+from ccdiff.distributed import broadcast
 from ccdiff.errors import UserError
+from ccdiff.ranks import is_main
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import (
     FORMAT,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from ccdiff.distributed import is_main
+from ccdiff.ranks import is_main
 
 __all__ = ["EXIT_STATUS", "Preempted", "Stop"]
 

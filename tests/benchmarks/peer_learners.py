@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 
 from ccdiff.data import Split, to_float, to_uint8
-from ccdiff.training.loop import learning_rate_factor
+from ccdiff.training.learning_rate import learning_rate_factor
 from ccdiff.training.muon import Muon
 from tests.benchmarks.learners import Learner
 from tests.benchmarks.peers import NULL, labelled_ddpm_pytorch, labelled_diffusers
