@@ -159,28 +159,22 @@ def test_a_killed_process_ends_all(folder):
 
 
 THREADS = """
-import os
 from pathlib import Path
 
-from processes import store_port
+from processes import forked
 from torch import nn
 
 from ccdiff.distributed import process_group
 
-with store_port() as port:
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-            os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-            os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True"}
-            with process_group("cpu", timeout_seconds=60):
-                nn.parallel.DistributedDataParallel(nn.Linear(1, 1))
-            names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
-            os._exit(sum("gloo" in name for name in names))
-        children.append(child)
-    print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+
+def work(rank):
+    with process_group("cpu", timeout_seconds=60):
+        nn.parallel.DistributedDataParallel(nn.Linear(1, 1))
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    return sum("gloo" in name for name in names)
+
+
+print(forked(2, work))
 """
 
 

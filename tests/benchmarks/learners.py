@@ -11,6 +11,9 @@ from ccdiff.generation import Generator
 from tests.benchmarks.kit import measure_flops
 from tests.benchmarks.ours import assembled, batches_of, updater
 
+STEPS = 12
+"""Of every sampler."""
+
 
 class Learner(ABC):
     """The contract: learns from batches of one split, and draws digits.

@@ -17,26 +17,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize
 
-from ccdiff import schema
 from ccdiff.compose import build_data
 from ccdiff.data import Split
 from ccdiff.evaluation import label_agreement
 from ccdiff.evaluation.classifier import Classifier, load_classifier
 from tests.benchmarks.kit import machine
-from tests.benchmarks.learners import Learner, Ours
+from tests.benchmarks.learners import STEPS, Learner, Ours
+from tests.benchmarks.ours import composed
 from tests.benchmarks.peer_learners import DDPMPytorch, Diffusers, Recipe
 from tests.benchmarks.racing import Racer, race, table
 
 OURS = "experiment=mnist_fast"
 """The first case: what the others are compared with."""
-
-STEPS = 12
-"""Of every sampler."""
-
-SHARED = {"batch_size": 32, "warmup": 20, "ema_power": 0.5, "scale": 3.0, "steps": STEPS}
-"""Best for all."""
 
 PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch], Recipe]] = {
     "diffusers": (
@@ -49,8 +42,6 @@ PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch], Recipe]] = {
             logit_mean=0.5,
             lr=4e-3,
             train_steps=600,
-            cooldown=580,
-            **SHARED,
         ),
     ),
     "diffusers at full resolution": (
@@ -62,8 +53,6 @@ PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch], Recipe]] = {
             logit_mean=0.5,
             lr=3e-3,
             train_steps=420,
-            cooldown=400,
-            **SHARED,
         ),
     ),
     "diffusers with our optimizer and hyper-parameters": (
@@ -73,11 +62,8 @@ PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch], Recipe]] = {
             blocks=1,
             logit_mean=0.5,
             muon=True,
-            momentum=0.8,
             lr=6e-3,
             train_steps=170,
-            cooldown=150,
-            **SHARED,
         ),
     ),
     "denoising-diffusion-pytorch": (
@@ -87,8 +73,6 @@ PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch], Recipe]] = {
             patch=2,
             lr=4e-3,
             train_steps=380,
-            cooldown=360,
-            **SHARED,
         ),
     ),
 }
@@ -130,9 +114,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     # CPU seconds of several threads that wait for each other would count the waiting.
     torch.set_num_threads(1)
-    schema.register()
-    with initialize(version_base=None, config_path="../../conf"):
-        data = build_data(compose("train", ["data=mnist", f"data.root={args.data_root}"]))
+    data = build_data(composed("data=mnist", f"data.root={args.data_root}"))
     split, heldout = data.load()
     classifier = load_classifier(split, heldout, num_labels=10, flip=False, cache=args.cache)
     racers: dict[str, list[Racer]] = {}
