@@ -21,7 +21,7 @@ from ccdiff.training.checkpoints import Checkpoint
 from ccdiff.training.compiling import compile_mode, compile_network, explaining_failure
 from ccdiff.training.device import autocast_dtype, make_current, set_determinism
 from ccdiff.training.hooks import DrawGrids, HeldOutLoss, OnMain
-from ccdiff.training.loop import Hook, TrainState, train
+from ccdiff.training.loop import Hook, train
 from ccdiff.training.parallel import make_optimizer
 from ccdiff.training.profiling import Profile
 from ccdiff.training.quality import WatchQuality
@@ -30,6 +30,7 @@ from ccdiff.training.settings import EvaluateSettings, OnNonFinite, TrainerSetti
 from ccdiff.training.showcase import showcase
 from ccdiff.training.speed import Speed, matmul_peak
 from ccdiff.training.startup import check_fit, check_noise, check_used, measure
+from ccdiff.training.state import TrainState
 from ccdiff.training.stopping import Stop
 from ccdiff.training.timing import StepTimer, clock_of
 from ccdiff.training.trackers import RunLog
@@ -148,6 +149,7 @@ class Training:
             timer=self.timer,
             run_log=run_log,
             hooks=self._hooks(run_log, save),
+            after_step=self.profile if settings.profile and is_main() else None,
             save=OnMain(save, saves=True),
             stop=stop,
             rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
@@ -186,8 +188,6 @@ class Training:
                 )
             ),
             *(OnMain(hook, saves=True) for hook in self._watch(run_log, save, generator)),
-            # At every step, and alone: the others would wait for nothing.
-            *([self.profile] if settings.profile and is_main() else []),
         ]
 
     def _watch(self, run_log: RunLog, save: SaveCheckpoint, generator: Generator) -> list[Hook]:

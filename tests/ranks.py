@@ -26,10 +26,10 @@ from ccdiff.ranks import rank
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
 from ccdiff.training import hooks
-from ccdiff.training.loop import _Updater
 from ccdiff.training.parallel import collect_optimizer
 from ccdiff.training.startup import Size
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
+from ccdiff.training.update import Update
 
 STEPS, SHORT_STEPS = 50, 12
 SETTINGS = {
@@ -68,13 +68,13 @@ def work(folder: Path, before_step: Callable | None, changes: dict) -> int:
     """What one process does; returns its exit status and leaves its error in a file."""
     os.chdir(folder)
     if before_step is not None:
-        step = _Updater.__call__
+        step = Update.__call__
 
         def watched(self):
             before_step(self.state.step)
             return step(self)
 
-        _Updater.__call__ = watched
+        Update.__call__ = watched
     try:
         train(composed(), folder, **changes)
     except Preempted as stopped:

@@ -20,10 +20,12 @@ from ccdiff.data import Digits, Split
 from ccdiff.errors import UserError
 from ccdiff.runs import Run
 from ccdiff.training.checkpoints import load_checkpoint, save_checkpoint
+from ccdiff.training.divergence import Diverged
 from ccdiff.training.saving import SaveCheckpoint
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.stopping import EXIT_STATUS, Preempted, Stop
 from ccdiff.training.trackers import read_metrics
+from ccdiff.training.update import Update
 
 WANDB = tuple(argument for argument in ARGUMENTS if argument != "tracker=none")
 
@@ -243,8 +245,11 @@ def test_groups_may_be_exchanged_on_the_command_line(tmp_path):
     assert "schedule._target_: ccdiff.schedules.Cosine -> ccdiff.schedules.Linear" in done.printed
 
 
-def test_divergence_rolls_back_and_goes_on_with_another_draw(whole, tmp_path, monkeypatch, caplog):
-    at = TrainedBadly(monkeypatch, step=5, draws={0, 1})
+@pytest.mark.parametrize("step", [4, 5])
+def test_divergence_rolls_back_and_goes_on_with_another_draw(
+    whole, tmp_path, monkeypatch, caplog, step
+):
+    at = TrainedBadly(monkeypatch, step=step, draws={0, 1})
     train(composed(), tmp_path, trainer__on_nonfinite="rollback")
     assert at.seen == [0, 1]
     assert load_checkpoint(Run(tmp_path).latest_checkpoint())["draw"] == 2
@@ -267,30 +272,52 @@ class TrainedBadly:
     """Makes the gradient of a step infinite in one layer, for some draws."""
 
     def __init__(self, monkeypatch, *, step: int, draws: set[int]) -> None:
-        from ccdiff.training.loop import _Updater
-
         self.seen: list[int] = []
-        backward = _Updater._backward
+        backward = Update._backward
 
         def spoiled(updater, batch):
             loss = backward(updater, batch)
             if updater.state.step == step and updater.state.draw in draws:
-                self.seen.append(updater.state.draw)
+                # Once more where the cause is looked for.
+                self.seen += {updater.state.draw} - set(self.seen)
                 updater.state.denoiser.network.stem.weight.grad[0, 0, 0, 0] = torch.inf
             return loss
 
-        monkeypatch.setattr(_Updater, "_backward", spoiled)
+        monkeypatch.setattr(Update, "_backward", spoiled)
 
 
-def test_divergence_is_diagnosed_and_touches_no_weight(tmp_path, monkeypatch):
-    TrainedBadly(monkeypatch, step=5, draws={0})
+@pytest.mark.parametrize("step", [4, 5, STEPS - 1])
+@pytest.mark.parametrize("fused", [True, False])
+def test_divergence_is_diagnosed_and_kept_from_checkpoints(tmp_path, monkeypatch, step, fused):
+    TrainedBadly(monkeypatch, step=step, draws={0})
     with pytest.raises(UserError) as caught:
-        train(composed(), tmp_path)
+        train(composed(), tmp_path, optimizer__fused=fused)
     told = str(caught.value)
-    assert "diverged at step 5" in told
+    assert f"diverged at step {step}" in told
     assert "log-SNR" in told
     assert "that of stem.weight" in told
+    assert read_metrics(Run(tmp_path).metrics)[-1]["step"] <= step
+    assert Run(tmp_path).latest_checkpoint() == Run(tmp_path).checkpoint(step - step % 2)
+
+
+def test_a_run_told_to_stop_saves_no_bad_step(whole, tmp_path, monkeypatch):
+    taken = Update.__call__
+
+    def stopped(update):
+        if update.state.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return taken(update)
+
+    with monkeypatch.context() as patch:
+        TrainedBadly(patch, step=4, draws={0})
+        patch.setattr(Update, "__call__", stopped)
+        with pytest.raises(Diverged, match="diverged at step 4"):
+            train(composed(), tmp_path)
+        with pytest.raises(Preempted, match="saved at step 4"):
+            train(composed(), tmp_path, trainer__on_nonfinite="rollback")
     assert Run(tmp_path).latest_checkpoint() == Run(tmp_path).checkpoint(4)
+    train(composed(), tmp_path)
+    assert same(outcome(tmp_path), outcome(whole))
 
 
 def test_no_secret_is_kept(tmp_path, monkeypatch):

@@ -13,9 +13,10 @@ from ccdiff.evaluation.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.generation import Generator
 from ccdiff.ranks import is_main
 from ccdiff.runs import Run
-from ccdiff.training.loop import Hook, TrainState
+from ccdiff.training.loop import Hook
 from ccdiff.training.parallel import collect_optimizer
 from ccdiff.training.showcase import Showcase
+from ccdiff.training.state import TrainState
 from ccdiff.training.trackers import RunLog
 from ccdiff.visual import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
 

@@ -2,66 +2,31 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
-from ema_pytorch import EMA
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ccdiff.data import Batches, augment, to_float
-from ccdiff.denoiser import Denoiser
-from ccdiff.distributed import agreed, sum_tensor_
+from ccdiff.data import Batches
+from ccdiff.distributed import agreed
 from ccdiff.objective import Objective
-from ccdiff.ranks import is_main, slice_of, world_size
-from ccdiff.seeding import seed_for
-from ccdiff.training.divergence import Diverged, LabelledDraw, diagnose
-from ccdiff.training.learning_rate import learning_rate_factor
-from ccdiff.training.parallel import averaging, memory, replicate, seed_apart, worst_of
+from ccdiff.ranks import is_main
+from ccdiff.training.divergence import Diverged
+from ccdiff.training.parallel import memory
 from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.speed import Speed
+from ccdiff.training.state import TrainState
 from ccdiff.training.stopping import Preempted, Stop
 from ccdiff.training.timing import StepTimer
 from ccdiff.training.trackers import RunLog
+from ccdiff.training.update import Update
 
-__all__ = ["Hook", "Rollback", "TrainState", "train"]
+__all__ = ["Hook", "Rollback", "train"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class TrainState:
-    """Everything that training changes."""
-
-    denoiser: Denoiser
-    ema: EMA
-    optimizer: Optimizer
-    step: int = 0
-    """Optimizer steps taken."""
-    seconds: float = 0.0
-    """Time spent training, over all sessions of the run."""
-    draw: int = 0
-    """How often training was rolled back: each time it goes on with another draw of the noise."""
-    loss_sum: Tensor = field(init=False)
-    """Sum of the losses since their mean was last logged, on the device."""
-    loss_count: int = 0
-    base_rates: list[float] = field(init=False)
-    """Learning rates after warm-up; those of the config, whatever a checkpoint was using."""
-
-    def __post_init__(self) -> None:
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.loss_sum = torch.zeros((), device=next(self.denoiser.parameters()).device)
-
-    @property
-    def averaged(self) -> Denoiser:
-        """The denoiser with averaged weights."""
-        return self.ema.ema_model
 
 
 class Hook(Protocol):
@@ -80,91 +45,6 @@ class Rollback(Protocol):
     def __call__(self, state: TrainState, error: Diverged) -> None: ...
 
 
-class _Updater:
-    """One optimizer step."""
-
-    def __init__(
-        self,
-        state: TrainState,
-        *,
-        objective: Objective,
-        batches: Batches,
-        flip: bool,
-        settings: TrainerSettings,
-        seed: int,
-        timer: StepTimer,
-    ) -> None:
-        self.state = state
-        self.objective = objective
-        self.batches = batches
-        self.flip = flip
-        self.settings = settings
-        self.seed = seed
-        self.timer = timer
-        self.parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
-        self.generator = torch.Generator(self.parameters[0].device)
-        self.losses = replicate(state.denoiser, objective)
-        self.rows = slice_of(settings.batch_size)
-
-    def __call__(self) -> Tensor:
-        """Takes the step and returns the loss before it, a scalar on the device."""
-        state, settings = self.state, self.settings
-        seed_apart(self.seed, state.step)
-        batch = self._batch()
-        self.timer.lap("data")
-        loss = self._backward(batch)
-        norm = clip_grad_norm_(self.parameters, settings.grad_clip, foreach=True)
-        # The one wait for the device in a step: an update cannot be taken back.
-        if not torch.isfinite(norm):
-            with state.denoiser.eager():
-                error = diagnose(state.denoiser, self.objective, batch, step=state.step, loss=loss)
-            state.optimizer.zero_grad(set_to_none=True)
-            raise worst_of(error)
-        factor = learning_rate_factor(
-            state.step, steps=settings.steps, warmup=settings.warmup, cooldown=settings.cooldown
-        )
-        for group, rate in zip(state.optimizer.param_groups, state.base_rates, strict=True):
-            group["lr"] = rate * factor
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
-        self.timer.lap("optimizer")
-        state.ema.update()
-        self.timer.lap("ema")
-        state.step += 1
-        return loss
-
-    def _batch(self) -> LabelledDraw:
-        """Images, labels and randomness of the step, or of this process's rows of it."""
-        state, batch_size = self.state, self.settings.batch_size
-        # Keyed by the step, so that a resumed run draws what an uninterrupted one would.
-        again = ("draw", state.draw) if state.draw else ()
-        self.generator.manual_seed(seed_for(self.seed, "step", state.step, *again))
-        images, y = self.batches.batch(state.step)
-        if self.flip:
-            images = augment(images, self.generator, batch_size=batch_size, rows=self.rows)
-        x0 = to_float(images)
-        # Drawn for the whole batch, so that it is the same however many processes share it.
-        whole = x0.new_empty(()).expand(batch_size, *x0.shape[1:])
-        draw = self.objective.draw(state.denoiser, whole, self.generator).part(self.rows)
-        if len(x0) < batch_size:
-            draw = draw._replace(eps=draw.eps.clone())  # Frees the rest of the noise.
-        return LabelledDraw(x0, y, draw)
-
-    def _backward(self, batch: LabelledDraw) -> Tensor:
-        """Adds up the gradient of the mean loss, part by part."""
-        total = batch.x0.new_zeros(())
-        count = self.settings.accumulate
-        for i, part in enumerate(batch.split(count), start=1):
-            with averaging(self.losses, i == count):
-                # Processes have equal shares: the mean of their means is that of the batch.
-                loss = self.losses(part).sum() / len(batch.x0)
-                self.timer.lap("forward")
-                loss.backward()
-                self.timer.lap("backward")
-            total += loss.detach()
-        return sum_tensor_(total) / world_size()
-
-
 def train(
     state: TrainState,
     *,
@@ -178,6 +58,7 @@ def train(
     run_log: RunLog,
     save: Hook,
     hooks: Sequence[Hook] = (),
+    after_step: Callable[[], None] | None = None,
     stop: Stop | None = None,
     rollback: Rollback | None = None,
 ) -> None:
@@ -196,14 +77,15 @@ def train(
         save: Called after all that a step has to log, so that a run which goes on from there
             neither lacks nor repeats any of it.
         hooks: Called in order after every ``hook.every`` steps, and after the last.
+        after_step: Called after every step, whose outcome may not be certain yet.
         stop: Says when to save and leave before the last step.
         rollback: Called where the loss or its gradient stops being finite.
 
     Raises:
-        Diverged: Where the loss or its gradient stops being finite, before the update.
+        Diverged: Where the loss or its gradient stops being finite; no weight is touched.
         Preempted: Where ``stop`` has said so; everything is saved.
     """
-    update = _Updater(
+    update = Update(
         state,
         objective=objective,
         batches=batches,
@@ -217,20 +99,29 @@ def train(
     timer.start()
     quiet = None if is_main() else True  # None: where it is no terminal.
     bar = tqdm(initial=state.step, total=settings.steps, unit="step", disable=quiet)
+
+    # Tracebacks keep what it refers to; were that the update, they would keep connections open.
+    def go_back(error: Diverged) -> None:
+        if rollback is None:
+            raise error
+        rollback(state, error)
+        timer.lap("hooks")
+        bar.update(state.step - bar.n)
+
     with bar, logging_redirect_tqdm():
         while state.step < settings.steps:
             started = time.perf_counter()
+            last = state.step + 1 == settings.steps
+            logs = (state.step + 1) % settings.log_every == 0
+            due = [hook for hook in (*hooks, save) if (state.step + 1) % hook.every == 0 or last]
             try:
                 meter.add(update())
+                if due or logs:
+                    update.settle()
             except Diverged as error:
-                if rollback is None:
-                    raise
-                rollback(state, error)
-                timer.lap("hooks")
-                bar.update(state.step - bar.n)
+                go_back(error)
                 continue
-            last = state.step == settings.steps
-            if state.step % settings.log_every == 0 or last:
+            if logs or last:
                 row = meter.read()
                 row |= speed.figures(row["train/images_per_second"])
                 bar.set_postfix(loss=f"{row['train/loss']:.4f}")
@@ -242,20 +133,26 @@ def train(
                 _say(state, settings, row)
             if last:
                 log.info("the last step is taken; measuring, drawing and saving")
-            if state.step % settings.log_every == 0:
+            if logs:
                 meter.reset()
             bar.update()
             state.seconds += time.perf_counter() - started
-            for hook in (*hooks, save):
-                if state.step % hook.every == 0 or last:
-                    with meter.paused():
-                        hook(state)
-                    state.denoiser.train()
+            for hook in due:
+                with meter.paused():
+                    hook(state)
+                state.denoiser.train()
+            if after_step is not None:
+                after_step()
             timer.lap("hooks")
             reason = None if stop is None or last else agreed(stop.reason)
             if reason is not None:
-                if state.step % save.every:
-                    save(state)
+                try:
+                    update.settle()
+                except Diverged as error:
+                    go_back(error)  # To a checkpoint, so there is nothing to save.
+                else:
+                    if save not in due:
+                        save(state)
                 raise Preempted(f"{reason}: saved at step {state.step} of {settings.steps}")
 
 

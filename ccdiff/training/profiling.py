@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from ccdiff.training.loop import TrainState
 from ccdiff.training.settings import PROFILE_AFTER
 
 __all__ = ["Profile"]
@@ -24,15 +23,13 @@ _LARGE = 16 << 20
 
 
 class Profile:
-    """A hook that records some steps, once :data:`PROFILE_AFTER` have warmed everything up.
+    """Records some steps, once :data:`PROFILE_AFTER` have warmed everything up; told of each.
 
     Arguments:
         steps: How many; 0 for none.
         device: Where training computes.
         folder: Gets ``trace.json`` (``trace.json.gz`` where that is large) and ``table.txt``.
     """
-
-    every = 1
 
     def __init__(self, steps: int, *, device: torch.device, folder: Path) -> None:
         self.steps = steps
@@ -41,7 +38,7 @@ class Profile:
         self._seen = 0
         self._profiler: profile | None = None
 
-    def __call__(self, state: TrainState) -> None:
+    def __call__(self) -> None:
         self._seen += 1
         if self._seen == PROFILE_AFTER:
             self._start()

@@ -23,7 +23,7 @@ from ccdiff.evaluation.sketch import Sketch
 from ccdiff.generation import Generator
 from ccdiff.runs import Run
 from ccdiff.seeding import seed_for
-from ccdiff.training.loop import TrainState
+from ccdiff.training.state import TrainState
 from ccdiff.training.trackers import RunLog, read_metrics
 
 __all__ = ["WatchQuality"]

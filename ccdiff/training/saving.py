@@ -19,8 +19,8 @@ from ccdiff.training.checkpoints import (
     save_checkpoint,
 )
 from ccdiff.training.divergence import Diverged
-from ccdiff.training.loop import TrainState
 from ccdiff.training.parallel import load_optimizer
+from ccdiff.training.state import TrainState
 from ccdiff.training.trackers import RunLog
 
 __all__ = ["RollBack", "SaveCheckpoint", "restore"]

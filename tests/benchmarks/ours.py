@@ -18,9 +18,11 @@ from ccdiff.assembly import Training
 from ccdiff.data import Batches, DataSet, Split
 from ccdiff.runs import Run
 from ccdiff.training.device import pick_device
-from ccdiff.training.loop import TrainState, _Updater, train
+from ccdiff.training.loop import train
 from ccdiff.training.settings import TrainerSettings
+from ccdiff.training.state import TrainState
 from ccdiff.training.trackers import NoSession, RunLog
+from ccdiff.training.update import Update
 
 NOISE = (
     "experiment=mnist",
@@ -131,10 +133,10 @@ class OneBatch:
         return self.images, self.labels
 
 
-def updater(training: Training, batches: Batches | OneBatch) -> _Updater:
+def updater(training: Training, batches: Batches | OneBatch) -> Update:
     """One optimizer step, from the batch to the averaged weights."""
     training.state.denoiser.train()
-    return _Updater(
+    return Update(
         training.state,
         objective=training.objective,
         batches=batches,
@@ -145,6 +147,6 @@ def updater(training: Training, batches: Batches | OneBatch) -> _Updater:
     )
 
 
-def bare_step(training: Training) -> _Updater:
+def bare_step(training: Training) -> Update:
     """One optimizer step, with EMA, on a batch that is on the device already."""
     return updater(training, OneBatch(*batches_of(training).batch(0)))
