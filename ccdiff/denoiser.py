@@ -14,7 +14,7 @@ from ccdiff.schedules import Schedule
 __all__ = ["Denoise", "Denoiser", "Network", "bind_label", "expand_like"]
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
-"""``(x_t, t) -> x0_hat``: all that samplers know. ``t`` is a scalar or [B]."""
+"""``(x_t, t) -> x0_hat``: all that samplers know. ``t`` is [B], or a scalar, best of the CPU."""
 
 
 class Network(Protocol):
@@ -34,6 +34,14 @@ def expand_like(scale: Tensor, x: Tensor) -> Tensor:
     if scale.ndim != 1 or len(scale) != len(x):
         raise ValueError(f"expected a scalar or [{len(x)}], got shape {tuple(scale.shape)}")
     return scale.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _for_each(scalar: Tensor, x: Tensor) -> Tensor:
+    """float32 [B] on the device of ``x`` [B, ...], given that or a scalar."""
+    if scalar.ndim == 0 and scalar.device.type == "cpu":
+        # Written there, as a copy to a device would wait until its queue is empty.
+        return torch.full((len(x),), scalar.item(), dtype=torch.float32, device=x.device)
+    return scalar.to(torch.float32).expand(len(x))
 
 
 class Denoiser(nn.Module):
@@ -75,11 +83,11 @@ class Denoiser(nn.Module):
 
         Arguments:
             x_t: Noisy images [B, C, H, W].
-            t: Times, scalar or [B].
+            t: Times [B], or a scalar; one of the CPU spares a GPU many small operations.
             y: Labels, [B] or [B, K].
             drop: Labels to hide, bool [B] (or [B, K] for attributes).
         """
-        log_snr = self.schedule.log_snr(t).to(torch.float32).expand(len(x_t))
+        log_snr = _for_each(self.schedule.log_snr(t), x_t)
         c_in = self.coefficients(x_t, t).c_in
         dtype = self.autocast_dtype
         with torch.autocast(x_t.device.type, dtype=dtype) if dtype else nullcontext():

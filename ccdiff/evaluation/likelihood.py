@@ -88,7 +88,7 @@ def _derivative(denoise: Denoise, schedule: Schedule, signs: Tensor) -> Derivati
 
     def derivative(y: Tensor, u: float) -> tuple[Tensor, Tensor]:
         log_snr = torch.tensor(-2 * u, dtype=torch.float64)
-        t = schedule.time(log_snr).to(y.device)
+        t = schedule.time(log_snr)
         # The scales at the time found, which the denoiser will use too.
         alpha = schedule.alpha(t)
         with torch.enable_grad():

@@ -146,14 +146,12 @@ def integrate(
         The samples at ``times[-1]``, with the shape, dtype and device of ``x``.
     """
     past: tuple[Estimate, ...] = ()
-    # Scales are scalars of the CPU, where they cost no kernel launch; only denoisers see a device.
+    # Times and scales are scalars of the CPU, where they cost no kernel launch and no wait.
     for i, (t, s) in enumerate(pairwise(times.cpu()), start=1):
         estimates: list[Estimate] = []
 
         def recording(x_u: Tensor, u: Tensor, into: list[Estimate] = estimates) -> Tensor:
-            # Written on the device, as a copy to it would wait until its queue is empty.
-            there = torch.full((), u.item(), dtype=u.dtype, device=x_u.device)
-            into.append(Estimate(u, denoise(x_u, there)))
+            into.append(Estimate(u, denoise(x_u, u)))
             return into[-1].x0_hat
 
         x = sampler.step(recording, schedule, x, t, s, noise, past)

@@ -1,0 +1,148 @@
+"""What would go wrong on a GPU, found without one: tensors that have a device but no values.
+
+They refuse what mixes devices, and what would have the program wait for a value.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from conftest import concrete
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.utils._mode_utils import no_dispatch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ccdiff import schedules
+from ccdiff.conditioning import MultiHot, OneHot
+from ccdiff.grids import Grid
+from ccdiff.guidance import CFG, AutoGuidance, Guidance, NoGuidance
+from ccdiff.objective import Draw, Objective
+from ccdiff.rescheduling import reschedule
+from ccdiff.samplers import DDIM, Sampler, sample
+from ccdiff.schedules import Cosine, Linear, Schedule
+from ccdiff.thresholding import Dynamic, Threshold, Unlimited
+from ccdiff.times import UniformTimes
+from ccdiff.weightings import SNR, Weighting
+
+STEPS = 3
+
+
+class Faked(TorchDispatchMode):
+    """Above a fake mode: what is on the CPU stays real."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        given = tree_leaves((args, kwargs))
+        fake = any(isinstance(one, FakeTensor) for one in given)
+        if fake or any(isinstance(one, torch.device) and one.type == "cuda" for one in given):
+            return func(*args, **kwargs)
+        with no_dispatch():
+            return func(*args, **kwargs)
+
+
+class FakeNoise:
+    def randn(self, shape: torch.Size) -> torch.Tensor:
+        return torch.randn(shape, device="cuda")
+
+
+@pytest.fixture(autouse=True)
+def faked() -> Iterator[None]:
+    with FakeTensorMode(allow_non_fake_inputs=True), Faked():
+        yield
+    schedules._log_alpha_bar.cache_clear()  # It may hold tables without values.
+
+
+def draw(
+    denoiser,
+    y: torch.Tensor,
+    *,
+    sampler: Sampler | None = None,
+    guidance: Guidance | None = None,
+    threshold: Threshold | None = None,
+    schedule: Schedule | None = None,
+) -> None:
+    """Draws 2 images as ``sample.py`` does."""
+    guided = (guidance or NoGuidance())(denoiser.to("cuda").eval(), y.to("cuda"))
+    denoise = (threshold or Unlimited())(guided)
+    schedule = schedule or denoiser.schedule
+    denoise = reschedule(denoise, trained=denoiser.schedule, sampled=schedule)
+    x = sample(sampler or DDIM(steps=STEPS), denoise, schedule, (2, 1, 8, 8), FakeNoise())
+    assert x.device.type == "cuda"
+
+
+@pytest.fixture
+def y() -> torch.Tensor:
+    return torch.zeros(2, dtype=torch.long)
+
+
+def test_a_wait_would_be_seen(y):
+    with pytest.raises(DataDependentOutputException):
+        bool((y.to("cuda") > 0).any())
+
+
+@pytest.mark.parametrize("cls", concrete(Sampler), ids=lambda cls: cls.__name__)
+def test_no_sampler_waits(make_denoiser, y, cls):
+    draw(make_denoiser(), y, sampler=cls(steps=STEPS))
+
+
+@pytest.mark.parametrize("cls", concrete(Grid), ids=lambda cls: cls.__name__)
+def test_no_grid_waits(make_denoiser, y, cls):
+    draw(make_denoiser(), y, sampler=DDIM(steps=STEPS, grid=cls()))
+
+
+def test_no_schedule_waits(make_denoiser, y, schedule):
+    draw(make_denoiser(schedule=schedule), y)
+
+
+def test_no_prediction_waits(make_denoiser, y, prediction):
+    draw(make_denoiser(prediction=prediction), y)
+
+
+@pytest.mark.parametrize("inside", [(-3.0, 3.0), (-float("inf"), float("inf"))])
+def test_no_guidance_waits(make_denoiser, y, inside):
+    conditioning = OneHot(["a", "b", "c"], dim=8, drop=0.1)
+    free = CFG(scale=2.0, log_snr_range=inside, rescale=0.5)
+    draw(make_denoiser(conditioning=conditioning), y, guidance=free)
+    weak = AutoGuidance(weak=make_denoiser(), scale=2.0, log_snr_range=inside)
+    draw(make_denoiser(), y, guidance=weak)
+
+
+def test_attributes_wait_for_nothing(make_denoiser):
+    y = torch.zeros(2, 3, dtype=torch.uint8)
+    draw(make_denoiser(conditioning=MultiHot(["a", "b", "c"], dim=8)), y)
+
+
+def test_neither_threshold_nor_another_schedule_waits(make_denoiser, y):
+    draw(make_denoiser(schedule=Cosine()), y, threshold=Dynamic(), schedule=Linear())
+
+
+def lose(denoiser, y: torch.Tensor, *, weighting: Weighting | None = None) -> None:
+    """Takes the loss of 2 images, forward."""
+    denoiser = denoiser.to("cuda").train()
+    x0, t = torch.randn(2, 1, 8, 8, device="cuda"), torch.rand(2, device="cuda")
+    draw = Draw(t, torch.randn_like(x0), torch.zeros(2, device="cuda") > 0)
+    objective = Objective(weighting=weighting or SNR(), times=UniformTimes())
+    losses = objective.at(denoiser, x0, y.to("cuda"), draw)
+    assert losses.device.type == "cuda"
+
+
+def test_no_loss_waits_for_its_schedule(make_denoiser, y, schedule):
+    lose(make_denoiser(schedule=schedule), y)
+
+
+def test_no_loss_waits_for_its_prediction(make_denoiser, y, prediction):
+    lose(make_denoiser(prediction=prediction), y)
+
+
+def test_no_loss_waits_for_its_weighting(make_denoiser, y, weighting):
+    lose(make_denoiser(), y, weighting=weighting)
+
+
+def test_no_loss_waits_for_attributes(make_denoiser):
+    y = torch.zeros(2, 3, dtype=torch.uint8)
+    lose(make_denoiser(conditioning=MultiHot(["a", "b", "c"], dim=8)), y)
