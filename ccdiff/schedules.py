@@ -2,7 +2,7 @@ r"""Noise schedules: how much signal and how much noise an image holds at time `
 
 A schedule maps time to two scales, ``x_t = alpha(t) x0 + sigma(t) eps``, with ``t`` in [0, 1]
 (0 clean, 1 noise). What matters of it is ``log_snr = log(alpha^2 / sigma^2)``, which falls with
-``t`` and is clipped to [-max_log_snr, max_log_snr], so that neither scale is ever zero.
+``t`` and is clipped to [min_log_snr, max_log_snr], so that neither scale is ever zero.
 
 Discrete-time schedules of ``T`` steps are met exactly at ``t = i / T``; between two steps
 ``log alpha^2`` is a straight line, that is, noise is added at a constant rate within each step.
@@ -27,14 +27,19 @@ class Schedule(ABC):
     """The contract: ``alpha`` and ``sigma`` of a time tensor of any shape, elementwise.
 
     Arguments:
-        max_log_snr: The bound L on ``|log_snr|``; 15 leaves a signal of 5.5e-4 at t = 1.
+        max_log_snr: At t = 0; 15 leaves noise of 5.5e-4, less than a tenth of a gray level.
+        min_log_snr: At t = 1; None is ``-max_log_snr``, and -15 leaves a signal of 5.5e-4. A
+            higher one ends with less noise, and no less clean.
     """
 
     max_log_snr: float = 15.0
+    min_log_snr: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_log_snr <= 0:
             raise ValueError(f"max_log_snr must be positive, got {self.max_log_snr}")
+        if self.min_log_snr is not None and self.min_log_snr >= 0:
+            raise ValueError(f"min_log_snr must be negative, got {self.min_log_snr}")
 
     @abstractmethod
     def unclipped_log_snr(self, t: Tensor) -> Tensor:
@@ -45,8 +50,9 @@ class Schedule(ABC):
         """The scales ``(alpha, sigma)`` at a finite ``log_snr``, with its shape."""
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """``log(alpha^2 / sigma^2)`` clipped to [-max_log_snr, max_log_snr], shape of ``t``."""
-        return self.unclipped_log_snr(t).clamp(-self.max_log_snr, self.max_log_snr)
+        """``log(alpha^2 / sigma^2)`` clipped to [min_log_snr, max_log_snr], shape of ``t``."""
+        least = -self.max_log_snr if self.min_log_snr is None else self.min_log_snr
+        return self.unclipped_log_snr(t).clamp(least, self.max_log_snr)
 
     def alpha(self, t: Tensor) -> Tensor:
         """Signal scale in (0, 1), shape of ``t``."""

@@ -62,6 +62,11 @@ def test_log_snr_never_rises_and_stays_within_its_bounds(schedule):
         )
 
 
+def test_the_noisy_end_can_be_bounded_alone(schedule):
+    bounded = replace(schedule, min_log_snr=-3.0)
+    torch.testing.assert_close(bounded.log_snr(grid()), schedule.log_snr(grid()).clamp(min=-3.0))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_scales_are_positive_and_finite_everywhere(schedule, dtype):
     t = grid(dtype)
@@ -219,6 +224,7 @@ def test_sigmoid_is_the_formula_of_the_paper(start, end, tau):
     ("build", "value"),
     [
         (lambda: Cosine(max_log_snr=-1.0), "-1.0"),
+        (lambda: Flow(min_log_snr=1.0), "got 1.0"),
         (lambda: Linear(beta_start=0.02, beta_end=1e-4), "0.02"),
         (lambda: Linear(beta_end=1.5), "1.5"),
         (lambda: Quadratic(num_steps=1), "got 1"),

@@ -50,6 +50,14 @@ def test_training_that_never_sees_the_first_noise_is_warned_of(make_denoiser, ca
     assert caplog.text == ""
 
 
+def test_noise_that_samples_would_keep_is_warned_of(make_denoiser, caplog):
+    check_noise(make_denoiser(schedule=Flow(max_log_snr=9)), objective(), DDIM(steps=4))
+    assert "samples keep noise of 1.4 gray levels" in caplog.text
+    caplog.clear()
+    check_noise(make_denoiser(schedule=Flow(min_log_snr=-9)), objective(), DDIM(steps=4))
+    assert caplog.text == ""
+
+
 def test_signal_that_is_left_at_the_end_is_warned_of(make_denoiser, caplog):
     denoiser = make_denoiser(schedule=Linear(num_steps=100))
     check_noise(denoiser, objective(), DDIM(steps=4))

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _GRAY_LEVEL = 2 / 255
 _NUM_DRAWS = 1 << 16
+# In gray levels. Rounding to 8 bits moves a pixel by as much.
+_MAX_NOISE_LEFT = 0.5
 # Schedules that end in infinite noise are clipped, and few draws come near the clip: to within
 # this, the defaults do.
 _NEAR_LOG_SNR = 3.0
@@ -117,8 +119,9 @@ def check_used(denoiser: Denoiser, objective: Objective, split: Split) -> None:
 def check_noise(denoiser: Denoiser, objective: Objective, sampler: Sampler) -> None:
     """Compares the noise that training ends with to the noise that sampling starts from.
 
-    Warns where training never sees the level that ``sampler`` starts from, or where the images
-    of that level still show the signal, which the noise at the start of sampling does not.
+    Warns where training never sees the level that ``sampler`` starts from, where the images
+    of that level still show the signal, which the noise at the start of sampling does not, and
+    where sampling ends in noise that can be seen.
 
     Raises:
         UserError: Where nothing of the image can be told from the network's output at t = 1,
@@ -133,7 +136,17 @@ def check_noise(denoiser: Denoiser, objective: Objective, sampler: Sampler) -> N
         raise UserError(
             f"at t = 1 the schedule leaves a signal of {alpha.item():.1e}, and {name} multiplies "
             f"the network's output by {gain:.1e} for an image, so that rounding alone moves it by "
-            f"gray levels: use prediction=velocity, or schedule.max_log_snr=15"
+            f"gray levels: use prediction=velocity, or schedule.min_log_snr=-15"
+        )
+    cleanest = schedule.log_snr(torch.zeros((), dtype=torch.float64))
+    left = (-cleanest / 2).exp().item() / _GRAY_LEVEL
+    if left > _MAX_NOISE_LEFT:
+        log.warning(
+            "the schedule ends at log-SNR %.1f, where samples keep noise of %.1f gray levels, and "
+            "held-out errors at cleaner levels are measured: use schedule.max_log_snr=15, or a "
+            "schedule that ends cleaner",
+            cleanest.item(),
+            left,
         )
     start = schedule.log_snr(sampler.times(schedule)[0])
     signal = torch.sigmoid(start).sqrt().item()
@@ -148,9 +161,9 @@ def check_noise(denoiser: Denoiser, objective: Objective, sampler: Sampler) -> N
     if noisiest > start + _NEAR_LOG_SNR:
         log.warning(
             "sampling starts at log-SNR %.1f, but %d draws of training's noise levels get no "
-            "further than %.1f: use other times, or schedule.max_log_snr=%.0f",
+            "further than %.1f: use other times, or schedule.min_log_snr=%.1f",
             start.item(),
             _NUM_DRAWS,
             noisiest.item(),
-            max(1.0, -noisiest.item()),
+            min(-0.1, noisiest.item()),
         )
