@@ -195,6 +195,9 @@ class Training:
         settings = cast(EvaluateSettings, OmegaConf.to_object(self.cfg.evaluate))
         if settings.every == 0:
             return []
+        if len(self.heldout) < 2:
+            log.warning("samples are not judged on the way: that takes 2 held-out images or more")
+            return []
         return [
             WatchQuality(
                 every=settings.every,

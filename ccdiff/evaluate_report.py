@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 import torch
@@ -118,11 +118,13 @@ def _set_figures(
     for kind, value, interval, like in zip(
         KINDS, values, intervals(samples, sketch, values), of_real, strict=True
     ):
+        if isnan(value):
+            continue  # There are too few real images for it.
         yield Figure(
             name=extractor.metric(kind),
             value=value,
-            interval=interval,
-            real=like,
+            interval=None if isnan(interval.low) else interval,
+            real=None if isnan(like) else like,
             provenance=_against(seen, name, real[name]),
         )
 

@@ -1,11 +1,13 @@
 """Samples looked at during training: what is logged, the best checkpoint, the warning."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from cli import TINY, call, succeed
+from PIL import Image
 
 from ccdiff.conditioning import OneHot
 from ccdiff.evaluation import Classifier
@@ -113,3 +115,24 @@ def test_an_extractor_that_is_not_there_is_told_before_training(more, tmp_path):
     assert "extractor.file=" in done.printed
     assert "Traceback" not in done.printed
     assert not (tmp_path / "run" / "metrics.jsonl").exists(), "not a step was taken"
+
+
+def test_a_handful_of_images_is_judged_as_far_as_it_goes(tmp_path):
+    """Of four images one is held out: it has no covariance, and no fifth neighbour."""
+    for i in range(4):
+        path = tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 60 * i).save(path)
+    data = ("data=folder", "data.root=pictures", "data.image_size=8", "data.channels=1")
+    told = succeed("train.py", *ARGUMENTS, *data, "hydra.run.dir=run", cwd=tmp_path).printed
+    assert "not judged on the way" in told
+    run = tmp_path / "run"
+    for row in rows(run):
+        assert all(math.isfinite(value) for value in row.values()), row
+    arguments = ("run=run", "n=20", "sampler.steps=1", "likelihood_images=0", "device=cpu")
+    succeed("ccdiff.evaluate", *arguments, "name=few", cwd=tmp_path)
+    text = (run / "evaluation" / "few" / "metrics.json").read_text()
+    found = {(f["name"], f["provenance"]["reference"]) for f in json.loads(text)["figures"]}
+    assert ("label_agreement_classifier", None) in found
+    assert ("fd_classifier", "train") in found
+    assert not {("fd_classifier", "heldout"), ("recall_classifier", "train")} & found

@@ -70,7 +70,10 @@ class Source:
     def __post_init__(self) -> None:
         if self.heldout.all() or not self.heldout.any():
             part = "training" if self.heldout.all() else "held-out"
-            raise UserError(f"{self.title} has {len(self.heldout)} images, but no {part} ones")
+            raise UserError(
+                f"{self.title} has {len(self.heldout)} images, but no {part} ones: it takes at "
+                f"least one to train on and one to hold out"
+            )
 
     def select(self, attributes: Sequence[str]) -> "Source":
         """Only these attributes, in this order."""

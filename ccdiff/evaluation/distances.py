@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from math import inf
+from math import inf, nan
 
 import torch
 from torch import Tensor
 
 from ccdiff.evaluation.frechet import Moments, frechet_distance
 from ccdiff.evaluation.kernel import kernel_distance
-from ccdiff.evaluation.neighbours import manifold
+from ccdiff.evaluation.neighbours import DENSITY_NEIGHBOURS, manifold
 from ccdiff.evaluation.sketch import Sketch
 from ccdiff.evaluation.spread import Interval, half_samples
 
@@ -26,16 +26,20 @@ _MOST = (inf, inf, 1.0, 1.0, inf, 1.0)
 def distances(samples: Sketch, real: Sketch, *, subsets: int = 100) -> list[float]:
     """The figures of samples, against all real images or against as many with the same labels.
 
+    A distance of fewer than 2 images is nan, and so is what 5 neighbours take of fewer than 6.
+
     Arguments:
         samples: To be judged.
         real: To be compared with.
         subsets: Of the kernel distance.
     """
     as_many = real.like(samples.labels).features
+    few = min(samples.moments.n, real.moments.n) < 2
+    lonely = min(len(samples.features), len(as_many)) <= DENSITY_NEIGHBOURS
     return [
-        frechet_distance(samples.moments, real.moments),
-        kernel_distance(samples.features, real.features, subsets=subsets),
-        *manifold(samples.features, as_many),
+        nan if few else frechet_distance(samples.moments, real.moments),
+        nan if few else kernel_distance(samples.features, real.features, subsets=subsets),
+        *([nan] * 4 if lonely else manifold(samples.features, as_many)),
     ]
 
 

@@ -21,10 +21,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Manifold", "Nearest", "copying", "manifold", "nearest"]
+__all__ = ["DENSITY_NEIGHBOURS", "Manifold", "Nearest", "copying", "manifold", "nearest"]
 
 _PRECISION_NEIGHBOURS = 3
-_DENSITY_NEIGHBOURS = 5
+DENSITY_NEIGHBOURS = 5
 _BLOCK = 1024
 
 
@@ -43,9 +43,9 @@ def manifold(samples: Tensor, real: Tensor) -> Manifold:
     Raises:
         ValueError: Where a set is too small to have a fifth neighbour.
     """
-    if min(len(samples), len(real)) <= _DENSITY_NEIGHBOURS:
+    if min(len(samples), len(real)) <= DENSITY_NEIGHBOURS:
         raise ValueError(
-            f"nearest neighbours need at least {_DENSITY_NEIGHBOURS + 1} images of each, got "
+            f"nearest neighbours need at least {DENSITY_NEIGHBOURS + 1} images of each, got "
             f"{len(samples)} and {len(real)}"
         )
     samples, real = samples.double(), real.double()
@@ -63,7 +63,7 @@ def manifold(samples: Tensor, real: Tensor) -> Manifold:
     return Manifold(
         precision=inside / len(samples),
         recall=reached.double().mean().item(),
-        density=crowd / (_DENSITY_NEIGHBOURS * len(samples)),
+        density=crowd / (DENSITY_NEIGHBOURS * len(samples)),
         coverage=covered.double().mean().item(),
     )
 
@@ -73,9 +73,9 @@ def _radii(features: Tensor) -> tuple[Tensor, Tensor]:
     third, fifth = [], []
     for part in features.split(_BLOCK):
         # The nearest of all is the image itself, at distance zero.
-        near = torch.cdist(part, features).topk(_DENSITY_NEIGHBOURS + 1, largest=False).values
+        near = torch.cdist(part, features).topk(DENSITY_NEIGHBOURS + 1, largest=False).values
         third.append(near[:, _PRECISION_NEIGHBOURS])
-        fifth.append(near[:, _DENSITY_NEIGHBOURS])
+        fifth.append(near[:, DENSITY_NEIGHBOURS])
     return torch.cat(third), torch.cat(fifth)
 
 

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _FRAMES = 40
 # Between two disjoint sets of 512 images of one kind the gap is a few per cent by chance.
 _OVERFIT_GAP = 0.2
+# Noise levels at which the error is taken: an image of a small split stands for several.
+_FEWEST_LEVELS = 64
 
 
 def noise_level_errors(denoiser: Denoiser, split: Split, *, batch_size: int) -> Tensor:
@@ -35,7 +37,9 @@ def noise_level_errors(denoiser: Denoiser, split: Split, *, batch_size: int) -> 
     Returns:
         Errors [8], from noisy (-12..-9) to clean (9..12), in units of the noise variance.
     """
-    return by_level(eps_errors(denoiser, split, batch_size=batch_size))
+    times = -(-_FEWEST_LEVELS // len(split))
+    images, labels = (u.repeat(times, *[1] * (u.ndim - 1)) for u in (split.images, split.labels))
+    return by_level(eps_errors(denoiser, Split(images, labels), batch_size=batch_size))
 
 
 @dataclass(frozen=True, kw_only=True)
