@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     made_folder(out)
     comparison.write_csv(out / "compare.csv")
     write_text(out / "compare.html", page(comparison, title=title))
-    best = comparison.best(MAIN)
+    best = None if differ else comparison.best(MAIN)
     if best is not None and (spread := best.spread(MAIN)) is not None:
         print(f"best {MAIN}: {spread.mean:.4f} by {best.label}")
     if differ:

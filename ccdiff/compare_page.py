@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 from bisect import bisect_right
 from importlib.resources import files
@@ -48,13 +49,14 @@ def _content(comparison: Comparison, title: str) -> dict[str, Any]:
     """What the script draws."""
     number = {id(job): i for i, job in enumerate(comparison.jobs)}
     steps = _steps(comparison.jobs)
-    best = comparison.best(MAIN)
+    comparable = not comparison.data_differ
+    best = comparison.best(MAIN) if comparable else None
     return {
         "title": title,
         "axes": comparison.axes,
         "metrics": [
             # What the loss measures differs between schedules, predictions and weightings.
-            {"key": m, "higher": higher_is_better(m), "ranked": m != "train/loss"}
+            {"key": m, "higher": higher_is_better(m), "ranked": comparable and m != "train/loss"}
             for m in comparison.metrics
         ],
         "best": None if best is None else comparison.settings.index(best),
@@ -92,7 +94,8 @@ def _curve(job: Job, metric: str) -> list[tuple[int, float | None, float]]:
     return [
         (row["step"] * per_step, _seconds(row["step"], timed), row[metric])
         for row in job.rows
-        if metric in row
+        # JSON has no other numbers.
+        if metric in row and math.isfinite(row[metric])
     ]
 
 

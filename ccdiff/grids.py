@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ccdiff.errors import UserError
 from ccdiff.schedules import Schedule
 
 __all__ = ["Grid", "Karras", "LogSNR", "Quadratic", "Trailing", "Uniform"]
@@ -58,7 +59,7 @@ class Trailing(Grid):
 
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:
         if steps > self.num_steps:
-            raise ValueError(
+            raise UserError(
                 f"the grid has {self.num_steps} times, too few for sampler.steps={steps}: "
                 "lower the steps or use sampler/grid=uniform"
             )

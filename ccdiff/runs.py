@@ -112,26 +112,36 @@ def run_of(checkpoint: Path) -> Run:
 
 def _latest(root: Path) -> Path:
     found = [
-        path
+        (written, path)
         for pattern in (
             "outputs/**/checkpoints/step_*.pt",
             "multirun/**/checkpoints/step_*.pt",
         )
         for path in root.glob(pattern)
+        if (written := _written(path)) is not None
     ]
     if not found:
         raise UserError(
             f"run=latest: {root.absolute()} holds no checkpoint under outputs/ or multirun/; "
             f"train one with: python train.py"
         )
-    return max(found, key=lambda path: path.stat().st_mtime)
+    return max(found)[1]
+
+
+def _written(path: Path) -> float | None:
+    """When a file was; None where it is gone, as the oldest checkpoint of a run in training is."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def find_checkpoint(reference: str, *, root: Path = Path()) -> Path:
     """The checkpoint that a user means.
 
     Arguments:
-        reference: A run directory (its newest checkpoint), a checkpoint file, or ``latest``.
+        reference: A run directory or its ``checkpoints`` (the newest one), a checkpoint file, or
+            ``latest``.
         root: Where ``latest`` looks for ``outputs/`` and ``multirun/``.
 
     Raises:
@@ -144,6 +154,8 @@ def find_checkpoint(reference: str, *, root: Path = Path()) -> Path:
         return path
     if not path.exists():
         raise UserError(f"there is no run {reference}: no such file or folder{_hint(path)}")
+    if path.resolve().name == "checkpoints":
+        path = path.resolve().parent
     jobs = sorted(child.parent.name for child in path.glob("*/config.yaml"))
     if jobs and not Run(path).config.exists():
         raise UserError(f"{reference} is a sweep of {len(jobs)} runs; pick one: {jobs}")

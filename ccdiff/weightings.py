@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SNR", "EDMWeighting", "MinSNR", "Uniform", "Weighting"]
+__all__ = ["SNR", "EDMWeighting", "FlowWeighting", "MinSNR", "Uniform", "Weighting"]
 
 
 @dataclass(frozen=True, kw_only=True)

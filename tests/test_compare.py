@@ -166,9 +166,20 @@ def test_runs_on_other_data_are_not_compared_in_silence(tmp_path):
         OmegaConf.save({**OmegaConf.load(config), "data": data}, config)
     moved = succeed("ccdiff.compare", "a", "b", cwd=tmp_path)
     assert "do not compare" not in moved.printed
+    assert "best heldout/eps_mse" in moved.printed
     done = succeed("ccdiff.compare", "a", "c", cwd=tmp_path)
     assert "other images are held out (data.image_size), so errors do not compare" in done.printed
+    assert "best" not in done.printed
     assert "so errors do not compare" in (tmp_path / "compare/compare.html").read_text()
+
+
+def test_what_is_no_number_does_not_break_the_page(tmp_path):
+    for name in ("a", "b"):
+        log = RunLog(Run(make_run(tmp_path / "sweep" / name)).metrics, NoSession(), step=40)
+        log.metrics({"evaluate/fd": math.nan if name == "a" else 0.5}, step=40)
+    text = page(comparison_of(tmp_path / "sweep"), title="x")
+    assert '"evaluate/fd"' in text
+    assert "NaN" not in text.partition('id="data"')[2].partition("</script>")[0]
 
 
 class Strict(HTMLParser):

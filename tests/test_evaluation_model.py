@@ -99,6 +99,17 @@ class LabelOracle(Denoiser):
         return GaussianOracle(self.schedule, mean=mean, std=torch.tensor(0.3))(x_t, t)
 
 
+class AttributeOracle(LabelOracle):
+    """Heeds no attribute."""
+
+    def __init__(self) -> None:
+        super().__init__(blind=True)
+        self.conditioning = MultiHot(["x", "y"], dim=4)
+
+    def forward(self, x_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None) -> Tensor:
+        return super().forward(x_t, t, y[:, 0].long(), drop)
+
+
 @pytest.fixture
 def split() -> Split:
     y = torch.arange(240) % 3
@@ -124,6 +135,15 @@ def test_a_label_blind_model_is_flagged(split, drop):
     assert found.blind
     assert found.certainty == 0
     assert found.bits.mean() == 0
+
+
+def test_nothing_is_said_of_labels_where_nothing_could_show_their_use(split):
+    few = label_use(LabelOracle(blind=True), split.take(8), batch_size=50)
+    assert not few.blind, "eight images foreseen better, of eight, would be no proof"
+    same = Split(split.images, torch.zeros(len(split), 2, dtype=torch.uint8))
+    alike = label_use(AttributeOracle(), same, batch_size=50)
+    assert alike.certainty == 0
+    assert not alike.blind, "all have the same attributes"
 
 
 def test_a_model_that_takes_labels_for_others_is_flagged(split):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from conftest import concrete
 
+from ccdiff.errors import UserError
 from ccdiff.grids import Grid, Karras, LogSNR, Quadratic, Trailing, Uniform
 from ccdiff.schedules import Cosine, Flow, Linear
 
@@ -51,7 +52,7 @@ def test_trailing_times_are_those_of_the_discrete_model():
     whole = Trailing()(Cosine(), 7) * 1000
     torch.testing.assert_close(whole, whole.round())
     assert (whole / 1000 - Uniform()(Cosine(), 7)).abs().max() <= 0.0005
-    with pytest.raises(ValueError, match=r"sampler\.steps=1001"):
+    with pytest.raises(UserError, match=r"sampler\.steps=1001"):
         Trailing()(Cosine(), 1001)
 
 

@@ -26,12 +26,20 @@ def test_latest_is_the_newest_of_outputs_and_multirun(tmp_path):
     assert find_checkpoint("latest", root=tmp_path) == newest
 
 
+def test_a_checkpoint_that_training_removes_meanwhile_is_not_the_latest(tmp_path, monkeypatch):
+    gone, there = (Run(tmp_path / "outputs/day/one").checkpoint(step) for step in (3, 6))
+    made(there, age=1)
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [gone, there])
+    assert find_checkpoint("latest", root=tmp_path) == there
+
+
 def test_a_directory_means_its_last_step(tmp_path):
     for step in (3, 100, 20):
         made(Run(tmp_path).checkpoint(step), age=step)
     found = find_checkpoint(str(tmp_path))
     assert found == Run(tmp_path).checkpoint(100)
     assert run_of(found).path == tmp_path
+    assert find_checkpoint(str(tmp_path / "checkpoints")) == found
 
 
 def test_near_names_are_suggested(tmp_path):

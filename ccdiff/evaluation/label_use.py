@@ -26,6 +26,8 @@ _EVERYWHERE = (BIN_EDGES[0], BIN_EDGES[-1])
 _WHERE_LABELS_TELL = (-8, 2)
 """Noisier images are lost to any model, and cleaner ones show what they are."""
 _SURE = 3.0
+_ENOUGH = 36
+"""Images with a wrong label to compare with: three in four of so many are enough to be sure."""
 
 
 def held_out_levels(n: int, span: tuple[float, float] = _EVERYWHERE) -> Tensor:
@@ -97,6 +99,7 @@ class LabelUse:
         other: With the label hidden, or with a wrong one, [N].
         hidden: Whether it was hidden.
         num_pixels: Numbers in an image, C H W.
+        comparable: How many images there is a wrong label for; none where all have the same.
         certainty: By how many standard deviations the images that are foreseen better with their
             label than with a wrong one outnumber the others; about 0 for a label that is ignored.
     """
@@ -105,6 +108,7 @@ class LabelUse:
     other: Tensor
     hidden: bool
     num_pixels: int
+    comparable: int
     certainty: float
 
     @property
@@ -130,15 +134,15 @@ class LabelUse:
 
     @property
     def blind(self) -> bool:
-        """Whether nothing shows that the model looks at its label."""
-        return self.certainty < _SURE
+        """Whether nothing shows that the model looks at its label, and there is enough to tell."""
+        return self.comparable >= _ENOUGH and self.certainty < _SURE
 
     @property
     def warning(self) -> str:
         """What to say of a model that is blind."""
         return (
-            f"THE MODEL IGNORES ITS LABEL: it foresees {len(self.told)} held-out images no better "
-            f"with their label than with a wrong one"
+            f"THE MODEL IGNORES ITS LABEL: it foresees {self.comparable} held-out images no "
+            f"better with their label than with a wrong one"
         )
 
 
@@ -160,6 +164,7 @@ def label_use(denoiser: Denoiser, split: Split, *, batch_size: int) -> LabelUse:
         other=errors(hide=True) if hidden else errors(y=wrong),
         hidden=hidden,
         num_pixels=split.images[0].numel(),
+        comparable=int((wrong != split.labels.cpu()).reshape(len(wrong), -1).any(1).sum()),
         certainty=(gained - lost) / math.sqrt(max(1, gained + lost)),
     )
 
