@@ -89,6 +89,8 @@ class Training:
         if world_size() > 1:
             check_used(denoiser, self.objective, self.train_split)
         check_noise(denoiser, self.objective, instantiate(cfg.sampler))
+        # It refuses models that it cannot guide, which the first grid would come to know late.
+        instantiate(cfg.guidance)(denoiser, self.train_split.labels[:1], None)
         log.info("%d training images, %d held out", len(self.train_split), len(self.heldout))
         size = measure(denoiser, self.objective, self.train_split)
         log.info("%s", size)

@@ -120,8 +120,10 @@ class SweepCallback(Callback):
 
 
 def _fixed_keys(overrides: list[str]) -> list[str]:
+    """What no override varies; a key may be there twice, once fixed and once varied."""
     parsed = OverridesParser.create().parse_overrides(overrides)
-    return [override.key_or_group for override in parsed if not override.is_sweep_override()]
+    varied = {override.key_or_group for override in parsed if override.is_sweep_override()}
+    return [override.key_or_group for override in parsed if override.key_or_group not in varied]
 
 
 def summary(folder: Path, records: dict[str, Record]) -> str:

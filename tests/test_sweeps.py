@@ -21,7 +21,7 @@ from ccdiff.changes import WITHOUT_EFFECT, any_of, config_hash, difference, flat
 from ccdiff.compose import plain
 from ccdiff.record import read_record
 from ccdiff.runs import Run
-from ccdiff.sweeps import job_name
+from ccdiff.sweeps import _fixed_keys, job_name
 from ccdiff.training import device
 from ccdiff.training.checkpoints import load_checkpoint
 
@@ -55,6 +55,11 @@ def test_job_names_need_no_quotes_anywhere(overrides):
 def test_job_names_tell_jobs_apart():
     assert len({job_name(overrides) for overrides in OVERRIDES}) == len(OVERRIDES)
     assert job_name("schedule=linear,seed=0") == "schedule-linear+seed-0"
+
+
+def test_a_key_that_is_given_twice_names_jobs_if_it_is_varied_once():
+    overrides = ["model.channels=[8,16]", "seed=0", "model.channels=[8,16],[8,8]"]
+    assert _fixed_keys(overrides) == ["seed"]
 
 
 def test_keys_without_effect_exist_and_leave_the_hash():

@@ -149,6 +149,13 @@ def test_what_does_not_fit_is_told_before_a_folder_is_read(wrong, tmp_path):
     assert not (tmp_path / "prepared").exists()
 
 
+def test_guidance_that_the_model_will_not_know_is_told_before_the_first_step(tmp_path):
+    done = call("train.py", *TINY, "guidance=cfg", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.status == 1
+    assert "conditioning.drop=0.1" in done.printed
+    assert not (tmp_path / "run" / "record.json").exists()
+
+
 @pytest.mark.parametrize("script", ["train.py", "sample.py"])
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
 def test_help_and_config_need_no_torch(script, flags, tmp_path):
