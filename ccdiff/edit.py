@@ -71,7 +71,7 @@ class Img2ImgConfig:
 class EditConfig:
     """What ``python -m ccdiff.edit`` takes; conf/edit.yaml says what each key means."""
 
-    task: Any = MISSING
+    task: Any = None
     sampler: Any = MISSING
     threshold: Any = MISSING
     guidance: Any = MISSING

@@ -38,6 +38,8 @@ def run_edit(cfg: DictConfig) -> Path:
     Raises:
         UserError: Where the run, an image, a label or the folder will not do.
     """
+    if cfg.task is None:
+        raise UserError("which task? pass task=strip, invert, interpolate, inpaint or img2img")
     task: Task = instantiate(cfg.task)
     trained = open_run(cfg)
     guidance, threshold = instantiate(cfg.guidance), instantiate(cfg.threshold)

@@ -67,6 +67,9 @@ def open_subject(cfg: DictConfig) -> Subject:
     Raises:
         UserError: Where one of them will not do.
     """
+    source = instantiate(cfg.extractor)
+    # Before the classifier, whose training takes minutes.
+    source.check()
     trained = open_run(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
@@ -79,7 +82,6 @@ def open_subject(cfg: DictConfig) -> Subject:
         device=trained.device,
     )
     classifier = ClassifierSource().open(material)
-    source = instantiate(cfg.extractor)
     extractor = classifier if isinstance(source, ClassifierSource) else source.open(material)
     sampler = instantiate(cfg.sampler)
     fingerprints = {"train": split_fingerprint(train), "heldout": split_fingerprint(heldout)}

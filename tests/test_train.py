@@ -156,6 +156,12 @@ def test_guidance_that_the_model_will_not_know_is_told_before_the_first_step(tmp
     assert not (tmp_path / "run" / "record.json").exists()
 
 
+@pytest.mark.parametrize("command", ["curve", "edit", "evaluate", "export", "inspect", "prepare"])
+def test_every_command_has_help(command, tmp_path):
+    done = succeed(f"ccdiff.{command}", "--help", cwd=tmp_path)
+    assert "Powered by Hydra" in done.printed
+
+
 @pytest.mark.parametrize("script", ["train.py", "sample.py"])
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
 def test_help_and_config_need_no_torch(script, flags, tmp_path):
