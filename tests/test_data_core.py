@@ -1,3 +1,4 @@
+import sys
 from math import sqrt
 
 import pytest
@@ -24,6 +25,19 @@ def digits(**facts) -> Digits:
 @pytest.fixture(scope="module")
 def splits() -> tuple[Split, Split]:
     return digits().load()
+
+
+def test_digits_are_read_as_scikit_learn_reads_them(splits, monkeypatch):
+    monkeypatch.setattr("ccdiff.data.digits._FILE", "moved away")
+    for ours, theirs in zip(splits, digits().load(), strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+def test_digits_are_read_without_importing_scikit_learn(monkeypatch):
+    for module in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, module, None)  # importing it fails
+    assert len(digits().load()[0]) == 1621
 
 
 def test_the_order_is_a_pure_function_of_seed_and_epoch():
