@@ -3,6 +3,8 @@
 import argparse
 import json
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,20 @@ import torch
 from cli import TINY
 from torch import nn
 
+from ccdiff import experiment
 from ccdiff.training.trackers import read_metrics
-from tests.benchmarks import ema, end_to_end, first_step, growth, memory, sampling, train_step
+from tests.benchmarks import (
+    data_overhead,
+    ema,
+    end_to_end,
+    first_step,
+    growth,
+    memory,
+    sampling,
+    scaling,
+    soak,
+    train_step,
+)
 from tests.benchmarks.kit import Case, count, durations, interleave, measure_flops, table
 from tests.benchmarks.ours import NOISE, assembled, bare_step, loop
 
@@ -110,6 +124,59 @@ def run_main(module, monkeypatch, *arguments: str) -> None:
     module.main()
 
 
+COMMANDS = sorted(
+    path.stem
+    for path in Path(growth.__file__).parent.glob("*.py")
+    if "__main__" in path.read_text()
+)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_benchmark_explains_itself(name, monkeypatch, capsys):
+    if name == "time_to_agreement":
+        pytest.importorskip("diffusers")
+    module = import_module(f"tests.benchmarks.{name}")
+    assert f"python -m {module.__name__}" in module.__doc__
+    with pytest.raises(SystemExit) as stop:
+        run_main(module, monkeypatch, "--help")
+    assert stop.value.code == 0
+    # Whatever the width of the terminal.
+    told = "".join(capsys.readouterr().out.split())
+    assert "".join(module.__doc__.splitlines()[0].split()) in told
+
+
+def test_what_feeding_costs_is_set_against_one_batch(monkeypatch, tmp_path):
+    tiny = {"shape": (3, 8, 8), "batch_size": 4, "patch": 2}
+    sets = {"in memory": {"num": 12, **tiny}, "on disk": {"num": 12, **tiny}}
+    monkeypatch.setattr(data_overhead, "SETS", sets)
+    for name in sets:
+        lines = data_overhead.compare(name, tmp_path, 1).splitlines()
+        assert [line.split(" | ")[0] for line in lines[2:]] == ["| one batch", "| the set"]
+
+
+def test_a_set_that_is_made_on_disk_is_read_back(tmp_path, capsys):
+    split = data_overhead.on_disk(300, (3, 2, 2), tmp_path)
+    assert split.rows is not None
+    assert split.images[299].unique().tolist() == [299 % 255]
+    assert data_overhead.step_for((3, 2, 2), 2)(split.images[:4], split.labels[:4]) is None
+    data_overhead.peak(8, tmp_path)
+    assert int(capsys.readouterr().out) > 50
+
+
+def test_what_many_gpus_would_gain_is_told(monkeypatch, capsys):
+    run_main(scaling, monkeypatch, "--model", "unet_mnist", "--step-seconds", "1", "--gpus", "1")
+    assert capsys.readouterr().out.splitlines()[-1].count("32 (100 %)") == 3
+
+
+def test_a_soak_ends_in_a_picture(monkeypatch, tmp_path):
+    monkeypatch.setattr(soak, "_JOBS", 1)
+    monkeypatch.setattr(experiment, "run_experiment", experiment.run_experiment)  # put back
+    table = soak.soak(0, tmp_path)
+    assert len(table.read_text().splitlines()) == 2
+    assert soak.draw(table).stat().st_size > 1000
+    assert not (tmp_path / "runs").exists()
+
+
 def test_growth_draws_and_prints(monkeypatch, tmp_path, capsys):
     base = {"batch": 2.0, "pixels": 8.0, "width": 0.25}
     monkeypatch.setattr(growth, "BASE", base)
@@ -123,30 +190,38 @@ def test_growth_draws_and_prints(monkeypatch, tmp_path, capsys):
     assert rows[-1] == "| GFLOPs | 0.1 + 0.2 x^1.00 | 0.9000 |"
 
 
-PACKAGES = {
-    "ddpm_pytorch": "denoising_diffusion_pytorch",
+PEERS = {
+    "denoising-diffusion-pytorch": "denoising_diffusion_pytorch",
     "diffusers": "diffusers",
     "azula": "azula",
 }
+"""The package of each."""
 
 
-@pytest.mark.parametrize("peer", PACKAGES)
-def test_a_peer_of_like_size_takes_steps(peer):
-    pytest.importorskip(PACKAGES[peer])
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("denoising-diffusion-pytorch", train_step.ddpm_pytorch),
+        ("diffusers", train_step.diffusers),
+        ("azula", train_step.azula),
+    ],
+)
+def test_a_peer_of_like_size_takes_steps(name, case):
+    pytest.importorskip(PEERS[name])
     args = argparse.Namespace(device="cpu", batch_size=2, bf16=True, overrides=[])
     ours = train_step.ours(args)
-    theirs = getattr(train_step, peer)(args, channels_last=True)
+    theirs = case(args, channels_last=True)
     assert theirs.flops == pytest.approx(ours.flops, rel=0.1)
-    for case in (ours, theirs):
-        before = [p.detach().clone() for p in case.network.parameters()]
-        case.run()
-        assert not all(map(torch.equal, before, case.network.parameters()))
+    for timed in (ours, theirs):
+        before = [p.detach().clone() for p in timed.network.parameters()]
+        timed.run()
+        assert not all(map(torch.equal, before, timed.network.parameters()))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
 @pytest.mark.parametrize("peer", ["diffusers", "azula"])
 def test_a_peer_draws_in_as_many_operations(peer):
-    pytest.importorskip(PACKAGES[peer])
+    pytest.importorskip(PEERS[peer])
     args = argparse.Namespace(device="cpu", images=2, steps=3)
     ours, theirs = sampling.ours(args, None), getattr(sampling, peer)(args, autocast=False)
     assert theirs.flops == pytest.approx(ours.flops, rel=0.1)
@@ -155,8 +230,11 @@ def test_a_peer_draws_in_as_many_operations(peer):
         assert measure_flops(case.run, images=2) == pytest.approx(case.flops, rel=0.01)
 
 
-def test_memory_of_a_training_is_measured():
-    found = memory.measure("ccdiff", 8, 16, SMALL)
+@pytest.mark.parametrize("name", memory.CASES)
+def test_memory_of_a_training_is_measured(name):
+    if name in PEERS:
+        pytest.importorskip(PEERS[name])
+    found = memory.measure(name, 8, 16, SMALL)
     assert found["process"] >= found["peak"] >= 0
     assert found["parameters"] > 1000
     assert found["flops"] > 1000
@@ -186,12 +264,9 @@ def test_first_steps_take_turns():
     assert calls == [("b", 0), ("a", 0), ("a", 1), ("b", 1)]
 
 
-@pytest.mark.parametrize(
-    ("name", "package"),
-    [("denoising-diffusion-pytorch", "denoising_diffusion_pytorch"), ("diffusers", "diffusers")],
-)
-def test_a_peer_takes_its_first_step(name, package, monkeypatch, capsys):
-    pytest.importorskip(package)
+@pytest.mark.parametrize("name", first_step.PEERS)
+def test_a_peer_takes_its_first_step(name, monkeypatch, capsys):
+    pytest.importorskip(PEERS[name])
     monkeypatch.setattr(first_step, "BATCH", 2)
     first_step.PEERS[name]()
     assert first_step.DONE in capsys.readouterr().out
@@ -207,13 +282,13 @@ def test_the_first_step_of_training_is_timed(monkeypatch, capsys):
 
 @pytest.mark.filterwarnings("ignore")
 def test_everybody_trains_from_the_same_folder(tmp_path):
-    pytest.importorskip("denoising_diffusion_pytorch")
-    pytest.importorskip("accelerate")
-    pytest.importorskip("diffusers")
+    for package in (*PEERS.values(), "accelerate"):
+        pytest.importorskip(package)
     args = argparse.Namespace(
         images=120, root=None, batch_size=16, steps=1, workers=0, overrides=SMALL
     )
     cases = end_to_end.against_peers(args, tmp_path)
+    assert len(cases) == 1 + len(PEERS)
     for case in cases.values():
         weights = [p.detach().clone() for p in case.network.parameters()]
         # diffusers' first step is taken at a rate of nought.

@@ -1,7 +1,7 @@
 """What feeding costs: training steps fed from a data set, against steps fed from one batch.
 
-``python -m tests.benchmarks.data_overhead`` prints the ratios, and the peak memory of a process
-that reads a set from disk, and of one that reads a set four times as large.
+``uv run python -m tests.benchmarks.data_overhead`` prints the ratios, and the peak memory of a
+process that reads a set from disk, and of one that reads a set four times as large.
 """
 
 import argparse

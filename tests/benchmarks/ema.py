@@ -1,7 +1,8 @@
 """What averaging the weights costs a step, against the averages that others come with.
 
 ``uv run --group bench python -m tests.benchmarks.ema`` prints a table for the parameters of each
-model. denoising-diffusion-pytorch's trainer averages every tenth step, and so costs a tenth.
+model. denoising-diffusion-pytorch's trainer averages every tenth step, and so costs a tenth; azula
+brings no average, and its tutorials have torch's.
 """
 
 import argparse
@@ -9,12 +10,12 @@ import logging
 from collections.abc import Callable
 
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccdiff.compose import build_denoiser, instantiate
 from ccdiff.training.device import pick_device
 from tests.benchmarks.kit import Case, Run, count, durations, interleave, machine
 from tests.benchmarks.ours import composed
+from tests.benchmarks.peers import azula_peer, ddpm_peer
 
 MODELS = ("unet_mnist", "unet_large")
 
@@ -22,21 +23,17 @@ MODELS = ("unet_mnist", "unet_large")
 def averages(network: nn.Module, configured: Callable[[nn.Module], object]) -> dict[str, Run]:
     """One update of each kind, as each is called after a step."""
     from diffusers.training_utils import EMAModel
-    from ema_pytorch import EMA
 
     parameters = list(network.parameters())
     peers = {
         "diffusers' EMAModel": EMAModel(parameters, use_ema_warmup=True, power=0.75),
         "the same, foreach": EMAModel(parameters, use_ema_warmup=True, power=0.75, foreach=True),
     }
-    swa = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9999))
     return {
         "ccdiff, as configured": configured(network).update,
-        "denoising-diffusion-pytorch's, every 10th step": EMA(
-            network, beta=0.995, update_every=10
-        ).update,
+        "denoising-diffusion-pytorch's, every 10th step": ddpm_peer(network).average,
         **{name: lambda ema=ema: ema.step(parameters) for name, ema in peers.items()},
-        "torch's AveragedModel": lambda: swa.update_parameters(network),
+        "torch's AveragedModel, as for azula": azula_peer(network).average,
     }
 
 

@@ -4,7 +4,8 @@
 everybody trains from the same folder of PNGs with the loop they come with: ccdiff with what
 ``train.py`` runs between its first and last step, rows of metrics included, checkpoints and
 pictures excluded; denoising-diffusion-pytorch with its Trainer; diffusers with the loop of its
-example. The second is what the loop of ccdiff costs over the bare step on a batch that is there.
+example; azula with that of its tutorials. The second is what the loop of ccdiff costs over the
+bare step on a batch that is there.
 """
 
 import argparse
@@ -14,12 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from ccdiff.compose import build_data
-from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
+from tests.benchmarks.kit import Case, interleave, machine, table, training_flops
 from tests.benchmarks.ours import NOISE, assembled, bare_step, composed, loop
 
 SIZE = 28
@@ -47,31 +46,16 @@ def repeated(run: Callable[[], object], times: int) -> Callable[[], None]:
     return run_all
 
 
-def peer(
-    args: argparse.Namespace,
-    network: nn.Module,
-    run: Callable[[], None],
-    loss: Callable[[Tensor], Tensor],
-) -> Case:
-    """A peer's loop as a case; ``loss`` is for counting its operations."""
-    device = next(network.parameters()).device
-    images = torch.rand(2, 1, SIZE, SIZE, device=device)
-    flops = measure_flops(lambda: loss(images).backward(), images=2)
-    network.zero_grad(set_to_none=True)
-    return Case(run=run, images=args.batch_size * args.steps, network=network, flops=flops)
-
-
 def against_peers(args: argparse.Namespace, folder: Path) -> dict[str, Case]:
     """Everybody's loop on the same folder."""
-    from diffusers import DDPMScheduler
+    from tests.benchmarks.peer_loops import azula_loop, ddpm_loop, diffusers_loop
 
-    from tests.benchmarks.peers import ddpm_loop, diffusers_loop, diffusers_loss
-
-    write_images(folder / "images", num=args.images, root=args.root)
+    images = folder / "images"
+    write_images(images, num=args.images, root=args.root)
     ours = assembled(
         "experiment=mnist",
         "data=folder",
-        f"data.root={folder / 'images'}",
+        f"data.root={images}",
         f"data.cache={folder / 'cache'}",
         f"data.image_size={SIZE}",
         "data.channels=1",
@@ -85,21 +69,28 @@ def against_peers(args: argparse.Namespace, folder: Path) -> dict[str, Case]:
         "steps": args.steps,
         "bf16": ours.state.denoiser.autocast_dtype is not None,
     }
-    diffusion, train_ddpm = ddpm_loop(folder / "images", folder / "results", **common)
-    unet, train_diffusers = diffusers_loop(folder / "images", workers=args.workers, **common)
-    scheduler = DDPMScheduler()
-    return {
-        "denoising-diffusion-pytorch's Trainer": peer(args, diffusion, train_ddpm, diffusion),
-        "diffusers' example": peer(
-            args, unet, train_diffusers, lambda images: diffusers_loss(unet, scheduler, images)
-        ),
-        "ccdiff": Case(
-            run=loop(ours, steps=args.steps),
-            images=args.batch_size * args.steps,
-            network=ours.state.denoiser,
-            flops=ours.speed.flops_per_image,
-        ),
+    loops = {
+        "denoising-diffusion-pytorch's Trainer": ddpm_loop(images, folder / "results", **common),
+        "diffusers' example": diffusers_loop(images, workers=args.workers, **common),
+        "azula's tutorials": azula_loop(images, **common),
     }
+    num = args.batch_size * args.steps
+    cases = {
+        name: Case(
+            run=peer.run,
+            images=num,
+            network=peer.network,
+            flops=training_flops(peer.loss, peer.network, (1, SIZE, SIZE)),
+        )
+        for name, peer in loops.items()
+    }
+    cases["ccdiff"] = Case(
+        run=loop(ours, steps=args.steps),
+        images=num,
+        network=ours.state.denoiser,
+        flops=ours.speed.flops_per_image,
+    )
+    return cases
 
 
 def over_the_step(args: argparse.Namespace, folder: Path) -> dict[str, Case]:

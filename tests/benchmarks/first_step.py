@@ -13,6 +13,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.benchmarks.peers import Peer
 
 ROOT = Path(__file__).parents[2]
 SIZE, BATCH = 8, 128
@@ -43,39 +47,38 @@ def until_its_end(command: Sequence[str], *, cwd: Path) -> float:
     return time.perf_counter() - started
 
 
-def step(loss: Callable, network) -> None:
-    """One step with an average, as a peer takes it."""
+def take_step(peer: "Peer") -> None:
+    """One step of a peer on noise, with its average."""
     import torch
-    from ema_pytorch import EMA
 
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
-    ema = EMA(network)
-    loss(torch.rand(BATCH, 1, SIZE, SIZE)).backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimizer.step()
-    ema.update()
+    from tests.benchmarks.peers import step
+
+    step(peer, torch.rand(BATCH, 1, SIZE, SIZE), bf16=False)()
     print(DONE, flush=True)
 
 
 def ddpm_pytorch() -> None:
     """What a user of denoising-diffusion-pytorch writes, its trainer left out."""
-    from tests.benchmarks.peers import ddpm_diffusion
+    from tests.benchmarks.peers import ddpm_diffusion, ddpm_peer
 
-    diffusion = ddpm_diffusion(SIZE)
-    step(diffusion, diffusion)
+    take_step(ddpm_peer(ddpm_diffusion(SIZE)))
 
 
 def diffusers() -> None:
     """What a user of diffusers writes, with neither accelerate nor data."""
-    from diffusers import DDPMScheduler
+    from tests.benchmarks.peers import diffusers_peer, diffusers_unet
 
-    from tests.benchmarks.peers import diffusers_loss, diffusers_unet
-
-    network, scheduler = diffusers_unet(SIZE), DDPMScheduler()
-    step(lambda images: diffusers_loss(network, scheduler, images), network)
+    take_step(diffusers_peer(diffusers_unet(SIZE)))
 
 
-PEERS = {"denoising-diffusion-pytorch": ddpm_pytorch, "diffusers": diffusers}
+def azula() -> None:
+    """What a user of azula writes, data left out."""
+    from tests.benchmarks.peers import azula_denoiser, azula_peer
+
+    take_step(azula_peer(azula_denoiser()))
+
+
+PEERS = {"denoising-diffusion-pytorch": ddpm_pytorch, "diffusers": diffusers, "azula": azula}
 
 
 def timers(folder: Path, overrides: Sequence[str]) -> dict[str, Callable[[int], float]]:

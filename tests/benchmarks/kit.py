@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 Run = Callable[[], object]
@@ -36,6 +36,22 @@ def measure_flops(run: Run, *, images: int) -> float:
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops() / images
+
+
+def training_flops(
+    loss: Callable[[Tensor], Tensor], network: nn.Module, shape: Sequence[int]
+) -> float:
+    """Operations per image of a training step, for a loss of images [B, C, H, W].
+
+    Arguments:
+        loss: A scalar; it is given random images.
+        network: Whose gradients are let go.
+        shape: [C, H, W].
+    """
+    images = torch.rand(2, *shape, device=next(network.parameters()).device)
+    flops = measure_flops(lambda: loss(images).backward(), images=len(images))
+    network.zero_grad(set_to_none=True)
+    return flops
 
 
 def interleave(

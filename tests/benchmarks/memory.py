@@ -1,4 +1,4 @@
-"""Peak memory of training steps, ours and those of two peers, at two sizes of images.
+"""Peak memory of training steps, ours and those of three peers, at two sizes of images.
 
 ``uv run --group bench python -m tests.benchmarks.memory`` prints the table. Each case is a process
 of its own. On a CPU the peak is the most that was resident, less what imports and steps of two
@@ -16,11 +16,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ccdiff.training.device import autocast_dtype, pick_device
 from ccdiff.training.settings import Precision
-from tests.benchmarks.kit import count, machine, measure_flops
+from tests.benchmarks.kit import count, machine, training_flops
+from tests.benchmarks.peers import (
+    Peer,
+    azula_denoiser,
+    azula_peer,
+    ddpm_diffusion,
+    ddpm_peer,
+    diffusers_peer,
+    diffusers_unet,
+    step,
+)
 
 SIZES = (28, 64)
 BATCH = 64
@@ -37,8 +47,13 @@ class Stepped:
     """Operations per image of a step."""
 
 
+Steps = Callable[[int, int, list[str]], Stepped]
+"""Steps with images of a size, in batches of a size, and overrides of ccdiff's config."""
+
+
 def ours(size: int, batch: int, overrides: list[str]) -> Stepped:
     """Steps of the training loop."""
+    # What it imports is no part of a peer's process.
     from tests.benchmarks.ours import NOISE, assembled, bare_step
 
     settings = (*NOISE, f"data.image_size={size}", f"trainer.batch_size={batch}", *overrides)
@@ -49,60 +64,33 @@ def ours(size: int, batch: int, overrides: list[str]) -> Stepped:
     return Stepped(training.state.denoiser, training.device, training.speed.flops_per_image)
 
 
-def peer(
-    network: nn.Module,
-    loss: Callable[[Tensor], Tensor],
-    average: Callable[[], None],
-    *,
-    size: int,
-    batch: int,
-) -> Stepped:
-    """Steps as both peers' trainers take them, in bfloat16 where ours would be."""
-    device = next(network.parameters()).device
-    dtype = autocast_dtype(Precision.auto, device)
-    parameters = list(network.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3)
-    images = torch.rand(batch, 1, size, size, device=device)
-    for _ in range(STEPS):
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype is not None):
-            value = loss(images)
-        value.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average()
-    flops = measure_flops(lambda: loss(images[:2]).backward(), images=2)
-    return Stepped(network, device, flops)
+def theirs(build: Callable[[int], nn.Module], recipe: Callable[[nn.Module], Peer]) -> Steps:
+    """Steps of a peer, in bfloat16 where ours would be.
+
+    Arguments:
+        build: Its network for images of a size.
+        recipe: What that is trained with.
+    """
+
+    def steps(size: int, batch: int, overrides: list[str]) -> Stepped:
+        device = pick_device("auto")
+        bf16 = autocast_dtype(Precision.auto, device) is not None
+        peer = recipe(build(size).to(device))
+        run = step(peer, torch.rand(batch, 1, size, size, device=device), bf16=bf16)
+        for _ in range(STEPS):
+            run()
+        flops = training_flops(peer.loss, peer.network, (1, size, size))
+        return Stepped(peer.network, device, flops)
+
+    return steps
 
 
-def ddpm_pytorch(size: int, batch: int, overrides: list[str]) -> Stepped:
-    """denoising-diffusion-pytorch."""
-    from ema_pytorch import EMA
-
-    from tests.benchmarks.peers import ddpm_diffusion
-
-    diffusion = ddpm_diffusion(size).to(pick_device("auto"))
-    ema = EMA(diffusion, beta=0.995, update_every=10)
-    return peer(diffusion, diffusion, ema.update, size=size, batch=batch)
-
-
-def diffusers(size: int, batch: int, overrides: list[str]) -> Stepped:
-    """diffusers."""
-    from diffusers import DDPMScheduler
-    from diffusers.training_utils import EMAModel
-
-    from tests.benchmarks.peers import diffusers_loss, diffusers_unet
-
-    network, scheduler = diffusers_unet(size).to(pick_device("auto")), DDPMScheduler()
-    parameters = list(network.parameters())
-    ema = EMAModel(parameters)
-    return peer(
-        network,
-        lambda images: diffusers_loss(network, scheduler, images),
-        lambda: ema.step(parameters),
-        size=size,
-        batch=batch,
-    )
+CASES: dict[str, Steps] = {
+    "denoising-diffusion-pytorch": theirs(ddpm_diffusion, ddpm_peer),
+    "diffusers": theirs(diffusers_unet, diffusers_peer),
+    "azula": theirs(lambda size: azula_denoiser(), azula_peer),
+    "ccdiff": ours,
+}
 
 
 def resident() -> int:
@@ -125,13 +113,6 @@ def measure(name: str, size: int, batch: int, overrides: list[str]) -> dict[str,
         "parameters": count(stepped.network),
         "flops": stepped.flops,
     }
-
-
-CASES = {
-    "denoising-diffusion-pytorch": ddpm_pytorch,
-    "diffusers": diffusers,
-    "ccdiff": ours,
-}
 
 
 def main() -> None:

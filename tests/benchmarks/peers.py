@@ -1,13 +1,12 @@
-"""Networks of other libraries at the size of ours, and the training loops they come with."""
+"""Networks of other libraries at the size of ours, and what each is trained with."""
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 NULL = 10
 """The class that stands for a hidden digit where a library has no other way to hide it."""
@@ -98,119 +97,74 @@ def azula_loss(denoiser: nn.Module, images: Tensor) -> Tensor:
     return denoiser.loss(images, torch.rand(len(images), device=images.device))
 
 
-def ddpm_loop(
-    folder: Path, results: Path, *, image_size: int, batch_size: int, steps: int, bf16: bool
-) -> tuple[nn.Module, Callable[[], None]]:
-    """denoising-diffusion-pytorch's own trainer on a folder of gray images.
+def azula_average(denoiser: nn.Module) -> AveragedModel:
+    """torch's, with the memory that it has in its tutorials."""
+    return AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(0.999))
 
-    Returns:
-        Its diffusion, and what takes ``steps`` more steps at each call.
+
+@dataclass(frozen=True)
+class Peer:
+    """A library's network, and what it is trained with.
+
+    Arguments:
+        network: With all its parameters.
+        loss: Of images [B, C, H, W] in [0, 1], a scalar.
+        average: Takes the weights of the last step into averaged ones.
     """
-    from denoising_diffusion_pytorch import Trainer
 
-    diffusion = ddpm_diffusion(image_size)
-    trainer = Trainer(
-        diffusion,
-        folder,
-        train_batch_size=batch_size,
-        train_lr=1e-3,
-        train_num_steps=0,
-        save_and_sample_every=1 << 40,
-        results_folder=results,
-        augment_horizontal_flip=False,
-        amp=bf16,
-        mixed_precision_type="bf16",
-        calculate_fid=False,
-    )
-
-    def run() -> None:
-        trainer.train_num_steps += steps
-        # It draws its bar whether or not anybody looks.
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            trainer.train()
-
-    return diffusion, run
+    network: nn.Module
+    loss: Callable[[Tensor], Tensor]
+    average: Callable[[], object]
 
 
-def diffusers_loop(
-    folder: Path, *, image_size: int, batch_size: int, steps: int, bf16: bool, workers: int
-) -> tuple[nn.Module, Callable[[], None]]:
-    """The loop of diffusers' example ``train_unconditional.py`` on a folder of gray images.
+def ddpm_peer(diffusion: nn.Module) -> Peer:
+    """denoising-diffusion-pytorch: its loss, and its trainer's average of every tenth step."""
+    from ema_pytorch import EMA
 
-    With its defaults: no worker processes, a cosine learning rate, EMA with a warm-up, a bar that
-    shows the loss of each step.
+    return Peer(diffusion, diffusion, EMA(diffusion, beta=0.995, update_every=10).update)
 
-    Returns:
-        Its network, and what takes ``steps`` more steps at each call.
-    """
-    from accelerate import Accelerator
+
+def diffusers_peer(network: nn.Module) -> Peer:
+    """diffusers: its scheduler and its average, as in its example for unconditional images."""
     from diffusers import DDPMScheduler
-    from diffusers.optimization import get_scheduler
     from diffusers.training_utils import EMAModel
-    from torch.utils.data import DataLoader
-    from torchvision import datasets, transforms
-    from tqdm import tqdm
 
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no")
-    network = diffusers_unet(image_size)
-    ema = EMAModel(
-        network.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75
+    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    parameters = list(network.parameters())
+    # Of its two ways, each is the quicker one on its device.
+    ema = EMAModel(parameters, foreach=parameters[0].is_cuda)
+    return Peer(
+        network,
+        lambda images: diffusers_loss(network, scheduler, 2 * images - 1),
+        lambda: ema.step(parameters),
     )
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6, eps=1e-8
-    )
-    prepare = transforms.Compose(
-        [
-            transforms.Grayscale(),
-            transforms.Resize(image_size),
-            transforms.CenterCrop(image_size),
-            transforms.ToTensor(),
-            transforms.Normalize([0.5], [0.5]),
-        ]
-    )
-    loader = DataLoader(
-        datasets.ImageFolder(str(folder), transform=prepare),
-        batch_size=batch_size,
-        shuffle=True,
-        num_workers=workers,
-    )
-    rate = get_scheduler("cosine", optimizer, num_warmup_steps=500, num_training_steps=100_000)
-    network, optimizer, loader, rate = accelerator.prepare(network, optimizer, loader, rate)
-    ema.to(accelerator.device)
-    scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
 
-    def forever():
-        while True:
-            for images, _ in loader:
-                if len(images) == batch_size:
-                    yield images
 
-    stream = forever()
+def azula_peer(denoiser: nn.Module) -> Peer:
+    """azula: its denoiser's loss, and torch's average, as in its tutorials."""
+    average = azula_average(denoiser)
+    return Peer(
+        denoiser,
+        lambda images: azula_loss(denoiser, 2 * images - 1),
+        lambda: average.update_parameters(denoiser),
+    )
 
-    def step(bar: tqdm) -> None:
-        images = next(stream)
-        with accelerator.accumulate(network):
-            with accelerator.autocast():
-                loss = diffusers_loss(network, scheduler, images)
-            accelerator.backward(loss)
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            rate.step()
-            optimizer.zero_grad()
-        if accelerator.sync_gradients:
-            ema.step(network.parameters())
-            bar.update(1)
-        bar.set_postfix(
-            loss=loss.detach().item(), lr=rate.get_last_lr()[0], ema_decay=ema.cur_decay_value
-        )
+
+def step(peer: Peer, images: Tensor, *, bf16: bool) -> Callable[[], None]:
+    """What the trainers of two peers do in a step, without their accelerator's extra calls."""
+    parameters = list(peer.network.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
 
     def run() -> None:
-        with contextlib.redirect_stderr(io.StringIO()), tqdm(total=steps) as bar:
-            for _ in range(steps):
-                step(bar)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            loss = peer.loss(images)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        peer.average()
 
-    return network, run
+    return run
 
 
 def labelled_diffusers(

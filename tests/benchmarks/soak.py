@@ -1,10 +1,11 @@
 """Does memory, or the number of open files, grow with the number of jobs in one process?
 
-``python tests/benchmarks/soak.py <minutes> <folder>`` trains tiny models of the digits in sweeps
-of two hundred jobs, every other one of which fails on purpose. It writes a row per job to
+``uv run python -m tests.benchmarks.soak <minutes> <folder>`` trains tiny models of the digits in
+sweeps of two hundred jobs, every other one of which fails on purpose. It writes a row per job to
 ``<folder>/soak.csv``, draws ``soak.png``, and deletes the runs.
 """
 
+import argparse
 import csv
 import os
 import shutil
@@ -12,14 +13,12 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from cli import TINY, call
 from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
 from ccdiff import experiment
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
+from tests.cli import TINY, call
 
 _JOBS = 100
 
@@ -97,7 +96,15 @@ def draw(table: Path) -> Path:
     return picture
 
 
-if __name__ == "__main__":
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("folder", type=Path)
+    args = parser.parse_args()
     os.environ.setdefault("WANDB_MODE", "offline")
     os.environ.setdefault("WANDB_SILENT", "true")
-    print(draw(soak(float(sys.argv[1]), Path(sys.argv[2]).absolute())))
+    print(draw(soak(args.minutes, args.folder.absolute())))
+
+
+if __name__ == "__main__":
+    main()

@@ -8,33 +8,24 @@ column that compares is GFLOP/s: operations done per second, forwards and backwa
 import argparse
 import logging
 from collections.abc import Callable
-from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
-from tests.benchmarks.kit import Case, Run, interleave, machine, measure_flops, table
+from tests.benchmarks.kit import Case, interleave, machine, table, training_flops
 from tests.benchmarks.ours import NOISE, assembled, batches_of, updater
 from tests.benchmarks.peers import (
+    Peer,
     azula_denoiser,
-    azula_loss,
+    azula_peer,
     ddpm_diffusion,
-    diffusers_loss,
+    ddpm_peer,
+    diffusers_peer,
     diffusers_unet,
+    step,
 )
 
 SHAPE = (1, 28, 28)
-
-
-def autocast(args: argparse.Namespace) -> torch.autocast:
-    return torch.autocast(args.device, torch.bfloat16, enabled=args.bf16)
-
-
-def case(args: argparse.Namespace, network: nn.Module, update: Run, loss: Run) -> Case:
-    flops = measure_flops(lambda: loss().backward(), images=args.batch_size)
-    network.zero_grad(set_to_none=True)
-    return Case(run=update, images=args.batch_size, network=network, flops=flops)
 
 
 def ours(args: argparse.Namespace, *, compiled: bool = False) -> Case:
@@ -55,82 +46,49 @@ def ours(args: argparse.Namespace, *, compiled: bool = False) -> Case:
     )
 
 
-def step(parameters: list[nn.Parameter], loss: Run, average: Run) -> Callable[[], None]:
-    """What the trainers of two peers do, without their accelerator's extra calls."""
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
-
-    def run() -> None:
-        loss().backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        average()
-
-    return run
-
-
-def images_for(args: argparse.Namespace, network: nn.Module, *, channels_last: bool) -> Tensor:
-    """A batch in [0, 1], in the layout that the network is given here."""
-    images = torch.rand(args.batch_size, *SHAPE, device=args.device)
-    if not channels_last:
-        return images
-    network.to(memory_format=torch.channels_last)
-    return images.to(memory_format=torch.channels_last)
+def theirs(
+    args: argparse.Namespace,
+    network: nn.Module,
+    recipe: Callable[[nn.Module], Peer],
+    *,
+    channels_last: bool,
+    compiled: bool = False,
+) -> Case:
+    """The step of a peer with its network, in one of two layouts."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    peer = recipe(network.to(args.device, memory_format=layout))
+    flops = training_flops(peer.loss, network, SHAPE)
+    if compiled:
+        # Only now: operations are counted of the network as it is written.
+        network.compile()
+    images = torch.rand(args.batch_size, *SHAPE, device=args.device).to(memory_format=layout)
+    return Case(
+        run=step(peer, images, bf16=args.bf16),
+        images=args.batch_size,
+        network=network,
+        flops=flops,
+    )
 
 
 def ddpm_pytorch(args: argparse.Namespace, *, channels_last: bool) -> Case:
-    """denoising-diffusion-pytorch: its U-Net, its loss, its EMA at every tenth step."""
-    from ema_pytorch import EMA
-
-    diffusion = ddpm_diffusion().to(args.device)
-    images = images_for(args, diffusion, channels_last=channels_last)
-    ema = EMA(diffusion, beta=0.995, update_every=10)
-
-    def loss() -> Tensor:
-        with autocast(args):
-            return diffusion(images)
-
-    return case(args, diffusion, step(list(diffusion.parameters()), loss, ema.update), loss)
+    """denoising-diffusion-pytorch."""
+    return theirs(args, ddpm_diffusion(), ddpm_peer, channels_last=channels_last)
 
 
 def diffusers(
     args: argparse.Namespace, *, channels_last: bool, groups: int = 8, compiled: bool = False
 ) -> Case:
-    """diffusers: its U-Net, its scheduler and its EMA, as in its unconditional example."""
-    from diffusers import DDPMScheduler
-    from diffusers.training_utils import EMAModel
-
-    network = diffusers_unet(groups=groups).to(args.device)
-    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
-    images = images_for(args, network, channels_last=channels_last)
-    parameters = list(network.parameters())
-    ema = EMAModel(parameters, foreach=True)
-
-    def loss(called: nn.Module = network) -> Tensor:
-        with autocast(args):
-            return diffusers_loss(called, scheduler, 2 * images - 1)
-
-    stepped = partial(loss, torch.compile(network)) if compiled else loss
-    # Operations are counted of the network as it is written.
-    return case(args, network, step(parameters, stepped, lambda: ema.step(parameters)), loss)
+    """diffusers."""
+    network = diffusers_unet(groups=groups)
+    return theirs(args, network, diffusers_peer, channels_last=channels_last, compiled=compiled)
 
 
 def azula(
     args: argparse.Namespace, *, channels_last: bool, norm: str = "layer", groups: int = 16
 ) -> Case:
-    """azula: its U-Net and denoiser, its loss, torch's average, as in its tutorials."""
-    denoiser = azula_denoiser(norm=norm, groups=groups).to(args.device)
-    images = images_for(args, denoiser, channels_last=channels_last)
-    average = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(0.999))
-
-    def loss() -> Tensor:
-        with autocast(args):
-            return azula_loss(denoiser, 2 * images - 1)
-
-    def update() -> None:
-        average.update_parameters(denoiser)
-
-    return case(args, denoiser, step(list(denoiser.parameters()), loss, update), loss)
+    """azula."""
+    denoiser = azula_denoiser(norm=norm, groups=groups)
+    return theirs(args, denoiser, azula_peer, channels_last=channels_last)
 
 
 def main() -> None:
