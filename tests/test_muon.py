@@ -1,12 +1,13 @@
 """Muon against its definition, AdamW's own code, and itself after a checkpoint."""
 
 import copy
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import nn
 
-from ccdiff.training.muon import Muon, orthogonalised
+from ccdiff.training.muon import Muon, orthogonalisers
 
 
 def network() -> nn.Sequential:
@@ -15,6 +16,15 @@ def network() -> nn.Sequential:
         nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(32, 4)
     )
     return layers.to(memory_format=torch.channels_last)
+
+
+def orthogonalised(matrices: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Each multiplied by its orthogonaliser, from its shorter side."""
+    factors = orthogonalisers(matrices)
+    return [
+        factor @ m if len(m) <= m.shape[1] else m @ factor
+        for m, factor in zip(matrices, factors, strict=True)
+    ]
 
 
 def train(network: nn.Module, optimizer: torch.optim.Optimizer, *, steps: int, scale=1.0) -> None:
@@ -126,6 +136,35 @@ def test_goes_on_from_its_state():
         optimizer.step()
         optimizer.zero_grad()
     torch.testing.assert_close(whole.state_dict(), parts.state_dict(), rtol=0, atol=0)
+
+
+def test_weights_decay_by_the_learning_rate_before_they_step():
+    start = torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    ends = []
+    for decay in (0.0, 0.5):
+        weight = nn.Parameter(start[0].clone())
+        weight.grad = start[1].clone()
+        Muon([weight], lr=0.1, weight_decay=decay).step()
+        ends.append(weight.detach())
+    torch.testing.assert_close(ends[0] - ends[1], 0.5 * 0.1 * start[0])
+
+
+def test_goes_on_from_a_state_whose_steps_are_numbers():
+    """As checkpoints have had them."""
+    ends = []
+    for number in (False, True):
+        layer = nn.Linear(3, 2)
+        for p in layer.parameters():
+            nn.init.ones_(p)
+        optimizer = Muon(layer.parameters(), lr=0.1)
+        for i in range(4):
+            for j, p in enumerate(layer.parameters()):
+                p.grad = torch.full_like(p, (i + 1.0) ** j)
+                if number and i == 2:
+                    optimizer.state[p]["step"] = int(optimizer.state[p]["step"])
+            optimizer.step()
+        ends.append(layer.state_dict())
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -13,48 +13,67 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
-__all__ = ["Muon", "orthogonalised"]
+__all__ = ["Muon", "orthogonalisers"]
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Of the quintic whose iteration drives singular values in (0, 1] to within 0.3 of one."""
 
 
-def orthogonalised(matrices: Sequence[Tensor], *, iterations: int = 5) -> list[Tensor]:
-    """``U V^T`` of each matrix ``U S V^T``, roughly: singular values from 0.7 to 1.2.
+def orthogonalisers(matrices: Sequence[Tensor], *, iterations: int = 5) -> list[Tensor]:
+    """For each matrix ``U S V^T`` what turns it into ``U V^T``, roughly.
 
-    Each iteration multiplies a matrix by a polynomial of its Gram matrix on the shorter side. The
-    polynomials commute with it, so they are multiplied up alone: for all matrices at once that
-    are as short, with the work of squares.
+    It is to be multiplied from the side on which the matrix is shorter; singular values end
+    between 0.7 and 1.2. Each iteration multiplies a matrix by a polynomial of its Gram matrix on
+    the shorter side. The polynomials commute with it, so they are multiplied up alone: for all
+    matrices at once that are as short, with the work of squares.
 
     Arguments:
         matrices: float32 [rows, columns] each.
         iterations: Of Newton and Schulz; each makes small singular values 3.4 times larger.
+
+    Returns:
+        Symmetric and as large as the shorter side, each.
     """
-    wide = [m if len(m) <= m.shape[1] else m.mT for m in matrices]
-    wide = [m / m.norm().clamp(min=1e-12) for m in wide]
     alike = defaultdict(list)
-    for i, m in enumerate(wide):
-        alike[len(m)].append(i)
+    for i, m in enumerate(matrices):
+        alike[min(m.shape)].append(i)
+    factors: list[Tensor] = [torch.empty(0)] * len(matrices)
     for indices in alike.values():
-        gram = torch.stack([wide[i] @ wide[i].mT for i in indices])
-        factors = _newton_schulz(gram, iterations)
-        for i, factor in zip(indices, factors, strict=True):
-            wide[i] = factor @ wide[i]
-    return [w if len(m) <= m.shape[1] else w.mT for w, m in zip(wide, matrices, strict=True)]
+        grams = torch.stack([_gram(matrices[i]) for i in indices])
+        # Their traces are the squared norms of the matrices.
+        squares = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp(min=1e-24)
+        whole = _newton_schulz(grams / squares, iterations) * squares.rsqrt()
+        for i, factor in zip(indices, whole, strict=True):
+            factors[i] = factor
+    return factors
+
+
+def _gram(m: Tensor) -> Tensor:
+    """On the shorter side."""
+    return m @ m.mT if len(m) <= m.shape[1] else m.mT @ m
 
 
 def _newton_schulz(gram: Tensor, iterations: int) -> Tensor:
     """What to multiply matrices by, from the left, given their ``X X^T`` [N, rows, rows]."""
     a, b, c = _NEWTON_SCHULZ
-    identity = torch.eye(gram.shape[1], device=gram.device)
-    whole = identity.expand_as(gram)
+    whole = torch.eye(gram.shape[1], device=gram.device).expand_as(gram)
     for i in range(iterations):
-        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c) + a * identity
-        whole = factor @ whole
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        whole = factor @ whole if i else factor
         if i < iterations - 1:
             gram = factor @ gram @ factor
     return whole
+
+
+def _by_memory(x: Tensor, weight: Tensor) -> Tensor:
+    """``x`` [out, in, height, width] with dimensions in the order in which ``weight`` is stored.
+
+    The order of the columns makes no difference to what is done with a matrix.
+    """
+    return x.movedim(1, -1) if weight.is_contiguous(memory_format=torch.channels_last) else x
 
 
 def _gradients(weights: list[Tensor]) -> list[Tensor]:
@@ -112,7 +131,6 @@ class Muon(Optimizer):
             moved = [p for p in group["params"] if p.grad is not None]
             if not moved:
                 continue
-            torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
             self._step_convolutions([p for p in moved if p.ndim == 4], group)
             self._step_others([p for p in moved if p.ndim != 4], group)
         return loss
@@ -130,30 +148,36 @@ class Muon(Optimizer):
         means = self._moments(weights, "momentum")
         torch._foreach_lerp_(means, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, means, group["momentum"])
-        # In the order of memory of channels_last; that of the columns makes no difference.
-        rows = [step.movedim(1, -1).flatten(1).float() for step in ahead]
-        for p, step in zip(weights, orthogonalised(rows), strict=True):
+        pairs = zip(weights, ahead, strict=True)
+        steps = [_by_memory(step, p).flatten(1).float() for p, step in pairs]
+        kept = 1 - group["lr"] * group["weight_decay"]
+        for p, step, factor in zip(weights, steps, orthogonalisers(steps), strict=True):
             rate = 0.2 * max(step.shape) ** 0.5 * group["lr"]
-            laid = p.movedim(1, -1)
-            laid.sub_(step.reshape(laid.shape), alpha=rate)
+            pair = (factor, step) if len(factor) == len(step) else (step, factor)
+            # Decay, product and update in one pass over the weights.
+            _by_memory(p, p).view(len(p), -1).addmm_(*pair, beta=kept, alpha=-rate)
 
     def _step_others(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         if not weights:
             return
-        beta1, beta2 = group["betas"]
-        grads = _gradients(weights)
-        means, squares = self._moments(weights, "exp_avg"), self._moments(weights, "exp_avg_sq")
-        counts = [self._count(p) for p in weights]
-        torch._foreach_lerp_(means, grads, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
-        scales = torch._foreach_sqrt(squares)
-        torch._foreach_div_(scales, [(1 - beta2**n) ** 0.5 for n in counts])
-        torch._foreach_add_(scales, group["eps"])
-        rates = [-group["lr"] / (1 - beta1**n) for n in counts]
-        torch._foreach_addcdiv_(weights, means, scales, rates)
-
-    def _count(self, p: Tensor) -> int:
-        """Steps of a weight, with this one."""
-        self.state[p]["step"] = 1 + self.state[p].get("step", 0)
-        return int(self.state[p]["step"])
+        for p in weights:
+            if not isinstance(self.state[p].get("step"), Tensor):
+                # Checkpoints have had a number here.
+                count = float(self.state[p].get("step", 0))
+                self.state[p]["step"] = torch.tensor(count, device=p.device)
+        adamw(
+            weights,
+            _gradients(weights),
+            self._moments(weights, "exp_avg"),
+            self._moments(weights, "exp_avg_sq"),
+            [],
+            [self.state[p]["step"] for p in weights],
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
