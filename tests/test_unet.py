@@ -227,7 +227,7 @@ def test_resolution_changes_by_strided_convolution_and_nearest_neighbour():
     network = large()
     assert [down.downsample.stride for down in network.down] == [(2, 2)] * 4
     assert count(network, Downsample) == count(network, Upsample) == 4
-    up = Upsample(1)
+    up = Upsample(1, out_channels=1)
     nn.init.dirac_(up.conv.weight)
     nn.init.zeros_(up.conv.bias)
     x = torch.arange(4.0).reshape(1, 1, 2, 2)
@@ -249,6 +249,32 @@ def test_skips_join_stages_that_mirror_each_other(make_unet):
     assert len(received) == 6
     for (skip,), joined in zip(reversed(sent), received, strict=True):
         assert torch.equal(joined[:, -skip.shape[1] :], skip)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9)])
+def test_skips_are_added_where_asked_for(make_unet, size):
+    network = make_unet(num_blocks=3, skips="add")
+    sent, came, received = [], [], []
+    for down in network.down:
+        sent += [record(stage) for stage in down.stages]
+    for up in network.up:
+        came += [record(module) for module in (up.upsample, *up.stages[:-1])]
+        for stage in up.stages:
+            stage.register_forward_pre_hook(lambda _module, inputs: received.append(inputs[0]))
+    x, *rest = inputs(2, 1, *size)
+    assert network(x, *rest).shape == x.shape
+    assert len(received) == 6
+    for (skip,), (h,), joined in zip(reversed(sent), came, received, strict=True):
+        assert torch.equal(joined, h + skip)
+
+
+def test_added_skips_are_less_work(make_unet):
+    operations = []
+    for skips in ("concat", "add"):
+        with FlopCounterMode(display=False) as counter:
+            make_unet(skips=skips)(*inputs(1, 1, 16, 16))
+        operations.append(counter.get_total_flops())
+    assert operations[1] < 0.9 * operations[0]
 
 
 @pytest.mark.parametrize(("size", "bottleneck"), [(256, 16), (32, 2)])
@@ -427,6 +453,7 @@ def test_checkpointing_leaves_evaluation_alone(make_unet):
         ({"bottleneck": 18}, "18 channels do not divide into 4 groups"),
         ({"channels": [5, 16], "groups": 1}, "even and at least 4, got 5"),
         ({"dropout": 1.5}, "dropout"),
+        ({"skips": "none"}, "concat or add, got 'none'"),
         ({"patch": 0}, r"model\.patch must be at least 1, got 0"),
     ],
     ids=repr,

@@ -100,15 +100,19 @@ class Upsample(nn.Module):
     """Doubles the resolution: nearest neighbour, then a convolution.
 
     Odena et al., Deconvolution and Checkerboard Artifacts, 2016 (doi:10.23915/distill.00003).
+
+    Arguments:
+        channels: C of the input.
+        out_channels: Channels of the output.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = nn.Conv2d(channels, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        """[B, C, H, W] to [B, C, *size], where each of ``size`` is twice that of ``x``, or odd
-        and one less: that which :class:`Downsample` rounded up.
+        """[B, C, H, W] to [B, out_channels, *size], where each of ``size`` is twice that of ``x``,
+        or odd and one less: that which :class:`Downsample` rounded up.
         """
         return self.conv(
             interpolate(x, scale_factor=2.0, mode="nearest")[..., : size[0], : size[1]]

@@ -100,19 +100,27 @@ class _Down(nn.Module):
 
 
 class _Up(nn.Module):
-    """One resolution on the way up: twice the resolution, then stages that each take a skip."""
+    """One resolution on the way up: twice the resolution, then stages that each take a skip.
 
-    def __init__(self, width: int, stages: Iterable[_Stage]) -> None:
+    Arguments:
+        width: Channels of what comes from below.
+        stages: One for each skip.
+        upsampled: Channels after the resolution is doubled.
+        add: Whether a skip is added to what a stage takes in, or put beside it.
+    """
+
+    def __init__(self, width: int, stages: Iterable[_Stage], *, upsampled: int, add: bool) -> None:
         super().__init__()
-        self.upsample = Upsample(width)
+        self.upsample = Upsample(width, out_channels=upsampled)
         self.stages = nn.ModuleList(stages)
+        self.add = add
 
     def forward(
         self, h: Tensor, skips: list[Tensor], modulations: dict[str, Modulation]
     ) -> Tensor:
         h = self.upsample(h, skips[0].shape[-2:])
         for stage, skip in zip(self.stages, reversed(skips), strict=True):
-            h = stage(torch.cat([h, skip], dim=1), modulations)
+            h = stage(h + skip if self.add else torch.cat([h, skip], dim=1), modulations)
         return h
 
 
@@ -150,6 +158,9 @@ class UNet(nn.Module):
             on the way out, so that the network works at ``1 / patch`` of the resolution and does
             about ``1 / patch^2`` of the operations. Hoogeboom et al., simple diffusion, 2023
             (arXiv:2301.11093), section 3.
+        skips: ``concat`` puts features of the way down beside those of the way up; ``add`` adds
+            them, for a fifth less work. Chaurasia & Culurciello, LinkNet, 2017
+            (arXiv:1707.03718).
 
     Raises:
         ValueError: Where lengths disagree, attention has no place to sit, or a width is not
@@ -174,6 +185,7 @@ class UNet(nn.Module):
         gradient_checkpointing: bool = False,
         label_film: bool = False,
         patch: int = 1,
+        skips: Literal["concat", "add"] = "concat",
     ) -> None:
         super().__init__()
         if len(channels) < 1:
@@ -191,6 +203,8 @@ class UNet(nn.Module):
                 "self-attention sits between the residual blocks of a resolution: with "
                 "model.num_blocks=1 there is no place for it, so model.attention must be all false"
             )
+        if skips not in ("concat", "add"):
+            raise ValueError(f"model.skips must be concat or add, got {skips!r}")
         if patch < 1:
             raise ValueError(f"model.patch must be at least 1, got {patch}")
         self.patch = patch
@@ -227,9 +241,11 @@ class UNet(nn.Module):
 
         self.up = nn.ModuleList()
         width = bottleneck
+        add = skips == "add"
         for out, attend in zip(reversed(channels), reversed(attention), strict=True):
-            ins = [width + out] + [2 * out] * (num_blocks - 1)
-            self.up.append(_Up(width, stages(ins, out, attend)))
+            ins = [out] * num_blocks if add else [width + out] + [2 * out] * (num_blocks - 1)
+            upsampled = out if add else width
+            self.up.append(_Up(width, stages(ins, out, attend), upsampled=upsampled, add=add))
             width = out
         self.out_norm = group_norm(width, groups)
         self.out = zero_init(nn.Conv2d(width, image_channels * patch**2, 3, padding=1))

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from ccdiff.data import Batches, augment, to_float
@@ -74,11 +74,15 @@ class Update:
         loss = self._backward(batch)
         # Here the device has this step to do, and does not run dry while the flag is read.
         self.settle()
-        norm = clip_grad_norm_(self.parameters, settings.grad_clip, foreach=True)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = get_total_norm(gradients, foreach=True)
         if self._skipped is not None:
             state.optimizer.found_inf = self._skipped.raise_where(~torch.isfinite(norm))  # type: ignore[attr-defined]
         elif not torch.isfinite(norm):
             raise self._diverged(batch, loss)
+        # A gradient that is short enough would be multiplied by 1, which takes a pass over it.
+        if self._skipped is not None or norm > settings.grad_clip:
+            clip_grads_with_norm_(self.parameters, settings.grad_clip, norm, foreach=True)
         factor = learning_rate_factor(
             state.step, steps=settings.steps, warmup=settings.warmup, cooldown=settings.cooldown
         )

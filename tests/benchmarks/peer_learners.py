@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel, compute_density_for_timestep_sampling
 from ema_pytorch import EMA
 from torch import Tensor, nn
@@ -194,7 +194,7 @@ class DDPMPytorch(_Peer):
 class Diffusers(_Peer):
     """diffusers: a U-Net with class embeddings, as in its class-conditional example.
 
-    Its EMA, and its DPM-Solver++ of second order, which guides by a class of its own.
+    Its EMA, and its DDPM in few steps, without clipping, which guides by a class of its own.
 
     Arguments: as for :class:`_Peer`, but for the network.
     """
@@ -208,12 +208,8 @@ class Diffusers(_Peer):
         self.scheduler = DDPMScheduler(
             beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
         )
-        self.sampler = DPMSolverMultistepScheduler.from_config(
-            self.scheduler.config,
-            algorithm_type="sde-dpmsolver++",
-            # With this largest value, thresholding clips the estimates to [-1, 1].
-            thresholding=True,
-            sample_max_value=1.0,
+        self.sampler = DDPMScheduler.from_config(
+            self.scheduler.config, clip_sample=False, timestep_spacing="trailing"
         )
         self.averaged = copy.deepcopy(network).eval()
         self.ema = EMAModel(

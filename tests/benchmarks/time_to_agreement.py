@@ -83,8 +83,9 @@ def cases(split: Split, *, root: Path, seed: int) -> dict[str, Callable[[], Lear
     common = [
         f"data.root={root}",
         "tracker=none",
-        "sampler=dpmpp_2m_sde",
+        "sampler=ancestral",
         f"sampler.steps={STEPS}",
+        "threshold=none",
     ]
     made: dict[str, Callable[[], Learner]] = {
         f"ccdiff, `{recipe}`": partial(Ours, split, [recipe, *common], seed=seed)
