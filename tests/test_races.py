@@ -116,7 +116,7 @@ def test_the_learner_of_this_suite_learns_from_its_overrides_and_draws_the_same_
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
-@pytest.mark.parametrize("kind", ["Diffusers", "DDPMPytorch"])
+@pytest.mark.parametrize("kind", ["Diffusers", "DDPMPytorch", "Azula"])
 @pytest.mark.parametrize("patch", [1, 2])
 def test_a_peer_learns_and_draws_the_same_twice(kind, patch):
     pytest.importorskip("denoising_diffusion_pytorch")

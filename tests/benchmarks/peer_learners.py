@@ -1,4 +1,4 @@
-"""Two other libraries as learners of digits.
+"""Three other libraries as learners of digits.
 
 Each brings its own network, loss, averaged weights and sampler. What both share, an optimizer with
 warm-up and a clipped gradient, is what their own trainers do, without their accelerator's extra
@@ -14,17 +14,25 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from azula.guidance.cfg import CFGDenoiser
+from azula.sample import DDPMSampler
 from diffusers import DDPMScheduler
 from diffusers.training_utils import EMAModel, compute_density_for_timestep_sampling
 from ema_pytorch import EMA
 from torch import Tensor, nn
 from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccdiff.data import Split, to_float, to_uint8
 from ccdiff.training.learning_rate import learning_rate_factor
 from ccdiff.training.muon import Muon
 from tests.benchmarks.learners import STEPS, Learner
-from tests.benchmarks.peers import NULL, labelled_ddpm_pytorch, labelled_diffusers
+from tests.benchmarks.peers import (
+    NULL,
+    labelled_azula,
+    labelled_ddpm_pytorch,
+    labelled_diffusers,
+)
 
 SIZE = 28
 
@@ -39,17 +47,18 @@ class Recipe:
         channels: Width of each resolution, finest first.
         blocks: Residual blocks per resolution; denoising-diffusion-pytorch has two, always.
         patch: Side of the squares of pixels that are made channels before anything else, which
-            neither library does by itself; nor does either pad images whose sides do not divide.
+            no library does by itself; nor does any pad images whose sides do not divide.
         lr: Learning rate after warm-up.
         warmup: Steps of warm-up.
         train_steps: Steps in all; after warm-up the learning rate falls to zero over them.
-        muon: Whether the optimizer is ours instead of AdamW; neither library has one of its own.
+        muon: Whether the optimizer is ours instead of AdamW; no library has one of its own.
         momentum: Of Muon.
         ema_power: By which the memory of the averaged weights grows with training.
         logit_mean: Of normal logits of the times, as diffusers has them for its own trainers of
-            Stable Diffusion 3; None draws uniform ones. denoising-diffusion-pytorch has no choice.
+            Stable Diffusion 3; None draws uniform ones. With azula times are up to its users;
+            denoising-diffusion-pytorch has no choice.
         scale_shift: Whether time and label scale and shift features, an option of diffusers, and
-            what denoising-diffusion-pytorch always does; otherwise they shift alone.
+            what the others always do; otherwise they shift alone.
         batch_size: Images per step.
         drop: Share of hidden labels.
         scale: Of classifier-free guidance.
@@ -248,3 +257,43 @@ class Diffusers(_Peer):
             output = untold + self.recipe.scale * (told - untold)
             x = self.sampler.step(output, t, x).prev_sample
         return x
+
+
+class Azula(_Peer):
+    """azula: its U-Net, denoiser, loss, DDPM and guidance, averaged by torch as in its tutorials.
+
+    Arguments: as for :class:`_Peer`, but for the network.
+    """
+
+    def __init__(self, split: Split, recipe: Recipe, *, seed: int) -> None:
+        torch.manual_seed(seed)
+        image_channels = recipe.shape["image_channels"]
+        denoiser = labelled_azula(
+            recipe.channels, blocks=recipe.blocks, image_channels=image_channels
+        )
+        super().__init__(split, recipe, denoiser, seed=seed)
+        # A memory of ten steps, since the learning rate falls to zero.
+        self.averaged = AveragedModel(denoiser, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+
+    def loss(self) -> Tensor:
+        x0, y = self.batch()
+        mean = self.recipe.logit_mean
+        t = torch.rand(len(x0)) if mean is None else (torch.randn(len(x0)) + mean).sigmoid()
+        y = torch.where(torch.rand(len(y)) < self.recipe.drop, NULL, y)
+        with self.autocast():
+            return self.network.loss(x0, t, y=y)
+
+    def average(self) -> None:
+        self.averaged.update_parameters(self.network)
+
+    def sample(self, y: Tensor) -> Tensor:
+        channels, size = self.recipe.shape.values()
+        denoiser = CFGDenoiser(self.averaged.module)
+        sampler = DDPMSampler(denoiser, steps=self.recipe.steps, silent=True)
+        return sampler(
+            sampler.init((len(y), channels, size, size)),
+            positive={"y": y},
+            negative={"y": torch.full_like(y, NULL)},
+            # It counts from the conditional estimate.
+            guidance=self.recipe.scale - 1,
+        )

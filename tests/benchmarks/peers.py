@@ -47,24 +47,29 @@ def diffusers_loss(network: nn.Module, scheduler: Any, images: Tensor) -> Tensor
 
 
 class NoiseLevel(nn.Module):
-    """A network that is modulated by an embedding of the noise level.
+    """A network that is modulated by an embedding of the noise level, and of labels if any.
 
     azula leaves the embedding to its users; this one is of the kind that its tutorials have.
 
     Arguments:
         network: Takes images and a vector of ``features``.
         features: Size of the embedding.
+        labels: How many there are.
     """
 
-    def __init__(self, network: nn.Module, features: int) -> None:
+    def __init__(self, network: nn.Module, features: int, *, labels: int = 0) -> None:
         super().__init__()
         self.network = network
         self.embed = nn.Sequential(
             nn.Linear(1, features), nn.SiLU(), nn.Linear(features, features)
         )
+        self.labels = nn.Embedding(labels, features) if labels else None
 
-    def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        return self.network(x, self.embed(level.unsqueeze(-1)))
+    def forward(self, x: Tensor, level: Tensor, y: Tensor | None = None) -> Tensor:
+        embedding = self.embed(level.unsqueeze(-1))
+        if self.labels is not None:
+            embedding = embedding + self.labels(y)
+        return self.network(x, embedding)
 
 
 def azula_denoiser(channels: int = 1, *, norm: str = "layer", groups: int = 16) -> nn.Module:
@@ -234,3 +239,26 @@ def labelled_ddpm_pytorch(
         objective=objective,
         ddim_sampling_eta=1.0,
     )
+
+
+def labelled_azula(channels: Sequence[int], *, blocks: int, image_channels: int) -> nn.Module:
+    """azula's denoiser for labelled digits.
+
+    Arguments:
+        channels: Width of each resolution, finest first.
+        blocks: Residual blocks per resolution, on the way down and on the way up.
+        image_channels: C of the images.
+    """
+    from azula.denoise import KarrasDenoiser
+    from azula.nn.unet import UNet
+    from azula.noise import CosineSchedule
+
+    features = 128
+    network = UNet(
+        image_channels,
+        image_channels,
+        hid_channels=tuple(channels),
+        hid_blocks=(blocks,) * len(channels),
+        mod_features=features,
+    )
+    return KarrasDenoiser(NoiseLevel(network, features, labels=NULL + 1), CosineSchedule())

@@ -1,4 +1,4 @@
-"""CPU seconds of training until samples show the digit asked for, on MNIST, against two peers.
+"""CPU seconds of training until samples show the digit asked for, on MNIST, against three peers.
 
 ``uv run --group bench python -m tests.benchmarks.time_to_agreement`` prints the table. A fixed
 classifier, trained on real digits once and kept, judges 20 samples of each digit. The target is
@@ -13,6 +13,7 @@ import argparse
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,55 +26,28 @@ from ccdiff.evaluation.classifier import Classifier, load_classifier
 from tests.benchmarks.kit import machine
 from tests.benchmarks.learners import STEPS, Learner, Ours
 from tests.benchmarks.ours import composed
-from tests.benchmarks.peer_learners import DDPMPytorch, Diffusers, Recipe
+from tests.benchmarks.peer_learners import Azula, DDPMPytorch, Diffusers, Recipe
 from tests.benchmarks.racing import Racer, race, table
 
 OURS = "experiment=mnist_fast"
 """The first case: what the others are compared with."""
 
-PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch], Recipe]] = {
-    "diffusers": (
+_PATCHED = Recipe(channels=(32, 32, 64), blocks=1, patch=2, scale_shift=True, logit_mean=0.5)
+
+PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch] | type[Azula], Recipe]] = {
+    "diffusers": (Diffusers, replace(_PATCHED, lr=4e-3, train_steps=400)),
+    "diffusers with our optimizer": (
         Diffusers,
-        Recipe(
-            channels=(32, 32, 64),
-            blocks=1,
-            patch=2,
-            scale_shift=True,
-            logit_mean=0.5,
-            lr=4e-3,
-            train_steps=600,
-        ),
+        replace(_PATCHED, muon=True, lr=6e-3, train_steps=150),
     ),
-    "diffusers at full resolution": (
-        Diffusers,
-        Recipe(
-            channels=(16, 32, 64),
-            blocks=1,
-            scale_shift=True,
-            logit_mean=0.5,
-            lr=3e-3,
-            train_steps=420,
-        ),
-    ),
-    "diffusers with our optimizer and hyper-parameters": (
-        Diffusers,
-        Recipe(
-            channels=(16, 32, 64),
-            blocks=1,
-            logit_mean=0.5,
-            muon=True,
-            lr=6e-3,
-            train_steps=170,
-        ),
+    "azula": (Azula, replace(_PATCHED, lr=4e-3, train_steps=380)),
+    "azula with our optimizer": (
+        Azula,
+        replace(_PATCHED, muon=True, lr=6e-3, train_steps=170),
     ),
     "denoising-diffusion-pytorch": (
         DDPMPytorch,
-        Recipe(
-            channels=(32, 32, 64),
-            patch=2,
-            lr=4e-3,
-            train_steps=380,
-        ),
+        replace(_PATCHED, logit_mean=None, lr=4e-3, train_steps=380),
     ),
 }
 
@@ -107,8 +81,8 @@ def main() -> None:
     parser.add_argument("--target", type=float, default=0.95, help="agreement to reach")
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="holds MNIST")
     parser.add_argument("--cache", type=Path, default=Path(".ccdiff_cache"), help="for the judge")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--first", type=float, default=10, help="seconds before the first look")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--first", type=float, default=5, help="seconds before the first look")
     parser.add_argument("--limit", type=float, default=600, help="seconds of training at most")
     parser.add_argument("--only", nargs="*", help="parts of the names of the cases to run")
     args = parser.parse_args()
@@ -122,7 +96,7 @@ def main() -> None:
     flops: dict[str, float] = {}
     # Stopped by Ctrl-C, it tables what is known so far.
     with suppress(KeyboardInterrupt):
-        for seed in range(args.seeds):
+        for seed in args.seeds:
             made = {
                 name: Racer(f"{name}, seed {seed}", make())
                 for name, make in cases(split, root=args.data_root, seed=seed).items()
