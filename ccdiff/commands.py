@@ -65,6 +65,9 @@ def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], 
         if not is_main():
             logging.getLogger().handlers[:] = [logging.NullHandler()]
         try:
+            # Before torch does, in C++ that takes a Ctrl-C meanwhile for a numpy that is not there.
+            import numpy  # noqa: F401
+
             return main(cfg)
         except Preempted as stopped:
             # Also ends a sweep, whose other jobs have no more time than this one.

@@ -156,6 +156,24 @@ def test_guidance_that_the_model_will_not_know_is_told_before_the_first_step(tmp
     assert not (tmp_path / "run" / "record.json").exists()
 
 
+def test_ctrl_c_while_libraries_load_ends_the_command(tmp_path):
+    code = (
+        "import runpy, sys\n"
+        "class CtrlC:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'numpy.linalg':\n"
+        "            sys.meta_path.remove(self)\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, CtrlC())\n"
+        "sys.argv = ['train.py', 'tracker=none']\n"
+        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", ["curve", "edit", "evaluate", "export", "inspect", "prepare"])
 def test_every_command_has_help(command, tmp_path):
     done = succeed(f"ccdiff.{command}", "--help", cwd=tmp_path)

@@ -64,4 +64,6 @@ class Stop:
         self._signal = signal.Signals(number)
         if number == signal.SIGINT and is_main():
             # Logging is not safe in a signal handler, which may have interrupted it.
-            os.write(2, b"\nstopping after this step; Ctrl-C again leaves at once\n")
+            os.write(
+                2, b"\nstopping after this step and what it draws; Ctrl-C again leaves at once\n"
+            )
