@@ -65,7 +65,7 @@ def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], 
         if not is_main():
             logging.getLogger().handlers[:] = [logging.NullHandler()]
         try:
-            # Before torch does, in C++ that takes a Ctrl-C meanwhile for a numpy that is not there.
+            # Before torch does, in C++ that takes a Ctrl-C for a numpy that is not there.
             import numpy  # noqa: F401
 
             return main(cfg)

@@ -50,6 +50,14 @@ def open_folder(root: Path, **options) -> Folder:
     return Folder(root=str(root), **{**settings, **options})
 
 
+def test_the_home_folder_is_found_where_no_shell_writes_it_out(pictures, monkeypatch):
+    monkeypatch.setenv("HOME", str(pictures.parent))
+    options = {"image_size": 4, "channels": 3, "flip": False, "cache": "~/cache"}
+    train, heldout = Folder(root="~/set", **options).load()
+    assert len(train) + len(heldout) == NUM
+    assert (pictures.parent / "cache").is_dir()
+
+
 def labels_by_number(*splits: Split) -> dict[int, list[int] | int]:
     return {
         int(image.flatten()[0]) // 20: label.tolist()

@@ -51,6 +51,11 @@ def test_cifar_pixels_and_labels_are_where_they_belong(cifar):
     assert heldout.labels.tolist() == [0, 1, 2, 5]
 
 
+def test_the_home_folder_is_found_where_no_shell_writes_it_out(cifar, monkeypatch):
+    monkeypatch.setenv("HOME", str(cifar))
+    assert len(cifar10(Path("~"), verify=False).load()[0]) == 20
+
+
 class _Malice:
     def __reduce__(self):
         return eval, ("open('malice', 'w')",)

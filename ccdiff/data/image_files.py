@@ -77,12 +77,13 @@ class ImageFiles(DataSet):
             raise UserError(f"data.max_bad_fraction must be in [0, 1], got {max_bad_fraction}")
         if attributes is not None and attribute is not None:
             raise UserError("pass data.attributes or data.attribute, not both")
-        self.root = Path("" if root is None else root)
+        # As a recipe in YAML may have it; no shell writes out what follows a key with a dot.
+        self.root = Path("" if root is None else root).expanduser()
         self.attributes = attributes
         self.attribute = attribute
         self.heldout = heldout
         self.max_bad_fraction = max_bad_fraction
-        self.cache = Path(cache)
+        self.cache = Path(cache).expanduser()
         self.settings = PixelSettings(
             image_size=image_size, channels=channels, background=parse_color(background)
         )

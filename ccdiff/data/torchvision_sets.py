@@ -54,7 +54,7 @@ class _Torchvision(DataSet):
             placement=placement,
             balance=balance,
         )
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.download = download
 
     @abstractmethod
