@@ -6,7 +6,9 @@ import hydra
 from omegaconf import DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import rank_arguments, shared_command
+from ccdiff.arguments import sampling_arguments
+from ccdiff.commands import end_before_parsing, rank_arguments, shared_command
+from ccdiff.errors import UserError
 
 schema.register()
 
@@ -22,5 +24,8 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = rank_arguments(sys.argv[1:])
+    try:
+        sys.argv[1:] = rank_arguments(sampling_arguments(sys.argv[1:]))
+    except UserError as error:
+        end_before_parsing(error)
     main()

@@ -7,12 +7,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import (
-    end_before_parsing,
-    rank_arguments,
-    resume_arguments,
-    shared_command,
-)
+from ccdiff.arguments import resume_arguments
+from ccdiff.commands import end_before_parsing, rank_arguments, shared_command
 from ccdiff.errors import UserError
 from ccdiff.sweeps import keep_going
 

@@ -11,21 +11,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ccdiff.distributed import let_main_tell, told_by_main
 from ccdiff.errors import UserError
 from ccdiff.ranks import adopt_slurm, is_main, local_rank, rank, world_size
-from ccdiff.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
 
-__all__ = ["command", "end_before_parsing", "rank_arguments", "resume_arguments", "shared_command"]
+__all__ = ["command", "end_before_parsing", "rank_arguments", "shared_command"]
 
 log = logging.getLogger(__name__)
 
@@ -149,60 +146,3 @@ def end_before_parsing(error: UserError) -> NoReturn:
     """Ends a process whose arguments cannot be read; one per machine says why."""
     adopt_slurm()
     sys.exit(1 if told_by_main() else f"error: {error}")
-
-
-def resume_arguments(arguments: list[str]) -> list[str]:
-    """Rewrites ``resume=<run>`` so that Hydra composes from that run's own config, in its folder.
-
-    Other overrides stay, on top of the saved values: ``resume=outputs/... trainer.steps=5000``.
-    A sweep is launched again as it was, in its folder.
-
-    Raises:
-        UserError: Where the run does not exist or left no config.
-    """
-    given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
-    if not given or given[-1] in ("", "null", "auto"):
-        return arguments
-    rest = [a for a in arguments if not a.startswith("resume=")]
-    sweep = Path(given[-1]).expanduser().absolute()
-    if (sweep / SWEEP_FILE).exists():
-        return sweep_arguments(sweep, rest)
-    if {"-m", "--multirun"} & set(arguments):
-        raise UserError("resume= goes on with one run: leave out --multirun")
-    from ccdiff.runs import find_checkpoint, run_of
-
-    run = run_of(find_checkpoint(given[-1]))
-    if not run.config.exists():
-        raise UserError(f"{run.path} has no config.yaml to go on from")
-    folder = Path(run.path).absolute()
-    return [
-        *("--config-path", str(folder), "--config-name", "config"),
-        *(part for argument in rest for part in _spelled_out(argument)),
-        f"resume='{given[-1]}'",
-        f"hydra.run.dir='{folder}'",
-        "hydra.output_subdir=null",
-    ]
-
-
-_CONF = Path(__file__).parents[1] / "conf"
-
-
-def _spelled_out(argument: str) -> list[str]:
-    """``group=option`` as overrides of a config that has values in place of groups."""
-    group, _, option = argument.partition("=")
-    if not (_CONF / group / f"{option}.yaml").is_file() or group == "experiment":
-        return [argument]
-    with hydra.initialize_config_dir(str(_CONF), version_base="1.3"):
-        values = hydra.compose("train", [argument])[group]
-    return [f"~{group}", f"+{group}={_written(OmegaConf.to_container(values, enum_to_str=True))}"]
-
-
-def _written(value: Any) -> str:
-    """A plain value in the grammar of Hydra's overrides."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_written(v)}" for key, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_written, value)) + "]"
-    if isinstance(value, str):
-        return "'" + value.replace("'", "\\'") + "'"
-    return "null" if value is None else str(value).lower()

@@ -8,7 +8,9 @@ import hydra
 from omegaconf import MISSING, DictConfig
 
 from ccdiff import schema
-from ccdiff.commands import rank_arguments, shared_command
+from ccdiff.arguments import sampling_arguments
+from ccdiff.commands import end_before_parsing, rank_arguments, shared_command
+from ccdiff.errors import UserError
 from ccdiff.training.settings import Precision
 
 __all__ = ["EvaluateConfig"]
@@ -50,5 +52,8 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = rank_arguments(sys.argv[1:])
+    try:
+        sys.argv[1:] = rank_arguments(sampling_arguments(sys.argv[1:]))
+    except UserError as error:
+        end_before_parsing(error)
     main()
