@@ -129,8 +129,6 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]
-            if not moved:
-                continue
             self._step_convolutions([p for p in moved if p.ndim == 4], group)
             self._step_others([p for p in moved if p.ndim != 4], group)
         return loss
@@ -161,10 +159,10 @@ class Muon(Optimizer):
         if not weights:
             return
         for p in weights:
-            if not isinstance(self.state[p].get("step"), Tensor):
-                # Checkpoints have had a number here.
-                count = float(self.state[p].get("step", 0))
-                self.state[p]["step"] = torch.tensor(count, device=p.device)
+            step = self.state[p].get("step", 0.0)
+            # Checkpoints have had a number here; and where they are loaded, it stays on the CPU.
+            if not isinstance(step, Tensor) or step.device != p.device:
+                self.state[p]["step"] = torch.as_tensor(step, dtype=torch.float32).to(p.device)
         adamw(
             weights,
             _gradients(weights),
