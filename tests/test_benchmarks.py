@@ -134,7 +134,7 @@ COMMANDS = sorted(
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_benchmark_explains_itself(name, monkeypatch, capsys):
     if name == "time_to_agreement":
-        pytest.importorskip("diffusers")
+        pytest.importorskip("azula")
     module = import_module(f"tests.benchmarks.{name}")
     assert f"python -m {module.__name__}" in module.__doc__
     with pytest.raises(SystemExit) as stop:
