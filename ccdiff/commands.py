@@ -17,9 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ccdiff.distributed import let_main_tell, told_by_main
 from ccdiff.errors import UserError
 from ccdiff.ranks import adopt_slurm, is_main, local_rank, rank, world_size
+from ccdiff.telling import let_main_tell, told_by_main
 from ccdiff.training.stopping import EXIT_STATUS, Preempted
 
 __all__ = ["command", "end_before_parsing", "rank_arguments", "shared_command"]

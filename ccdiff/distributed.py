@@ -4,9 +4,7 @@ Imports no torch by itself: commands ask for their rank before they have parsed.
 """
 
 import gc
-import logging
 import os
-import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from ccdiff import telling
 from ccdiff.errors import UserError
 from ccdiff.ranks import adopted_slurm, is_main, local_rank, rank, world_size
 
@@ -25,19 +24,11 @@ __all__ = [
     "contact",
     "first",
     "gather",
-    "let_main_tell",
     "process_group",
     "sum_tensor_",
-    "told_by_main",
 ]
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
-
-_FAILED, _TOLD = "failed", "told"
-# How long to look for the cause where contact is lost, and to wait for rank 0 to tell it.
-_CAUSE_SECONDS, _TELLING_SECONDS = 2.0, 10.0
 
 
 class LostContact(UserError):
@@ -58,8 +49,6 @@ class _Together:
 
 
 _together: _Together | None = None
-_store: Any = None
-"""Of the last group, to tell the others of an error after it is closed."""
 
 
 @contextmanager
@@ -76,7 +65,7 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
     Raises:
         UserError: Where there is no device for it, or the others cannot be reached.
     """
-    global _together, _store
+    global _together
     if world_size() == 1:
         yield device_name
         return
@@ -94,7 +83,8 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
         # addresses, nor the last words, of those before.
         start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"start_{start}", store)
-        _store = dist.PrefixStore("ccdiff", store)
+        own_store = dist.PrefixStore("ccdiff", store)
+        telling.use(own_store)
         # After the store is there, by which the others hear of what is wrong here.
         device_name = _own_device(device_name)
         if device_name != "cpu":
@@ -112,7 +102,7 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
             if device_name == "cpu"
             else dist.new_group(backend="gloo", timeout=timeout)
         )
-    _together = _Together(control, _store, timeout_seconds)
+    _together = _Together(control, own_store, timeout_seconds)
     # With NCCL it waits for what the others no longer send; the end of the process does not.
     orderly = device_name == "cpu"
     try:
@@ -120,7 +110,8 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
             yield device_name
         orderly = True
     except Exception as error:
-        _leave_word(error)
+        if not isinstance(error, LostContact):
+            telling.leave_word(error)
         # What is left of the work holds connections open, and the others wait for them to close.
         traceback.clear_frames(error.__traceback__)
         gc.collect()
@@ -136,7 +127,7 @@ def _own_device(name: str) -> str:
     try:
         return _device_of(name)
     except UserError as error:
-        _leave_word(error)
+        telling.leave_word(error)
         raise
 
 
@@ -175,7 +166,7 @@ def _contact(timeout_seconds: float) -> Iterator[None]:
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        raise LostContact(_cause() or _guess(str(error), timeout_seconds)) from error
+        raise LostContact(telling.cause() or _guess(str(error), timeout_seconds)) from error
 
 
 @contextmanager
@@ -200,61 +191,6 @@ def _guess(error: str, timeout_seconds: float) -> str:
         f"{me} waited {timeout_seconds:.0f} s for {missing} ({first}). Are all processes running, "
         f"and do they reach {where}? Where one may take longer, raise trainer.dist_timeout"
     )
-
-
-def _cause() -> str | None:
-    """What the first process to fail has left word of."""
-    try:
-        _store.wait([_FAILED], timedelta(seconds=_CAUSE_SECONDS))
-        return str(_store.get(_FAILED).decode())
-    # The store goes with the launcher, and raises whatever its version does.
-    except Exception:
-        return None
-
-
-def _leave_word(error: Exception) -> None:
-    """Lets the others name the cause, if this process is the first to fail."""
-    if isinstance(error, LostContact):
-        return
-    try:
-        _store.compare_set(_FAILED, "", f"rank {rank()} failed: {_described(error)}")
-    except Exception:
-        log.debug("the others could not be told", exc_info=True)
-
-
-def _described(error: Exception) -> str:
-    """An error in the words of its message; one of the program with its type and traceback."""
-    if isinstance(error, UserError | OSError):
-        return str(error)
-    where = "".join(traceback.format_exception(error)).rstrip()
-    return f"{type(error).__name__}: {error}\n{where}"
-
-
-def told_by_main(*, tell: bool = False) -> bool:
-    """Whether rank 0 has told the user of the error that ended this process too.
-
-    Arguments:
-        tell: For rank 0, which has just told; the others wait a little for it.
-    """
-    if _store is None:
-        # Before there is a group all processes read the same command line: one tells, per machine.
-        if local_rank() > 0:
-            let_main_tell()
-        return local_rank() > 0
-    try:
-        if is_main():
-            if tell:
-                _store.set(_TOLD, "1")
-            return False
-        _store.wait([_TOLD], timedelta(seconds=_TELLING_SECONDS))
-        return True
-    except Exception:
-        return False
-
-
-def let_main_tell() -> None:
-    """Waits before an exit that says nothing: whoever ends first has torchrun end the others."""
-    time.sleep(_TELLING_SECONDS)
 
 
 def broadcast(value: T) -> T:
@@ -342,5 +278,5 @@ def _missing() -> list[int]:
     return [
         other
         for other, key in enumerate(keys)
-        if not _store.check([key]) or int(_store.get(key)) < _together.barriers
+        if not _together.store.check([key]) or int(_together.store.get(key)) < _together.barriers
     ]

@@ -22,11 +22,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ccdiff.distributed import let_main_tell
 from ccdiff.durable import write_text
 from ccdiff.ranks import is_main, world_size
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
+from ccdiff.telling import let_main_tell
 
 __all__ = ["SWEEP_FILE", "SweepCallback", "job_name", "keep_going", "sweep_arguments"]
 

@@ -20,11 +20,11 @@ from processes import forked
 
 from ccdiff import assembly
 from ccdiff.data import Digits
-from ccdiff.distributed import told_by_main
 from ccdiff.errors import UserError
 from ccdiff.ranks import rank
 from ccdiff.record import Record, read_record
 from ccdiff.runs import Run
+from ccdiff.telling import told_by_main
 from ccdiff.training import hooks
 from ccdiff.training.parallel import collect_optimizer
 from ccdiff.training.startup import Size

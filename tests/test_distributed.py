@@ -18,7 +18,7 @@ from cli import ROOT, call
 from faults import composed, train
 from ranks import ENDS, STEPS
 
-from ccdiff import distributed, experiment
+from ccdiff import experiment, telling
 from ccdiff.assembly import Training
 from ccdiff.data import Batches, Split, augment
 from ccdiff.distributed import process_group
@@ -299,7 +299,7 @@ def machine(monkeypatch) -> list[str]:
     for key, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(key, value)
     store = dist.HashStore()
-    monkeypatch.setattr(distributed, "_store", None)
+    monkeypatch.setattr(telling, "_store", None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", calls.append)
     monkeypatch.setattr(dist, "rendezvous", lambda *args, **kwargs: iter([(store, 3, 4)]))
@@ -310,7 +310,7 @@ def machine(monkeypatch) -> list[str]:
 
 
 def word() -> str:
-    return distributed._store.get("failed").decode()
+    return telling._store.get("failed").decode()
 
 
 def test_a_group_of_gpus_is_left_as_it_is_where_one_fails(machine):
@@ -371,8 +371,8 @@ def second(monkeypatch) -> None:
     """This process is the second of two on a machine, and does not wait for the first to tell."""
     for key, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setattr(distributed, "_store", None)
-    monkeypatch.setattr(distributed, "_TELLING_SECONDS", 0.0)
+    monkeypatch.setattr(telling, "_store", None)
+    monkeypatch.setattr(telling, "_TELLING_SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("command", ["curve", "edit task=strip", "export", "inspect", "prepare"])

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = {
     0: "schedules predictions weightings times conditioning nn data errors seeding durable locks "
-    "ranks distributed",
+    "ranks telling distributed",
     1: "denoiser oracle",
     2: "objective rescheduling guidance grids thresholding samplers editing generation labels "
     "visual fitting",
@@ -25,7 +25,7 @@ ROOMS = {room: layer for layer, rooms in LAYERS.items() for room in rooms.split(
 COMMANDS = 4
 """The layer of train.py, sample.py and every other module at the top of the package."""
 
-FOUNDATION = {"errors", "seeding", "durable", "locks", "ranks"}
+FOUNDATION = {"errors", "seeding", "durable", "locks", "ranks", "telling"}
 """What every part may import."""
 
 COMPOSITION = {"hydra", "omegaconf"}
