@@ -1,6 +1,7 @@
 """From a config to objects: the one place where ``_target_`` becomes a class."""
 
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, cast
 
 import hydra
@@ -41,8 +42,15 @@ def instantiate(node: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, ValueError | TypeError):
+        if isinstance(cause, ValueError):
             raise UserError(f"{node.get('_target_')}: {cause}") from error
+        if isinstance(cause, TypeError):
+            # It seldom says which.
+            given = ", ".join(f"{k}={v}" for k, v in node.items() if k != "_target_")
+            raise UserError(
+                f"{node.get('_target_')}: {cause}; one of these is of the wrong type: "
+                f"{shorten(given, 400)}"
+            ) from error
         raise UserError(str(error)) from error
 
 

@@ -118,6 +118,7 @@ def test_sweep_is_one_wandb_group_of_separate_runs(tmp_path):
     [
         (["model=unet_huge"], ["unet_huge", "unet_large"]),
         (["trainer.steps=abc"], ["trainer.steps", "abc"]),
+        (["model.channels=8"], ["UNet", "of the wrong type", "channels=8,"]),
         (["conditioning=multihot"], ["multihot", "conditioning=onehot"]),
         (["data=mnist", "data.download=false"], ["MNIST", "download=True", "data.root"]),
         (["resume=nowhere"], ["nowhere", "no such"]),
