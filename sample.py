@@ -5,10 +5,10 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from ccdiff import schema
-from ccdiff.arguments import sampling_arguments
-from ccdiff.commands import end_before_parsing, rank_arguments, shared_command
+from ccdiff.config import schema
 from ccdiff.errors import UserError
+from ccdiff.launch.arguments import sampling_arguments
+from ccdiff.launch.entry import end_before_parsing, rank_arguments, shared_command
 
 schema.register()
 
@@ -18,7 +18,7 @@ schema.register()
 def main(cfg: DictConfig) -> None:
     """Writes grid.png, denoising.gif, images/*.png and samples.npz to ``out``."""
     # torch takes seconds to import: --help and --cfg job must not wait for it.
-    from ccdiff.sampling import run_sampling
+    from ccdiff.sample.job import run_sampling
 
     run_sampling(schema.typed(cfg, schema.SampleConfig))
 

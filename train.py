@@ -6,11 +6,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from ccdiff import schema
-from ccdiff.arguments import resume_arguments
-from ccdiff.commands import end_before_parsing, rank_arguments, shared_command
+from ccdiff.config import schema
 from ccdiff.errors import UserError
-from ccdiff.sweeps import keep_going
+from ccdiff.launch.arguments import resume_arguments
+from ccdiff.launch.entry import end_before_parsing, rank_arguments, shared_command
+from ccdiff.launch.sweeps import keep_going
 
 schema.register()
 
@@ -21,7 +21,7 @@ schema.register()
 def main(cfg: DictConfig) -> float:
     """Trains one run; returns its final held-out error, which sweepers minimise."""
     # torch takes seconds to import: --help and --cfg job must not wait for it.
-    from ccdiff.experiment import run_experiment
+    from ccdiff.train.job import run_experiment
 
     return run_experiment(schema.typed(cfg, schema.TrainConfig), HydraConfig.get())
 

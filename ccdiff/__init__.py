@@ -27,13 +27,13 @@ def load(path: str | Path, *, device: str = "auto") -> Any:
         device: auto, cpu, cuda or cuda:<n>.
 
     Returns:
-        A :class:`ccdiff.exported.Model`, whose ``sample(["cat", "dog"])`` gives uint8 images
+        A :class:`ccdiff.trained.model.Model`, whose ``sample(["cat", "dog"])`` gives uint8 images
         [2, C, H, W].
 
     Raises:
         ccdiff.errors.UserError: Where there is none, or it is damaged.
     """
     # torch takes seconds to import, and every command imports this package.
-    from ccdiff.exported import load_model
+    from ccdiff.trained.model import load_model
 
     return load_model(path, device=device)

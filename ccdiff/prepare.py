@@ -6,8 +6,8 @@ from typing import Any
 import hydra
 from omegaconf import MISSING, DictConfig
 
-from ccdiff import schema
-from ccdiff.commands import command
+from ccdiff.config import schema
+from ccdiff.launch.entry import command
 
 __all__ = ["PrepareConfig"]
 
@@ -26,7 +26,7 @@ class PrepareConfig:
 def main(cfg: DictConfig) -> None:
     """Fetches, decodes and checks, then says what there is."""
     # torch takes seconds to import: --help and --cfg job must not wait for it.
-    from ccdiff.compose import build_data
+    from ccdiff.config.build import build_data
     from ccdiff.data import ImageFiles
 
     data = build_data(schema.typed(cfg, PrepareConfig))

@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import nn
 
-from ccdiff.conditioning import Conditioning, OneHot
-from ccdiff.denoiser import Denoiser
+from ccdiff.diffusion.conditioning import Conditioning, OneHot
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.predictions import EDM, Noise, Prediction
+from ccdiff.diffusion.schedules import Cosine, Linear, Quadratic, Schedule, Sigmoid
+from ccdiff.diffusion.times import LogitNormal, TimeDensity
+from ccdiff.diffusion.weightings import EDMWeighting, MinSNR, Weighting
 from ccdiff.nn import UNet
-from ccdiff.predictions import EDM, Noise, Prediction
-from ccdiff.schedules import Cosine, Linear, Quadratic, Schedule, Sigmoid
-from ccdiff.times import LogitNormal, TimeDensity
-from ccdiff.weightings import EDMWeighting, MinSNR, Weighting
 
 # The networks of the tests are too small to gain from threads, and one thread is reproducible.
 torch.set_num_threads(1)

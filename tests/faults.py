@@ -24,14 +24,16 @@ from hydra.conf import HydraConf, RuntimeConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from ccdiff import assembly, experiment, schema
+from ccdiff.config import schema
 from ccdiff.data import Digits
-from ccdiff.durable import HashingWriter
-from ccdiff.runs import Run
-from ccdiff.training.checkpoints import load_checkpoint
-from ccdiff.training.startup import Size
-from ccdiff.training.timing import PARTS
-from ccdiff.training.trackers import read_metrics
+from ccdiff.runs.checkpoints import load_checkpoint
+from ccdiff.runs.folder import Run
+from ccdiff.runs.tracker import read_metrics
+from ccdiff.system.atomic import HashingWriter
+from ccdiff.train import assembly
+from ccdiff.train import job as experiment
+from ccdiff.training.checks import Size
+from ccdiff.training.monitor.timing import PARTS
 
 STEPS = 7
 ARGUMENTS = (

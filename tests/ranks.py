@@ -18,18 +18,18 @@ import torch
 from faults import composed, train
 from processes import forked
 
-from ccdiff import assembly
 from ccdiff.data import Digits
+from ccdiff.distributed.failures import told_by_main
+from ccdiff.distributed.ranks import rank
 from ccdiff.errors import UserError
-from ccdiff.ranks import rank
-from ccdiff.record import Record, read_record
-from ccdiff.runs import Run
-from ccdiff.telling import told_by_main
+from ccdiff.runs.folder import Run
+from ccdiff.runs.record import Record, read_record
+from ccdiff.system.stopping import EXIT_STATUS, Preempted
+from ccdiff.train import assembly
 from ccdiff.training import hooks
-from ccdiff.training.parallel import collect_optimizer
-from ccdiff.training.startup import Size
-from ccdiff.training.stopping import EXIT_STATUS, Preempted
-from ccdiff.training.update import Update
+from ccdiff.training.checks import Size
+from ccdiff.training.ddp import collect_optimizer
+from ccdiff.training.step import Update
 
 STEPS, SHORT_STEPS = 50, 12
 SETTINGS = {

@@ -12,8 +12,8 @@ import torch
 from cli import TINY
 from torch import nn
 
-from ccdiff import experiment
-from ccdiff.training.trackers import read_metrics
+from ccdiff.runs.tracker import read_metrics
+from ccdiff.train import job as experiment
 from tests.benchmarks import (
     data_overhead,
     ema,

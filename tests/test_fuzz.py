@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ccdiff.conditioning import MultiHot, OneHot
-from ccdiff.data.tables import read_table
+from ccdiff.data.files.tables import read_table
+from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.errors import UserError
-from ccdiff.labels import parse_labels
-from ccdiff.sampling import _file_name
-from ccdiff.training.settings import TrainerSettings
+from ccdiff.generation.labels import parse_labels
+from ccdiff.sample.job import _file_name
+from ccdiff.settings import TrainerSettings
 
 # Examples are drawn the same way each time, and none may be too slow on a busy machine.
 fuzz = settings(

@@ -17,17 +17,17 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ccdiff import schedules
-from ccdiff.conditioning import MultiHot, OneHot
-from ccdiff.grids import Grid
-from ccdiff.guidance import CFG, AutoGuidance, Guidance, NoGuidance
-from ccdiff.objective import Draw, Objective
-from ccdiff.rescheduling import reschedule
-from ccdiff.samplers import DDIM, Sampler, sample
-from ccdiff.schedules import Cosine, Linear, Schedule
-from ccdiff.thresholding import Dynamic, Threshold, Unlimited
-from ccdiff.times import UniformTimes
-from ccdiff.weightings import SNR, Weighting
+from ccdiff.diffusion import schedules
+from ccdiff.diffusion.conditioning import MultiHot, OneHot
+from ccdiff.diffusion.guidance import CFG, AutoGuidance, Guidance, NoGuidance
+from ccdiff.diffusion.objective import Draw, Objective
+from ccdiff.diffusion.rescheduling import reschedule
+from ccdiff.diffusion.samplers import DDIM, Sampler, sample
+from ccdiff.diffusion.samplers.grids import Grid
+from ccdiff.diffusion.schedules import Cosine, Linear, Schedule
+from ccdiff.diffusion.thresholding import Dynamic, Threshold, Unlimited
+from ccdiff.diffusion.times import UniformTimes
+from ccdiff.diffusion.weightings import SNR, Weighting
 
 STEPS = 3
 

@@ -1,6 +1,6 @@
 """The one direction in which imports may go, read off the source of every module.
 
-A room may import its own and lower ones. Parts (L0) do not even import each other.
+A module may import from its own wing and from lower ones; wings of one line know no siblings.
 """
 
 import ast
@@ -13,23 +13,26 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-LAYERS = {
-    0: "schedules predictions weightings times conditioning nn data errors seeding durable locks "
-    "ranks telling distributed",
-    1: "denoiser oracle",
-    2: "objective rescheduling guidance grids thresholding samplers editing generation labels "
-    "visual fitting",
-    3: "training evaluation runs",
-}
-ROOMS = {room: layer for layer, rooms in LAYERS.items() for room in rooms.split()}
-COMMANDS = 4
-"""The layer of train.py, sample.py and every other module at the top of the package."""
+LAYERS = """
+errors
+seeding settings pictures
+distributed nn diffusion
+system
+data runs
+metrics generation config launch
+training trained
+train sample evaluate compare curve edit inspect export prepare dashboard
+"""
+"""The wings, lowest first: a module may import from its own and from lower lines."""
 
-FOUNDATION = {"errors", "seeding", "durable", "locks", "ranks", "telling"}
-"""What every part may import."""
+ROOMS = {room: n for n, rooms in enumerate(LAYERS.split("\n")[1:-1]) for room in rooms.split()}
+COMMANDS = max(ROOMS.values())
+
+COMPOSERS = {"config", "launch", "trained"} | {r for r, n in ROOMS.items() if n == COMMANDS}
+"""The rooms that know that there is a config."""
 
 COMPOSITION = {"hydra", "omegaconf"}
-"""Commands alone know that there is a config."""
+"""What composers alone know of."""
 
 LAZY = {"torchvision", "wandb", "sklearn", "matplotlib"}
 """Seconds to import, or used by few: inside functions only."""
@@ -37,9 +40,9 @@ LAZY = {"torchvision", "wandb", "sklearn", "matplotlib"}
 HEAVY = LAZY | {"torch", "numpy", "einops", "ema_pytorch"}
 """What --help must not wait for."""
 
-# What the parts stand on. Data sets come in files, so they read files too.
-PART_LIBRARIES = {"torch", "einops"}
-DATA_LIBRARIES = PART_LIBRARIES | {"numpy", "PIL", "tqdm"}
+# What mathematics and networks stand on; data sets come in files, so they read files too.
+TORCH = {"torch", "einops"}
+STANDS_ON = {"nn": TORCH, "diffusion": TORCH | {"numpy"}, "data": TORCH | {"numpy", "PIL", "tqdm"}}
 
 
 class Import(NamedTuple):
@@ -99,17 +102,17 @@ def layer_of(module: str) -> int:
     """The layer of a module.
 
     Raises:
-        LookupError: Where it lives in a package that no room knows.
+        LookupError: Where it lives in no wing.
     """
     room = room_of(module)
-    if room in ROOMS:
-        return ROOMS[room]
-    if module.count(".") > 1 or module in PACKAGES - {"ccdiff"}:
+    if room == "ccdiff":
+        return COMMANDS
+    if room not in ROOMS:
         raise LookupError(
-            f"{module} lives in ccdiff/{room}/, which no room knows: name {room!r} in LAYERS of "
-            f"tests/test_layering.py, in the lowest layer that its imports allow"
+            f"{module} lives in no wing: name {room!r} in LAYERS of tests/test_layering.py, in "
+            f"the lowest line that its imports allow"
         )
-    return COMMANDS
+    return ROOMS[room]
 
 
 def faults(module: str, source: str) -> list[str]:
@@ -118,33 +121,27 @@ def faults(module: str, source: str) -> list[str]:
         layer, room = layer_of(module), room_of(module)
     except LookupError as error:
         return [str(error)]
-    libraries = DATA_LIBRARIES if room == "data" else PART_LIBRARIES
     found = []
     for name, line, at_once in imports(module, source):
         where, top = f"{module}:{line}", name.split(".")[0]
         if top in LAZY and at_once:
             found.append(f"{where} imports {top} at the top: do it inside the function")
-        elif top in COMPOSITION and layer < COMMANDS:
-            found.append(f"{where} imports {top}, but only commands (L4) compose")
+        elif top in COMPOSITION and room not in COMPOSERS:
+            found.append(f"{where} imports {top}, but {room} does not know of a config")
         elif top in sys.stdlib_module_names or name == "ccdiff" or room_of(name) == room:
             continue
         elif top == "ccdiff":
             found += arrow_faults(where, layer, name)
-        elif layer == 0 and at_once and top not in libraries:
-            found.append(f"{where} imports {top}, but parts (L0) stand on torch alone")
+        elif room in STANDS_ON and at_once and top not in STANDS_ON[room]:
+            found.append(f"{where} imports {top}, but {room} stands on torch alone")
     return found
 
 
 def arrow_faults(where: str, layer: int, name: str) -> list[str]:
     """What is wrong with importing the module ``name`` of another room."""
-    room, target = room_of(name), layer_of(name)
-    if target > layer:
-        return [
-            f"{where} (L{layer}) imports {name} (L{target}): the arrow points up. If {room!r} is "
-            f"a new room, name it in LAYERS of tests/test_layering.py"
-        ]
-    if layer == 0 and room not in FOUNDATION:
-        return [f"{where} imports {name}, but parts (L0) know no siblings"]
+    target = layer_of(name)
+    if target >= layer:
+        return [f"{where} (L{layer}) imports {name} (L{target}): the arrow does not point down"]
     return []
 
 
@@ -156,7 +153,7 @@ def test_imports_point_down(module):
 
 def test_every_room_exists():
     rooms = {room_of(module) for module in MODULES}
-    assert set(ROOMS) - rooms <= {"evaluation"}, "LAYERS names rooms that are gone"
+    assert set(ROOMS) <= rooms, "LAYERS names rooms that are gone"
 
 
 def imported_at_once(module: str) -> set[str]:
@@ -186,24 +183,26 @@ def test_commands_answer_help_without_waiting_for_torch(module):
 @pytest.mark.parametrize(
     ("module", "source", "fault"),
     [
-        ("ccdiff.schedules", "from ccdiff.denoiser import Denoise", "arrow points up"),
-        ("ccdiff.schedules", "from ccdiff.times import TimeDensity", "know no siblings"),
-        ("ccdiff.schedules", "from ccdiff import times", "know no siblings"),
-        ("ccdiff.schedules", "from .times import TimeDensity", "know no siblings"),
-        ("ccdiff.nn.unet", "from ..schedules import Cosine", "know no siblings"),
-        ("ccdiff.nn", "from ..denoiser import Denoise", "arrow points up"),
-        ("ccdiff.schedules", "import tqdm", "stand on torch alone"),
-        ("ccdiff.data.core", "import pandas", "stand on torch alone"),
-        ("ccdiff.denoiser", "import ccdiff.objective", "arrow points up"),
-        ("ccdiff.visual", "def f():\n    from ccdiff.runs import Run", "arrow points up"),
-        ("ccdiff.objective", "from ccdiff.brand_new import x", "'brand_new' is a new room"),
-        ("ccdiff.training.loop", "from ccdiff.compose import build", "arrow points up"),
-        ("ccdiff.training.loop", "import hydra", "only commands"),
-        ("ccdiff.runs", "def f():\n    from omegaconf import OmegaConf", "only commands"),
-        ("ccdiff.visual", "import matplotlib.pyplot as plt", "inside the function"),
-        ("ccdiff.evaluate", "class A:\n    import wandb", "inside the function"),
+        ("ccdiff.diffusion.times", "from ccdiff.data import Split", "does not point down"),
+        ("ccdiff.diffusion.times", "from ccdiff.nn import UNet", "does not point down"),
+        ("ccdiff.nn.unet", "from ..diffusion.schedules import Cosine", "does not point down"),
+        ("ccdiff.nn", "from ..diffusion import denoiser", "does not point down"),
+        ("ccdiff.diffusion.times", "import tqdm", "stands on torch alone"),
+        ("ccdiff.data.core", "import pandas", "stands on torch alone"),
+        ("ccdiff.pictures", "def f():\n    from ccdiff.runs.folder import Run", "not point down"),
+        ("ccdiff.training.loop", "import hydra", "does not know of a config"),
+        (
+            "ccdiff.runs.folder",
+            "def f():\n    from omegaconf import OmegaConf",
+            "not know of a conf",
+        ),
+        ("ccdiff.system.device", "from ccdiff.training.loop import Loop", "does not point down"),
+        ("ccdiff.evaluate.job", "from ccdiff.curve.job import run_curve", "does not point down"),
+        ("ccdiff.pictures", "import matplotlib.pyplot as plt", "inside the function"),
+        ("ccdiff.evaluate.job", "class A:\n    import wandb", "inside the function"),
         ("train", "if True:\n    import torchvision", "inside the function"),
-        ("ccdiff.gadgets.core", "", "which no room knows"),
+        ("ccdiff.gadgets.core", "", "lives in no wing"),
+        ("ccdiff.gadgets", "", "lives in no wing"),
     ],
 )
 def test_a_bad_import_is_found(module, source, fault):
@@ -217,9 +216,9 @@ def test_a_bad_import_is_found(module, source, fault):
         ("ccdiff.nn.unet", "from ccdiff.nn.layers import FiLM\nfrom .attention import X"),
         ("ccdiff.data.core", "from ccdiff.errors import UserError\nimport numpy, PIL.Image"),
         ("ccdiff.data.digits", "def f():\n    from sklearn.datasets import load_digits"),
-        ("ccdiff.guidance", "from ccdiff.samplers.core import Sampler\nimport ccdiff"),
-        ("ccdiff.training.trackers", "def f():\n    import wandb"),
-        ("ccdiff.evaluate", "import hydra\nfrom ccdiff.runs import Run\nimport ccdiff.compose"),
+        ("ccdiff.diffusion.guidance", "from ccdiff.diffusion.samplers import DDIM\nimport ccdiff"),
+        ("ccdiff.runs.tracker", "def f():\n    import wandb"),
+        ("ccdiff.evaluate.job", "import hydra\nfrom ccdiff.runs.folder import Run"),
     ],
 )
 def test_a_good_import_is_left_alone(module, source):

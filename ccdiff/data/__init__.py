@@ -1,11 +1,11 @@
 """Data sets: uint8 images with labels and names."""
 
 from ccdiff.data.batches import Batches
-from ccdiff.data.celebahq import CelebAHQ
 from ccdiff.data.core import DataSet, ImageRows, Split, augment, order, to_float, to_uint8
 from ccdiff.data.digits import Digits
-from ccdiff.data.folder import Folder
-from ccdiff.data.image_files import ImageFiles
+from ccdiff.data.files.celebahq import CelebAHQ
+from ccdiff.data.files.folder import Folder
+from ccdiff.data.files.image_files import ImageFiles
 from ccdiff.data.torchvision_sets import CIFAR10, MNIST
 
 __all__ = [

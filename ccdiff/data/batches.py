@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ccdiff.data.balance import balanced_order, weights_for
 from ccdiff.data.core import Split, order
-from ccdiff.data.memory import free_bytes
+from ccdiff.distributed.ranks import processes_here
 from ccdiff.errors import UserError
-from ccdiff.ranks import processes_here
+from ccdiff.system.memory import free_bytes
 
 __all__ = ["Batches"]
 

@@ -11,18 +11,18 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data import Batches
-from ccdiff.distributed import agreed
-from ccdiff.objective import Objective
-from ccdiff.ranks import is_main
-from ccdiff.training.divergence import Diverged
-from ccdiff.training.parallel import memory
-from ccdiff.training.settings import TrainerSettings
-from ccdiff.training.speed import Speed
+from ccdiff.diffusion.objective import Objective
+from ccdiff.distributed.group import agreed
+from ccdiff.distributed.ranks import is_main
+from ccdiff.runs.tracker import RunLog
+from ccdiff.settings import TrainerSettings
+from ccdiff.system.stopping import Preempted, Stop
+from ccdiff.training.ddp import memory
+from ccdiff.training.monitor.speed import Speed
+from ccdiff.training.monitor.timing import StepTimer
+from ccdiff.training.nonfinite import Diverged
 from ccdiff.training.state import TrainState
-from ccdiff.training.stopping import Preempted, Stop
-from ccdiff.training.timing import StepTimer
-from ccdiff.training.trackers import RunLog
-from ccdiff.training.update import Update
+from ccdiff.training.step import Update
 
 __all__ = ["Hook", "Rollback", "train"]
 

@@ -8,20 +8,20 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ccdiff.distributed import broadcast
+from ccdiff.distributed.group import broadcast
+from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
-from ccdiff.ranks import is_main
-from ccdiff.runs import Run
-from ccdiff.training.checkpoints import (
+from ccdiff.runs.checkpoints import (
     FORMAT,
     Checkpoint,
     open_checkpoint,
     save_checkpoint,
 )
-from ccdiff.training.divergence import Diverged
-from ccdiff.training.parallel import load_optimizer
+from ccdiff.runs.folder import Run
+from ccdiff.runs.tracker import RunLog
+from ccdiff.training.ddp import load_optimizer
+from ccdiff.training.nonfinite import Diverged
 from ccdiff.training.state import TrainState
-from ccdiff.training.trackers import RunLog
 
 __all__ = ["RollBack", "SaveCheckpoint", "restore"]
 

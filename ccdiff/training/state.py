@@ -7,7 +7,7 @@ from ema_pytorch import EMA
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ccdiff.denoiser import Denoiser
+from ccdiff.diffusion.denoiser import Denoiser
 
 __all__ = ["TrainState"]
 

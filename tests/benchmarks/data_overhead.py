@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ccdiff.conditioning import OneHot
 from ccdiff.data import Batches, ImageRows, Split, augment, to_float
-from ccdiff.denoiser import Denoiser
-from ccdiff.objective import Objective
-from ccdiff.predictions import Noise
-from ccdiff.schedules import Cosine
-from ccdiff.times import UniformTimes
-from ccdiff.weightings import SNR
+from ccdiff.diffusion.conditioning import OneHot
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.predictions import Noise
+from ccdiff.diffusion.schedules import Cosine
+from ccdiff.diffusion.times import UniformTimes
+from ccdiff.diffusion.weightings import SNR
 from tests.benchmarks.kit import Case, interleave, machine, table
 
 SETS = {

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from torch import nn
 
-from ccdiff.compose import build_denoiser, instantiate
-from ccdiff.training.device import pick_device
+from ccdiff.config.build import build_denoiser, instantiate
+from ccdiff.system.device import pick_device
 from tests.benchmarks.kit import Case, Run, count, durations, interleave, machine
 from tests.benchmarks.ours import composed
 from tests.benchmarks.peers import azula_peer, ddpm_peer

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ccdiff.compose import build_data
+from ccdiff.config.build import build_data
 from tests.benchmarks.kit import Case, interleave, machine, table, training_flops
 from tests.benchmarks.ours import NOISE, assembled, bare_step, composed, loop
 

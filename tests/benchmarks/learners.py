@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ccdiff.compose import instantiate
+from ccdiff.config.build import instantiate
 from ccdiff.data import Split
-from ccdiff.generation import Generator
+from ccdiff.generation.pipeline import Generator
 from tests.benchmarks.kit import measure_flops
 from tests.benchmarks.ours import assembled, batches_of, updater
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ccdiff.training.device import autocast_dtype, pick_device
-from ccdiff.training.settings import Precision
+from ccdiff.settings import Precision
+from ccdiff.system.device import autocast_dtype, pick_device
 from tests.benchmarks.kit import count, machine, training_flops
 from tests.benchmarks.peers import (
     Peer,

@@ -13,16 +13,16 @@ from hydra import compose, initialize
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ccdiff import schema
-from ccdiff.assembly import Training
+from ccdiff.config import schema
 from ccdiff.data import Batches, DataSet, Split
-from ccdiff.runs import Run
-from ccdiff.training.device import pick_device
+from ccdiff.runs.folder import Run
+from ccdiff.runs.tracker import NoSession, RunLog
+from ccdiff.settings import TrainerSettings
+from ccdiff.system.device import pick_device
+from ccdiff.train.assembly import Training
 from ccdiff.training.loop import train
-from ccdiff.training.settings import TrainerSettings
 from ccdiff.training.state import TrainState
-from ccdiff.training.trackers import NoSession, RunLog
-from ccdiff.training.update import Update
+from ccdiff.training.step import Update
 
 NOISE = (
     "experiment=mnist",

@@ -10,11 +10,11 @@ import logging
 
 import torch
 
-from ccdiff.compose import build_denoiser
-from ccdiff.generation import Generator
-from ccdiff.guidance import NoGuidance
-from ccdiff.samplers import DDIM
-from ccdiff.thresholding import Clip
+from ccdiff.config.build import build_denoiser
+from ccdiff.diffusion.guidance import NoGuidance
+from ccdiff.diffusion.samplers import DDIM
+from ccdiff.diffusion.thresholding import Clip
+from ccdiff.generation.pipeline import Generator
 from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
 from tests.benchmarks.ours import composed
 from tests.benchmarks.peers import azula_denoiser, diffusers_unet

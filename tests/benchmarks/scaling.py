@@ -80,7 +80,7 @@ def count_parameters(model: str) -> int:
     """Trainable numbers of a model of the suite at 256 px, counted without memory for them."""
     import torch
 
-    from ccdiff.compose import build_denoiser
+    from ccdiff.config.build import build_denoiser
     from tests.benchmarks.kit import count
     from tests.benchmarks.ours import composed
 

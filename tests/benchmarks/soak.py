@@ -16,8 +16,8 @@ from pathlib import Path
 from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
-from ccdiff import experiment
-from ccdiff.training.stopping import EXIT_STATUS, Preempted
+from ccdiff.system.stopping import EXIT_STATUS, Preempted
+from ccdiff.train import job as experiment
 from tests.cli import TINY, call
 
 _JOBS = 100

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 
-from ccdiff.compose import build_data
+from ccdiff.config.build import build_data
 from ccdiff.data import Split
-from ccdiff.evaluation import label_agreement
-from ccdiff.evaluation.classifier import Classifier, load_classifier
+from ccdiff.metrics import label_agreement
+from ccdiff.metrics.classifier import Classifier, load_classifier
 from tests.benchmarks.kit import machine
 from tests.benchmarks.learners import STEPS, Learner, Ours
 from tests.benchmarks.ours import composed

@@ -1,0 +1,1 @@
+"""From YAML to objects: schema, composition, and what a config may name."""

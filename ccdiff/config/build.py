@@ -1,0 +1,126 @@
+"""From a config to objects: the one place where ``_target_`` becomes a class."""
+
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, cast
+
+import hydra
+import torch
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from ccdiff.config.allowed import check_targets
+from ccdiff.data import DataSet
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.objective import Objective
+from ccdiff.errors import UserError
+from ccdiff.runs.checkpoints import Checkpoint
+from ccdiff.system.atomic import write_text
+
+__all__ = [
+    "build_data",
+    "build_denoiser",
+    "build_objective",
+    "instantiate",
+    "plain",
+    "save_config",
+    "trained_config",
+    "trained_denoiser",
+]
+
+
+def instantiate(node: Any) -> Any:
+    """Builds the object that a config node describes.
+
+    Raises:
+        UserError: Where its constructor refuses the values, or where it may not be built.
+    """
+    check_targets(node)
+    try:
+        return hydra.utils.instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, ValueError):
+            raise UserError(f"{node.get('_target_')}: {cause}") from error
+        if isinstance(cause, TypeError):
+            # It seldom says which.
+            given = ", ".join(f"{k}={v}" for k, v in node.items() if k != "_target_")
+            raise UserError(
+                f"{node.get('_target_')}: {cause}; one of these is of the wrong type: "
+                f"{shorten(given, 400)}"
+            ) from error
+        raise UserError(str(error)) from error
+
+
+def build_data(cfg: DictConfig) -> DataSet:
+    """Builds the data set and writes the facts it settled back into the config.
+
+    Groups that interpolate ``data.label_names`` and its siblings see what is really there.
+    """
+    data = instantiate(cfg.data)
+    cfg.data.image_size = data.image_size
+    cfg.data.channels = data.channels
+    cfg.data.label_names = list(data.label_names)
+    return data
+
+
+def build_denoiser(cfg: DictConfig) -> Denoiser:
+    """The untrained denoiser of a whole config."""
+    return Denoiser(
+        instantiate(cfg.model),
+        conditioning=instantiate(cfg.conditioning),
+        prediction=instantiate(cfg.prediction),
+        schedule=instantiate(cfg.schedule),
+    )
+
+
+def build_objective(cfg: DictConfig) -> Objective:
+    """The training objective of a whole config."""
+    return Objective(weighting=instantiate(cfg.weighting), times=instantiate(cfg.times))
+
+
+def trained_config(checkpoint: Checkpoint) -> DictConfig:
+    """The config that a checkpoint was trained with."""
+    return cast(DictConfig, OmegaConf.create(checkpoint["config"]))
+
+
+def trained_denoiser(checkpoint: Checkpoint, *, weights: str = "ema") -> Denoiser:
+    """The denoiser of a checkpoint, on the CPU, in evaluation mode.
+
+    Arguments:
+        checkpoint: As :func:`~ccdiff.runs.checkpoints.load_checkpoint` returns it.
+        weights: ``ema`` for the averaged weights, ``raw`` for those of the last step.
+
+    Raises:
+        UserError: Where ``weights`` is neither.
+    """
+    if weights == "ema":
+        prefix = "ema_model."
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in checkpoint["ema"].items()
+            if key.startswith(prefix)
+        }
+    elif weights == "raw":
+        state = checkpoint["denoiser"]
+    else:
+        raise UserError(f"weights must be ema or raw, got {weights!r}")
+    with torch.device("meta"):
+        denoiser = build_denoiser(trained_config(checkpoint))
+    denoiser.load_state_dict(state, assign=True)
+    return denoiser.requires_grad_(False).eval()
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The whole config as dicts, lists and scalars, with every interpolation resolved."""
+    container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True, enum_to_str=True)
+    return cast(dict[str, Any], container)
+
+
+def save_config(cfg: DictConfig, path: Path) -> str:
+    """Writes the whole config with every interpolation resolved; returns it as YAML."""
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+    write_text(path, text)
+    return text

@@ -1,0 +1,80 @@
+"""Quality against cost: ``python -m ccdiff.curve run=latest sampler=ddim,heun steps=5,10,20``."""
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import hydra
+from omegaconf import MISSING, DictConfig
+
+from ccdiff.config import schema
+from ccdiff.launch.entry import command
+from ccdiff.settings import Precision
+
+__all__ = ["CurveConfig", "list_arguments"]
+
+# Samplers are composed from the config of sample.py.
+schema.register()
+
+_LISTS = {"sampler": "samplers", "samplers": "samplers", "steps": "steps", "seeds": "seeds"}
+
+
+@dataclass
+class CurveConfig:
+    """What ``python -m ccdiff.curve`` takes; conf/curve.yaml says what each key means."""
+
+    threshold: Any = MISSING
+    guidance: Any = MISSING
+    schedule: Any = None
+    run: str | None = None
+    samplers: list[str] = MISSING
+    sampler_overrides: list[str] = MISSING
+    steps: list[int] = MISSING
+    seeds: list[int] = MISSING
+    num_per_label: int = MISSING
+    reference: str = MISSING
+    reference_steps: int = MISSING
+    solution: str = MISSING
+    solution_steps: int = MISSING
+    out: str | None = None
+    weights: str = MISSING
+    batch_size: int = MISSING
+    device: str = MISSING
+    precision: Precision = Precision.auto
+    cache: str = MISSING
+    data: schema.MovedData = field(default_factory=schema.MovedData)
+
+
+def list_arguments(arguments: list[str]) -> list[str]:
+    """Rewrites ``sampler=a,b steps=5,10`` to lists, since to Hydra a comma means a sweep.
+
+    ``sampler/grid=...`` and ``sampler.<setting>=...`` are collected, for each of the samplers.
+    """
+    rewritten, overrides = [], []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in _LISTS:
+            rewritten.append(f"{_LISTS[key]}=[{value.strip('[]')}]")
+        elif equals and key.startswith(("sampler/", "sampler.")):
+            quoted = argument.replace("\\", "\\\\").replace("'", "\\'")
+            overrides.append(f"'{quoted}'")
+        else:
+            rewritten.append(argument)
+    if overrides:
+        rewritten.append(f"sampler_overrides=[{','.join(overrides)}]")
+    return rewritten
+
+
+@hydra.main(version_base="1.3", config_path="../../conf", config_name="curve")
+@command
+def main(cfg: DictConfig) -> None:
+    """Writes curve.csv, curve.png and config.yaml to a new folder of the run."""
+    # torch takes seconds to import: --help and --cfg job must not wait for it.
+    from ccdiff.curve.job import run_curve
+
+    run_curve(schema.typed(cfg, CurveConfig))
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = list_arguments(sys.argv[1:])
+    main()

@@ -1,0 +1,152 @@
+r"""Solvers that also use what earlier steps have seen, at one network call per step.
+
+In ``lam = log_snr / 2`` the linear part of the probability-flow ODE is solved exactly,
+``x_s = sigma_s / sigma_t x_t + alpha_s \int exp(lam - lam_s) x0_hat(lam) d lam`` over the step,
+and only ``x0_hat`` is approximated. Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of
+Diffusion Probabilistic Models, 2022 (arXiv:2211.01095), proposition 4.1.
+
+The last step, onto t = 0, may be very long in ``lam``; it takes ``x0_hat`` as constant.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import expm1
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ccdiff.diffusion.denoiser import Denoise
+from ccdiff.diffusion.samplers.core import Estimate, Sampler, level_at
+from ccdiff.diffusion.samplers.noise import NoiseSource
+from ccdiff.diffusion.schedules import Schedule
+
+__all__ = ["DPMpp2M", "UniPC"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DPMpp2M(Sampler):
+    """DPM-Solver++(2M): ``x0_hat`` extrapolated to the middle of the step from the last two.
+
+    Lu et al., 2022 (arXiv:2211.01095), algorithm 2; its stochastic form is SDE-DPM-Solver++(2M),
+    appendix B.
+
+    Arguments:
+        steps: Number of steps from noise to image.
+        grid: Where to stop on the way.
+        eta: 0 solves the ODE, 1 the reverse SDE of ancestral sampling, in [0, 1].
+    """
+
+    eta: float = 0.0
+
+    order: ClassVar[int] = 2
+    memory: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"sampler.eta must be in [0, 1], got {self.eta}")
+
+    @property
+    def stochastic(self) -> bool:
+        return self.eta > 0
+
+    def step(
+        self,
+        denoise: Denoise,
+        schedule: Schedule,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        noise: NoiseSource,
+        past: Sequence[Estimate] = (),
+    ) -> Tensor:
+        now, after = level_at(schedule, t), level_at(schedule, s)
+        h = (after.log_snr - now.log_snr) / 2
+        x0_hat = middle = denoise(x_t, t)
+        if past and s != 0:
+            h_past = (now.log_snr - schedule.log_snr(past[0].t)) / 2
+            # Times beyond the clip of log_snr share one noise level: nothing to extrapolate from.
+            if h_past != 0:
+                middle = x0_hat + h / (2 * h_past) * (x0_hat - past[0].x0_hat)
+        shrink = after.sigma / now.sigma * (-self.eta * h).exp()
+        x_s = shrink * x_t - after.alpha * torch.expm1(-(1 + self.eta) * h) * middle
+        if self.eta == 0:
+            return x_s
+        fresh = (-torch.expm1(-2 * self.eta * h)).sqrt()
+        return x_s + after.sigma * fresh * noise.randn(x_t.shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniPC(Sampler):
+    r"""Predicts with the last two ``x0_hat``, then corrects with the three that are known next.
+
+    ``x0_hat`` is a polynomial in ``lam`` through what is known, and its integral is exact. The
+    correction of ``x_s`` waits for the call at ``s`` that the next step makes anyway: third order
+    for one call per step, from the first step on. Zhao et al., UniPC: A Unified
+    Predictor-Corrector Framework for Fast Sampling of Diffusion Models, 2023 (arXiv:2302.04867),
+    algorithms 5 and 6 with a predictor of order 2.
+    """
+
+    order: ClassVar[int] = 3
+    memory: ClassVar[int] = 2
+
+    def step(
+        self,
+        denoise: Denoise,
+        schedule: Schedule,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        noise: NoiseSource,
+        past: Sequence[Estimate] = (),
+    ) -> Tensor:
+        now, after = level_at(schedule, t), level_at(schedule, s)
+        known = [denoise(x_t, t), *(e.x0_hat for e in past)]
+        lams = [float(now.log_snr) / 2, *(float(schedule.log_snr(e.t)) / 2 for e in past)]
+        shrink = after.sigma / now.sigma
+        weights = np.zeros(len(known))
+        if past:
+            # Prediction and correction leave from the same x: they differ in x0_hat alone.
+            came = lams[1], lams[0]
+            weights += _adams(lams, *came)
+            weights[1:] -= _adams(lams[1:], *came)
+            weights *= float(shrink * now.alpha)
+        used = 1 if s == 0 else 2
+        going = lams[0], float(after.log_snr) / 2
+        weights[:used] += float(after.alpha) * _adams(lams[:used], *going)
+        x_s = shrink * x_t
+        for weight, x0_hat in zip(weights.tolist(), known, strict=True):
+            x_s = x_s + weight * x0_hat
+        return x_s
+
+
+def _adams(lams: Sequence[float], start: float, end: float) -> np.ndarray:
+    r"""Weights of the values at ``lams`` in ``\int_start^end exp(lam - end) P(lam) d lam``.
+
+    ``P`` is the polynomial through those values. Of values at one place, the first counts.
+    """
+    h = end - start
+    weights = np.zeros(len(lams))
+    if h == 0:
+        return weights
+    places, first = np.unique((np.array(lams) - start) / h, return_index=True)
+    # Weights that integrate 1, tau, tau^2, ... exactly.
+    powers = np.vander(places, increasing=True).T
+    weights[first] = np.linalg.solve(powers, _moments(h, len(places)))
+    return weights
+
+
+def _moments(h: float, count: int) -> list[float]:
+    r"""``m_k = \int_0^1 h e^{h (tau - 1)} tau^k d tau = 1 - k m_{k-1} / h``, for k < count."""
+    if abs(h) >= 1:
+        moments = [-expm1(-h)]
+        for k in range(1, count):
+            moments.append(1 - k * moments[-1] / h)
+        return moments
+    # Upwards the recursion cancels at small h; downwards every step divides the error by k / h.
+    moments = [0.0]
+    for k in range(20 + count, 0, -1):
+        moments.append(h * (1 - moments[-1]) / k)
+    return moments[: -count - 1 : -1]

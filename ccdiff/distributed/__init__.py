@@ -1,0 +1,1 @@
+"""Many processes: ranks, their group, shared work, and who tells of failures."""

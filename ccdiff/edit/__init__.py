@@ -1,0 +1,1 @@
+"""Editing images with a run."""

@@ -1,0 +1,1 @@
+"""Fidelity of a run, as numbers."""

@@ -1,0 +1,274 @@
+"""Evaluates a trained run: draws samples, measures them and the model, writes it all down."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ccdiff.diffusion.denoiser import bind_label
+from ccdiff.distributed.group import first
+from ccdiff.distributed.ranks import is_main
+from ccdiff.errors import UserError
+from ccdiff.evaluate.judge import judge
+from ccdiff.evaluate.page import write_page
+from ccdiff.evaluate.report import (
+    Real,
+    Report,
+    class_distances_of,
+    model_figures,
+    sample_figures,
+    seen_by,
+)
+from ccdiff.evaluate.shards import Shard, Shards
+from ccdiff.evaluate.subject import Subject, open_subject
+from ccdiff.generation.pipeline import Generator
+from ccdiff.metrics.agreement import label_agreement
+from ccdiff.metrics.figures import Figure, compare
+from ccdiff.metrics.label_use import label_use
+from ccdiff.metrics.likelihood import bits_per_dimension, dequantise, log_density
+from ccdiff.metrics.references import reference, shuffled
+from ccdiff.seeding import generator_for, seed_for
+from ccdiff.system.atomic import write_text
+from ccdiff.system.locks import locked
+from ccdiff.trained.run import check_batch_size, fitting, together, track
+
+__all__ = ["run_evaluation"]
+
+log = logging.getLogger(__name__)
+
+_FEWEST = 20
+# Real images at a time, with batch_size=auto.
+_MEASURED = 256
+
+
+def run_evaluation(cfg: DictConfig) -> Path:
+    """Evaluates what ``cfg`` asks for; what was drawn before is not drawn again.
+
+    Returns:
+        The folder that holds ``metrics.json`` and ``index.html``.
+
+    Raises:
+        UserError: Where the run, the extractor or a number will not do, or another command is at
+            work in the folder, before anything is drawn.
+    """
+    _check(cfg)
+    with together(cfg) as mine:
+        return _evaluate(mine)
+
+
+def _evaluate(cfg: DictConfig) -> Path:
+    earlier = [] if cfg.against is None else _read_figures(cfg.against)
+    with first(is_main()):
+        subject = open_subject(cfg)
+    _refuse_another_way(earlier, subject)
+    with _alone(subject.folder):
+        try:
+            _draw_and_measure(cfg, subject, earlier)
+        except KeyboardInterrupt:
+            log.info("stopped: the same command goes on with what is in %s", subject.folder)
+            raise
+    return subject.folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Lets one command at a time work in the folder: each removes what others leave unfinished.
+
+    Raises:
+        UserError: On rank 0, where another command does.
+    """
+
+    def refuse(holder: str) -> None:
+        raise UserError(
+            f"{folder} is being written by another evaluation ({holder}): wait for it, stop it, "
+            f"or pass another name="
+        )
+
+    if not is_main():
+        yield
+        return
+    with locked(folder / ".lock", busy=refuse):
+        yield
+
+
+def _draw_and_measure(cfg: DictConfig, subject: Subject, earlier: Sequence[Figure]) -> None:
+    generator = subject.trained.generator(cfg, subject.sampler)
+    if cfg.batch_size == "auto":
+        size = fitting(generator, subject.trained.denoiser, subject.y, None)
+        generator = replace(generator, batch_size=size)
+    shards = Shards(subject.folder / "samples").complete(
+        cfg.n,
+        _draw(cfg, subject, generator),
+        size=generator.batch_size,
+        extractors=list(dict.fromkeys([subject.extractor, subject.classifier])),
+    )
+    if is_main():
+        report = _measure(cfg, subject, shards, batch_size=min(generator.batch_size, _MEASURED))
+        _write(report, shards, subject, _pairs(earlier, report.figures))
+
+
+def _write(
+    report: Report, shards: list[Shard], subject: Subject, pairs: list[tuple[Figure, Figure]]
+) -> None:
+    """Writes numbers and page, tells the tracker and the log."""
+    _write_json(report.plain(), subject.folder / "metrics.json")
+    run, train = subject.trained.run, subject.material.train
+    pictures = write_page(report, shards, train, pairs, run, subject.folder)
+    values = {f"evaluate/{figure.key}": figure.value for figure in report.figures}
+    shown = {f"evaluate/{path.stem}": path for path in pictures}
+    track(subject.trained, values, images=shown)
+    for figure in report.figures:
+        log.info("%s", figure)
+    if report.use.blind:
+        log.warning("%s", report.use.warning)
+    log.info("the page is %s", subject.folder / "index.html")
+
+
+def _check(cfg: DictConfig) -> None:
+    if cfg.n < _FEWEST:
+        raise UserError(f"n must be at least {_FEWEST} to say anything, got {cfg.n}")
+    for key, least in (
+        ("heldout_images", _FEWEST),
+        ("likelihood_images", 0),
+        ("likelihood_steps", 1),
+    ):
+        if cfg[key] < least:
+            raise UserError(f"{key} must be at least {least}, got {cfg[key]}")
+    check_batch_size(cfg)
+
+
+def _draw(cfg: DictConfig, subject: Subject, generator: Generator) -> Callable[[range], Tensor]:
+    def draw(numbers: range) -> Tensor:
+        seeds = [seed_for(cfg.seed, "evaluate", i) for i in numbers]
+        labels = subject.y[numbers.start : numbers.stop]
+        return generator(subject.trained.denoiser, labels, None, seeds=seeds)[0]
+
+    return draw
+
+
+def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_size: int) -> Report:
+    material, extractor, classifier = subject.material, subject.extractor, subject.classifier
+    judged = judge(
+        shards,
+        subject.y,
+        extractor=extractor,
+        classifier=classifier,
+        num_labels=material.num_labels,
+    )
+    splits = {"train": material.train, "heldout": material.heldout}
+    real = {
+        name: Real(
+            sketch=reference(
+                split,
+                extractor,
+                name=name,
+                cache=material.cache,
+                fingerprint=subject.fingerprints[name],
+            ),
+            fingerprint=subject.fingerprints[name],
+        )
+        for name, split in splits.items()
+    }
+    found, near = sample_figures(
+        judged,
+        real=real,
+        real_agreement=_real_agreement(subject, cfg.n),
+        extractor=extractor,
+        classifier=classifier,
+        base=subject.of_samples,
+    )
+    use = label_use(
+        subject.trained.denoiser,
+        material.heldout.take(cfg.heldout_images),
+        batch_size=batch_size,
+    )
+    bits = _bits(cfg, subject)
+    found += model_figures(use, bits, base=subject.of_model, steps=cfg.likelihood_steps)
+    return Report(
+        title=f"{subject.trained.run.path.name}, step {subject.trained.checkpoint['step']}",
+        facts=subject.facts,
+        figures=found,
+        label_names=subject.label_names,
+        y=subject.y,
+        judged=judged,
+        class_distances=class_distances_of(judged, real["train"], num_classes=material.num_labels),
+        near=near,
+        use=use,
+    )
+
+
+def _real_agreement(subject: Subject, n: int) -> float:
+    """Of as many held-out images, seen as samples are."""
+    heldout = subject.material.heldout
+    index = shuffled(len(heldout))[:n]
+    logits = subject.classifier.classifier.logits(heldout.images[index])
+    return label_agreement(logits, heldout.labels[index].cpu())
+
+
+def _bits(cfg: DictConfig, subject: Subject) -> Tensor:
+    """Bits per dimension of held-out images given their labels, float64, in single precision."""
+    heldout, denoiser = subject.material.heldout, subject.trained.denoiser
+    device = subject.trained.device
+    index = shuffled(len(heldout))[: cfg.likelihood_images]
+    generator = generator_for("likelihood")
+    found = [torch.zeros(0, dtype=torch.float64)]
+    dtype, denoiser.autocast_dtype = denoiser.autocast_dtype, None
+    try:
+        # The noise of an image depends on its part, so parts do not depend on the machine.
+        size = _MEASURED if cfg.batch_size == "auto" else cfg.batch_size
+        for part in index.split(size) if len(index) else ():
+            x0 = dequantise(heldout.images[part].cpu(), generator).to(device)
+            density = log_density(
+                bind_label(denoiser, heldout.labels[part].to(device)),
+                denoiser.schedule,
+                x0,
+                steps=cfg.likelihood_steps,
+                generator=generator,
+            )
+            found.append(bits_per_dimension(density, num_pixels=x0[0].numel()).cpu())
+    finally:
+        denoiser.autocast_dtype = dtype
+    return torch.cat(found)
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    text = json.dumps(content, indent=1)
+    write_text(path, text)
+
+
+def _read_figures(place: str) -> list[Figure]:
+    path = Path(place).expanduser()
+    path = path / "metrics.json" if path.is_dir() else path
+    try:
+        return [Figure.parsed(plain) for plain in json.loads(path.read_text())["figures"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"against={place}: {path} is not what an evaluation has written: pass the folder "
+            f"evaluation/<name> of a run"
+        ) from error
+
+
+def _refuse_another_way(earlier: Sequence[Figure], subject: Subject) -> None:
+    """Raises where earlier samples were drawn or judged in another way than ours will be."""
+    ours = seen_by(subject.of_samples, subject.classifier)
+    for figure in earlier:
+        if figure.name == subject.classifier.metric("label_agreement"):
+            compare(figure, replace(figure, provenance=ours))
+
+
+def _pairs(earlier: Sequence[Figure], ours: Sequence[Figure]) -> list[tuple[Figure, Figure]]:
+    """Figures that came about in the same way, each earlier one with ours."""
+    provenances = {(f.name, str(asdict(f.provenance))): f for f in earlier}
+    keys = [(f.name, str(asdict(f.provenance))) for f in ours]
+    return [
+        (provenances[key], figure)
+        for key, figure in zip(keys, ours, strict=True)
+        if key in provenances
+    ]

@@ -1,0 +1,255 @@
+"""Everything that an evaluation finds out of a run, and its JSON."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, isnan
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ccdiff.evaluate.judge import Judged
+from ccdiff.metrics.distances import KINDS, class_distances, distances, intervals
+from ccdiff.metrics.extractors import Extractor
+from ccdiff.metrics.figures import Figure, Provenance
+from ccdiff.metrics.label_use import BIN_EDGES, LabelUse, by_level
+from ccdiff.metrics.neighbours import Nearest, copying, nearest
+from ccdiff.metrics.sketch import Sketch
+from ccdiff.metrics.spread import bootstrap
+
+__all__ = [
+    "Real",
+    "Report",
+    "class_distances_of",
+    "model_figures",
+    "sample_figures",
+    "seen_by",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Real:
+    """Real images in the eyes of an extractor.
+
+    Arguments:
+        sketch: What they look like.
+        fingerprint: Of the images.
+    """
+
+    sketch: Sketch
+    fingerprint: str
+
+
+def sample_figures(
+    judged: Judged,
+    *,
+    real: dict[str, Real],
+    real_agreement: float,
+    extractor: Extractor,
+    classifier: Extractor,
+    base: Provenance,
+) -> tuple[list[Figure], Nearest]:
+    """All figures of samples, and which training image each sample is nearest to.
+
+    Arguments:
+        judged: The samples.
+        real: Under ``train`` and ``heldout``.
+        real_agreement: Label agreement of held-out images.
+        extractor: Made the features.
+        classifier: Judged the labels.
+        base: What all of these figures depend on.
+    """
+    found = [
+        Figure(
+            name=classifier.metric("label_agreement"),
+            value=judged.agreement.mean().item(),
+            interval=bootstrap(judged.agreement),
+            real=real_agreement,
+            provenance=seen_by(base, classifier),
+        )
+    ]
+    seen = seen_by(base, extractor)
+    for name in real:
+        found += _set_figures(judged.sketch, real, name, extractor, seen)
+    if judged.sketch.score is not None:
+        of_real = real["heldout"].sketch.score
+        found.append(
+            Figure(
+                name=extractor.metric("score"),
+                value=judged.sketch.score.value,
+                real=None if of_real is None else of_real.value,
+                provenance=seen,
+            )
+        )
+    train, heldout = real["train"].sketch, real["heldout"].sketch
+    near = nearest(judged.sketch.features, train.features)
+    of_heldout = nearest(heldout.features[: base.n], train.features).distance
+    found.append(
+        Figure(
+            name=extractor.metric("copying"),
+            value=copying(near.distance, of_heldout),
+            interval=bootstrap(
+                torch.stack([torch.tensor(copying(d[None], of_heldout)) for d in near.distance])
+            ),
+            real=0.5,
+            provenance=_against(seen, "train", real["train"]),
+        )
+    )
+    return found, near
+
+
+def seen_by(base: Provenance, extractor: Extractor) -> Provenance:
+    """The same for figures that an extractor has a part in."""
+    return replace(base, extractor=extractor.name, extractor_fingerprint=extractor.fingerprint)
+
+
+def _against(provenance: Provenance, name: str, real: Real) -> Provenance:
+    return replace(provenance, reference=name, data_fingerprint=real.fingerprint)
+
+
+def _set_figures(
+    samples: Sketch, real: dict[str, Real], name: str, extractor: Extractor, seen: Provenance
+) -> Iterator[Figure]:
+    """Distances of samples to the split ``name``, beside those of images of the other."""
+    (other,) = (split.sketch for key, split in real.items() if key != name)
+    sketch = real[name].sketch
+    values = distances(samples, sketch)
+    of_real = distances(other.like(samples.labels), sketch)
+    for kind, value, interval, like in zip(
+        KINDS, values, intervals(samples, sketch, values), of_real, strict=True
+    ):
+        if isnan(value):
+            continue  # There are too few real images for it.
+        yield Figure(
+            name=extractor.metric(kind),
+            value=value,
+            interval=None if isnan(interval.low) else interval,
+            real=None if isnan(like) else like,
+            provenance=_against(seen, name, real[name]),
+        )
+
+
+def model_figures(use: LabelUse, bits: Tensor, *, base: Provenance, steps: int) -> list[Figure]:
+    """Figures of the model itself on held-out images, without a sample.
+
+    Arguments:
+        use: Errors with and without the label.
+        bits: Bits per dimension of some images, [M], M may be 0.
+        base: What all of these figures depend on.
+        steps: Of the integration for ``bits``.
+    """
+    of_errors = replace(base, n=len(use.told))
+    named = {
+        "heldout_eps_mse": use.told,
+        f"label_gain_{use.against}": use.gain,
+        f"label_bits_{use.against}": use.bits,
+    }
+    found = [
+        Figure(
+            name=name,
+            value=values.double().mean().item(),
+            interval=bootstrap(values),
+            provenance=of_errors,
+        )
+        for name, values in named.items()
+    ]
+    if len(bits):
+        precise = replace(base, n=len(bits), steps=steps, precision="fp32")
+        found.append(
+            Figure(
+                name="bits_per_dimension",
+                value=bits.mean().item(),
+                interval=bootstrap(bits),
+                provenance=precise,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was found.
+
+    Arguments:
+        title: Names the run.
+        facts: Of the run and of how it was evaluated, for a reader.
+        figures: All numbers.
+        label_names: Of classes or attributes.
+        y: What each sample was asked for, [N] or [N, K].
+        judged: The samples.
+        class_distances: Fréchet distance of each class to training images, [K]; None for
+            attributes.
+        near: Which training image each sample is nearest to.
+        use: Of the label.
+    """
+
+    title: str
+    facts: dict[str, str]
+    figures: Sequence[Figure]
+    label_names: Sequence[str]
+    y: Tensor
+    judged: Judged
+    class_distances: Tensor | None
+    near: Nearest
+    use: LabelUse
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON, where what is not a number is null."""
+        return _finite(
+            {
+                "title": self.title,
+                "facts": self.facts,
+                "label_blind": self.use.blind,
+                "label_certainty": self.use.certainty,
+                "figures": [figure.plain() for figure in self.figures],
+                "classes": self._classes(),
+                "attributes": self._attributes(),
+                "confusion": None
+                if self.judged.confusion is None
+                else self.judged.confusion.counts.tolist(),
+                "levels": self._levels(),
+            }
+        )
+
+    def _classes(self) -> list[dict[str, Any]]:
+        if self.judged.confusion is None or self.class_distances is None:
+            return []
+        return [
+            {"name": name, "n": n, "agreement": agreement, "fd": distance}
+            for name, n, agreement, distance in zip(
+                self.label_names,
+                self.judged.confusion.counts.sum(1).tolist(),
+                self.judged.confusion.per_class.tolist(),
+                self.class_distances.tolist(),
+                strict=True,
+            )
+        ]
+
+    def _attributes(self) -> list[dict[str, Any]]:
+        if self.judged.attributes is None:
+            return []
+        scores = zip(self.label_names, self.judged.attributes.scores, strict=True)
+        return [{"name": name, **score._asdict()} for name, score in scores]
+
+    def _levels(self) -> list[dict[str, float]]:
+        columns = [by_level(u).tolist() for u in (self.use.told, self.use.other, self.use.gain)]
+        rows = zip(BIN_EDGES, BIN_EDGES[1:], *columns, strict=False)
+        return [
+            {"low": low, "high": high, "told": told, self.use.against: other, "gain": gain}
+            for low, high, told, other, gain in rows
+        ]
+
+
+def class_distances_of(judged: Judged, real: Real, *, num_classes: int) -> Tensor | None:
+    """The Fréchet distance of each class; None for attributes."""
+    if judged.confusion is None:
+        return None
+    return class_distances(judged.sketch, real.sketch, num_classes=num_classes)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

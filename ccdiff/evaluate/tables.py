@@ -1,0 +1,171 @@
+"""The tables of an evaluation's page, as HTML."""
+
+from collections.abc import Sequence
+from html import escape
+from math import isnan
+
+from ccdiff.evaluate.report import Report
+from ccdiff.metrics.figures import Figure, compare
+
+__all__ = [
+    "against_table",
+    "attribute_table",
+    "class_table",
+    "confusion_table",
+    "facts_table",
+    "figure_table",
+    "warning",
+]
+
+_MOST_IN_MATRIX = 40
+_MEANING = {
+    "label_agreement": "share of samples that show what was asked for; up to 1",
+    "fd": "Fréchet distance of features: fidelity and diversity together; down to 0",
+    "fid": "Fréchet distance of Inception features; down to 0",
+    "kd": "kernel distance of features, unbiased in n; down to about 0",
+    "kid": "kernel distance of Inception features, unbiased in n; down to about 0",
+    "precision": "share of samples among real images: fidelity; up to 1",
+    "recall": "share of real images among samples: diversity; up to 1",
+    "density": "how densely real images surround samples; about 1 for real images",
+    "coverage": "share of real images with a sample nearby: diversity; up to 1",
+    "score": "sure of each, varied over all: 1 to the number of classes",
+    "inception_score": "sure of each, varied over all; higher is better",
+    "copying": "0.5: no nearer to training images than held-out ones are; towards 1: copies",
+    "heldout_eps_mse": "error on the noise of held-out images, mean over log-SNR -12..12; down",
+    "label_gain_null": "by how much the label lowers that error, against no label; above 0",
+    "label_gain_wrong_label": "by how much the label lowers that error, against a wrong one",
+    "label_bits_null": "bits that the label saves per image; its entropy at most, if ideal",
+    "label_bits_wrong_label": "the same in bits per image, against a wrong label",
+    "bits_per_dimension": "upper bound on bits for each 8-bit number of a held-out image; down",
+}
+
+
+def warning(report: Report) -> str:
+    """A banner where the model ignores its label."""
+    return f'<p class="w">{escape(report.use.warning)}.</p>' if report.use.blind else ""
+
+
+def facts_table(report: Report) -> str:
+    """What was evaluated and how."""
+    rows = "".join(
+        f'<tr><th class="t">{escape(key)}</th><td class="t">{escape(value)}</td></tr>'
+        for key, value in report.facts.items()
+    )
+    return f"<table>{rows}</table>"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or isnan(value) else f"{value:.4g}"
+
+
+def _span(figure: Figure) -> str:
+    if figure.interval is None:
+        return ""
+    return f"{figure.interval.low:.4g} … {figure.interval.high:.4g}"
+
+
+def _meaning(figure: Figure) -> str:
+    extractor = figure.provenance.extractor
+    kind = figure.name.removesuffix(f"_{extractor}") if extractor else figure.name
+    return _MEANING.get(kind, "")
+
+
+def figure_table(report: Report) -> str:
+    """All figures, each with what it means."""
+    rows = "".join(
+        f'<tr><td class="t">{escape(f.name)}<br><small>{escape(_meaning(f))}</small></td>'
+        f'<td class="t">{escape(f.provenance.reference or "")}</td>'
+        f"<td><b>{_number(f.value)}</b></td><td>{_span(f)}</td><td>{_number(f.real)}</td>"
+        f"<td>{f.provenance.n}</td></tr>"
+        for f in report.figures
+    )
+    return (
+        f'<table><tr><th class="t">figure</th><th class="t">compared with</th><th>value</th>'
+        f"<th>95 %</th><th>real images</th><th>n</th></tr>{rows}</table>"
+        f'<p class="n">“real images” is the same figure with real images of the same labels in '
+        f"place of the samples: held-out images where samples are compared with training images, "
+        f"and the other way round. Everything else that it depends on is in metrics.json.</p>"
+    )
+
+
+def against_table(pairs: Sequence[tuple[Figure, Figure]]) -> str:
+    """Earlier figures beside ours."""
+    rows = []
+    for before, now in pairs:
+        comparison = compare(before, now)
+        clear = "yes" if comparison.clear else "no"
+        rows.append(
+            f'<tr><td class="t">{escape(now.name)}</td>'
+            f'<td class="t">{escape(now.provenance.reference or "")}</td>'
+            f"<td>{_number(before.value)}</td><td>{_number(now.value)}</td>"
+            f"<td>{comparison.difference:+.4g}</td><td>{clear}</td></tr>"
+        )
+    return (
+        '<table><tr><th class="t">figure</th><th class="t">compared with</th><th>then</th>'
+        "<th>now</th><th>difference</th><th>intervals apart</th></tr>" + "".join(rows) + "</table>"
+    )
+
+
+def class_table(report: Report, order: Sequence[int]) -> str:
+    """Agreement and distance of classes, in the order given; empty for attributes."""
+    confusion, distances = report.judged.confusion, report.class_distances
+    if confusion is None or distances is None:
+        return ""
+    agreement, asked = confusion.per_class, confusion.counts.sum(1)
+    rows = "".join(
+        f'<tr><td class="t">{escape(report.label_names[k])}</td><td>{asked[k]}</td>'
+        f"<td>{agreement[k]:.1%}</td><td>{_number(float(distances[k]))}</td></tr>"
+        for k in order
+    )
+    return (
+        f'<h2>Every class, worst first</h2><table><tr><th class="t">class</th><th>samples</th>'
+        f"<th>agreement</th><th>fd to training images</th></tr>{rows}</table>"
+        f'<p class="n">The distance of a class is of few images and therefore larger than that of '
+        f"all; it compares classes, not runs.</p>"
+    )
+
+
+def confusion_table(report: Report) -> str:
+    """Who is taken for whom; empty for attributes."""
+    confusion = report.judged.confusion
+    if confusion is None:
+        return ""
+    names = [escape(name) for name in report.label_names]
+    if len(names) > _MOST_IN_MATRIX:
+        return '<h2>Confusion</h2><p class="n">Too many classes to show: see metrics.json.</p>'
+    head = "".join(f"<th>{name}</th>" for name in names)
+    rows = []
+    for k, (name, counts) in enumerate(zip(names, confusion.counts.tolist(), strict=True)):
+        total = max(1, sum(counts))
+        cells = "".join(_cell(count, count / total, k == j) for j, count in enumerate(counts))
+        rows.append(f'<tr><th class="t">{name}</th>{cells}</tr>')
+    return (
+        f"<h2>Confusion</h2><p class='n'>Rows: what was asked for. Columns: what the classifier "
+        f'takes it for.</p><div class="s"><table class="m"><tr><th></th>{head}</tr>'
+        f"{''.join(rows)}</table></div>"
+    )
+
+
+def _cell(count: int, share: float, right: bool) -> str:
+    colour = "42,111,151" if right else "193,87,47"
+    # Mistakes are few, so they are shown stronger than their share.
+    strength = share if right else min(1.0, 4 * share)
+    ink = "#fff" if strength > 0.6 else "#222"
+    style = f"background:rgba({colour},{strength:.2f});color:{ink}"
+    return f'<td style="{style}">{count or ""}</td>'
+
+
+def attribute_table(report: Report) -> str:
+    """Precision, recall and F1 of attributes; empty for classes."""
+    if report.judged.attributes is None:
+        return ""
+    scored = zip(report.label_names, report.judged.attributes.scores, strict=True)
+    rows = "".join(
+        f'<tr><td class="t">{escape(name)}</td><td>{_number(s.precision)}</td>'
+        f"<td>{_number(s.recall)}</td><td>{_number(s.f1)}</td></tr>"
+        for name, s in sorted(scored, key=lambda pair: pair[1].f1)
+    )
+    return (
+        '<h2>Attributes, worst first</h2><table><tr><th class="t">attribute</th>'
+        f"<th>precision</th><th>recall</th><th>F1</th></tr>{rows}</table>"
+    )

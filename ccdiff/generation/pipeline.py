@@ -1,0 +1,137 @@
+"""From labels and seeds to uint8 images, in batches, with the frames of a film if asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from ccdiff.data import to_uint8
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.guidance import Guidance
+from ccdiff.diffusion.rescheduling import reschedule
+from ccdiff.diffusion.samplers import SampleNoise, Sampler, sample
+from ccdiff.diffusion.schedules import Schedule
+from ccdiff.diffusion.thresholding import Threshold
+from ccdiff.generation.batch_size import Portions, fitting_batch
+from ccdiff.seeding import seed_for
+
+__all__ = ["Generator", "frame_steps", "sample_seeds"]
+
+
+def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[int]:
+    """One seed per image, row by row: a function of the seed, the label and the place in its row.
+
+    So a picture stays the same whichever other labels are asked for.
+    """
+    return [seed_for(seed, "sample", title, j) for title in titles for j in range(num_per_label)]
+
+
+def frame_steps(steps: int, frames: int) -> set[int]:
+    """At most ``frames`` step numbers in 1..steps, evenly spread, the last always among them."""
+    return {round((i + 1) * steps / frames) for i in range(frames)} - {0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """How to draw images from a trained denoiser.
+
+    Arguments:
+        sampler: The method.
+        guidance: Makes the denoise function of a labelled batch.
+        threshold: Keeps estimates in range.
+        image_shape: (C, H, W).
+        schedule: The schedule to sample under; None is the one of training.
+        batch_size: Images at a time; it never changes an image, but for rounding.
+        portions: Draws fewer at a time once memory has run out.
+    """
+
+    sampler: Sampler
+    guidance: Guidance
+    threshold: Threshold
+    image_shape: tuple[int, int, int]
+    schedule: Schedule | None = None
+    batch_size: int = 256
+    portions: Portions = field(default_factory=Portions, repr=False, compare=False)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        denoiser: Denoiser,
+        y: Tensor,
+        drop: Tensor | None,
+        *,
+        seeds: Sequence[int],
+        num_frames: int = 0,
+    ) -> tuple[Tensor, Tensor]:
+        """Draws one image per label.
+
+        Arguments:
+            denoiser: In evaluation mode, on the device to use.
+            y: Labels [N] or [N, K].
+            drop: Labels to hide, or None.
+            seeds: One per image.
+            num_frames: Frames of ``x_t`` to keep, evenly spread over the steps.
+
+        Returns:
+            Images uint8 [N, C, H, W] and frames uint8 [F, N, C, H, W], on the CPU.
+        """
+        parts = []
+        for start in range(0, len(y), self.batch_size):
+            rows = range(start, min(start + self.batch_size, len(y)))
+
+            def draw(part: slice, rows: range = rows) -> tuple[Tensor, Tensor]:
+                here = slice(rows[part].start, rows[part].stop)
+                hidden = None if drop is None else drop[here]
+                return self._batch(denoiser, y[here], hidden, seeds[here], num_frames)
+
+            parts += self.portions(len(rows), draw)
+        images, films = zip(*parts, strict=True)
+        return torch.cat(images), torch.cat(films, dim=1)
+
+    def fitted(
+        self, denoiser: Denoiser, y: Tensor, drop: Tensor | None, *, processes: int = 1
+    ) -> int:
+        """The batch size for which memory will do, found by a step with very few images.
+
+        Arguments:
+            denoiser: In evaluation mode, on the device to use.
+            y: A label, [1] or [1, K].
+            drop: Labels to hide, or None.
+            processes: How many share the memory.
+        """
+        brief = replace(self, sampler=replace(self.sampler, steps=1))
+
+        def draw(n: int) -> None:
+            hidden = None if drop is None else drop.repeat_interleave(n, dim=0)
+            brief(denoiser, y.repeat_interleave(n, dim=0), hidden, seeds=range(n))
+
+        device = next(denoiser.parameters()).device
+        return fitting_batch(draw, device, processes=processes)
+
+    def _batch(
+        self,
+        denoiser: Denoiser,
+        y: Tensor,
+        drop: Tensor | None,
+        seeds: Sequence[int],
+        num_frames: int,
+    ) -> tuple[Tensor, Tensor]:
+        device = next(denoiser.parameters()).device
+        y, drop = y.to(device), None if drop is None else drop.to(device)
+        schedule = self.schedule or denoiser.schedule
+        denoise = self.threshold(self.guidance(denoiser, y, drop))
+        denoise = reschedule(denoise, trained=denoiser.schedule, sampled=schedule)
+        keep = frame_steps(self.sampler.steps, num_frames)
+        film = []
+
+        def on_step(i: int, x: Tensor, x0_hat: Tensor) -> None:
+            if i in keep:
+                # Without waiting: the images, which come last, are waited for.
+                film.append(to_uint8(x).to("cpu", non_blocking=True))
+
+        noise = SampleNoise(seeds, device=device)
+        shape = (len(y), *self.image_shape)
+        x = sample(self.sampler, denoise, schedule, shape, noise, on_step=on_step)
+        empty = torch.empty(0, *shape, dtype=torch.uint8)
+        return to_uint8(x).cpu(), torch.stack(film) if film else empty

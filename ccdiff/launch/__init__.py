@@ -1,0 +1,1 @@
+"""Between a command line and a command: arguments, errors, sweeps."""

@@ -1,0 +1,133 @@
+"""Command lines rewritten, so that Hydra composes from what a run has of its own."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from ccdiff.errors import UserError
+from ccdiff.launch.sweeps import SWEEP_FILE, sweep_arguments
+from ccdiff.runs.folder import find_checkpoint, run_of
+
+__all__ = ["resume_arguments", "sampling_arguments"]
+
+_CONF = Path(__file__).parents[2] / "conf"
+_OF_SAMPLING = ("sampler", "threshold", "guidance")
+_INSIDE = tuple(f"{group}/" for group in _OF_SAMPLING)
+
+
+def resume_arguments(arguments: list[str]) -> list[str]:
+    """Rewrites ``resume=<run>`` so that Hydra composes from that run's own config, in its folder.
+
+    Other overrides stay, on top of the saved values: ``resume=outputs/... trainer.steps=5000``.
+    A sweep is launched again as it was, in its folder.
+
+    Raises:
+        UserError: Where the run does not exist or left no config.
+    """
+    given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
+    if not given or given[-1] in ("", "null", "auto"):
+        return arguments
+    rest = [a for a in arguments if not a.startswith("resume=")]
+    sweep = Path(given[-1]).expanduser().absolute()
+    if (sweep / SWEEP_FILE).exists():
+        return sweep_arguments(sweep, rest)
+    if {"-m", "--multirun"} & set(arguments):
+        raise UserError("resume= goes on with one run: leave out --multirun")
+    run = run_of(find_checkpoint(given[-1]))
+    if not run.config.exists():
+        raise UserError(f"{run.path} has no config.yaml to go on from")
+    folder = Path(run.path).absolute()
+    return [
+        *("--config-path", str(folder), "--config-name", "config"),
+        *(part for argument in rest for part in _spelled_out(argument)),
+        f"resume='{given[-1]}'",
+        f"hydra.run.dir='{folder}'",
+        "hydra.output_subdir=null",
+    ]
+
+
+def sampling_arguments(arguments: list[str]) -> list[str]:
+    """Adds the sampler, threshold and guidance of ``run=<run>``, each where none is chosen.
+
+    Other overrides stay, on top of the run's values: ``run=latest sampler.steps=20``.
+
+    Raises:
+        UserError: Where several runs are named, which may differ in them.
+    """
+    chosen = {argument.lstrip("+~").partition("=")[0] for argument in arguments}
+    own = [group for group in _OF_SAMPLING if group not in chosen]
+    given = [argument for argument in arguments if argument.startswith("run=")]
+    if not own or not given or (run := _value(given[-1])) is None:
+        return arguments
+    try:
+        config = _config_of(run)
+    except UserError:
+        return arguments  # The command looks for it too, and says so.
+    # Runs of before there were thresholds have none.
+    own = [group for group in own if group in config]
+    return [
+        *(part for group in own for part in _replaced(group, config[group])),
+        *(
+            part
+            for argument in arguments
+            for part in (_spelled_out(argument) if argument.startswith(_INSIDE) else [argument])
+        ),
+    ]
+
+
+def _value(override: str) -> str | None:
+    """What is given; None where Hydra will refuse it, and for null."""
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+    except HydraException:
+        return None
+    if parsed.is_sweep_override():
+        raise UserError(
+            f"{override} names several runs, each with a sampler, threshold and guidance of its "
+            f"own: choose one of each for all (sampler=... threshold=... guidance=...), or name "
+            f"one run"
+        )
+    value = parsed.value()
+    return None if value is None else str(value)
+
+
+def _config_of(reference: str) -> DictConfig:
+    """The config of the run that a user means."""
+    checkpoint = find_checkpoint(reference)
+    config = run_of(checkpoint).config
+    if config.exists():
+        return cast(DictConfig, OmegaConf.load(config))
+    # Imported here: it takes seconds, which only a checkpoint without its run should cost.
+    from ccdiff.runs.checkpoints import load_checkpoint
+
+    return cast(DictConfig, OmegaConf.create(load_checkpoint(checkpoint)["config"]))
+
+
+def _spelled_out(argument: str) -> list[str]:
+    """``group=option`` as overrides of a config that has values in place of groups."""
+    group, _, option = argument.partition("=")
+    if not (_CONF / group / f"{option}.yaml").is_file() or group == "experiment":
+        return [argument]
+    key = group.replace("/", ".")
+    with hydra.initialize_config_dir(str(_CONF), version_base="1.3"):
+        return _replaced(key, OmegaConf.select(hydra.compose("train", [argument]), key))
+
+
+def _replaced(key: str, values: DictConfig) -> list[str]:
+    """Overrides by which a key or group gets these values, and keeps none of before."""
+    return [f"~{key}", f"+{key}={_written(OmegaConf.to_container(values, enum_to_str=True))}"]
+
+
+def _written(value: Any) -> str:
+    """A plain value in the grammar of Hydra's overrides."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_written(v)}" for key, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "\\'") + "'"
+    return "null" if value is None else str(value).lower()

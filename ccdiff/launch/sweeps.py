@@ -1,0 +1,163 @@
+"""Sweeps: what their jobs are called, that one failure does not end them, and how they ended.
+
+A job's folder is named by the overrides that the sweep varies, so the same job of a later launch
+finds what an earlier one left there.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import math
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from ccdiff.distributed.failures import let_main_tell
+from ccdiff.distributed.ranks import is_main, world_size
+from ccdiff.runs.folder import Run
+from ccdiff.runs.record import Record, read_record
+from ccdiff.system.atomic import write_text
+
+__all__ = ["SWEEP_FILE", "SweepCallback", "job_name", "keep_going", "sweep_arguments"]
+
+log = logging.getLogger(__name__)
+
+SWEEP_FILE = "sweep.json"
+_MAX_NAME = 120
+_ONE_PROCESS = (
+    "error: a sweep is started by one process, not by torchrun: python train.py -m "
+    "hydra/launcher=gpus hydra.launcher.n_jobs=4 ... runs its jobs side by side, each on a GPU of "
+    "its own, and hydra/launcher=slurm hydra.launcher.gpus_per_node=4 each on several"
+)
+_PLACES = {"hydra.sweep.dir", "hydra.mode"}
+
+
+def job_name(overrides: str) -> str:
+    """The folder name of a job: ``prediction-noise+schedule-cosine+seed-0``.
+
+    It needs no quotes, neither in a shell nor in an override such as ``run=<folder>``. What was
+    shortened or replaced is told apart by a digest at the end.
+
+    Arguments:
+        overrides: Those that the sweep varies, as ``key=value`` joined by commas.
+    """
+    plain = re.sub(r"['\"]", "", overrides).replace("=", "-")
+    plain = re.sub(r"[\[(](.*?)[\])]", lambda m: m[1].replace(",", "."), plain)
+    name = re.sub(r"[^\w.+-]", "_", plain.replace(",", "+"))
+    faithful = name == overrides.replace("=", "-").replace(",", "+")
+    if not faithful or len(name) > _MAX_NAME:
+        digest = hashlib.blake2b(overrides.encode(), digest_size=4).hexdigest()
+        name = f"{name[:_MAX_NAME].rstrip('+-._')}+{digest}"
+    return name.lstrip("+-.") or "job"
+
+
+# At import, because launchers compose jobs in processes that import nothing but the callback.
+OmegaConf.register_new_resolver("job_name", job_name, replace=True)
+
+
+def keep_going(main: Callable[[DictConfig], float]) -> Callable[[DictConfig], float]:
+    """Lets a failed job of a sweep count as infinitely bad, so that the others follow.
+
+    Its error has been told, and is in its record; :class:`SweepCallback` sets the exit status.
+    """
+
+    @functools.wraps(main)
+    def wrapped(cfg: DictConfig) -> float:
+        try:
+            return main(cfg)
+        except Exception:
+            if HydraConfig.get().mode is not RunMode.MULTIRUN:
+                raise
+            return math.inf
+
+    return wrapped
+
+
+class SweepCallback(Callback):
+    """Names jobs by what varies, keeps the command of the sweep, and sums up at the end."""
+
+    before: str | None = None
+    """The command of the launch before."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if world_size() > 1:
+            if not is_main():
+                let_main_tell()
+            # Hydra passes no error of a callback on, but this.
+            sys.exit(_ONE_PROCESS if is_main() else 1)
+        folder = Path(config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        overrides = config.hydra.overrides
+        arguments = [*overrides.hydra, *overrides.task]
+        file = folder / SWEEP_FILE
+        self.before = file.read_text() if file.exists() else None
+        write_text(file, json.dumps({"arguments": arguments}, indent=1) + "\n")
+        fixed = [f"'{key}'" for key in _fixed_keys(list(overrides.task))]
+        with read_write(config), open_dict(config):
+            overrides.hydra.append(
+                f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"
+            )
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        records = {path.name: read_record(Run(path)) for path in sorted(folder.iterdir())}
+        ended = {name: record for name, record in records.items() if record is not None}
+        if self.before and any(record.refused for record in ended.values()):
+            write_text(folder / SWEEP_FILE, self.before)
+        log.info("%s", summary(folder, ended))
+        if any(record.problem for record in ended.values()):
+            sys.exit(1)
+
+
+def _fixed_keys(overrides: list[str]) -> list[str]:
+    """What no override varies; a key may be there twice, once fixed and once varied."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    varied = {override.key_or_group for override in parsed if override.is_sweep_override()}
+    return [override.key_or_group for override in parsed if override.key_or_group not in varied]
+
+
+def summary(folder: Path, records: dict[str, Record]) -> str:
+    """One line per job, the best first, and what to do next.
+
+    Arguments:
+        folder: Of the sweep.
+        records: By job.
+    """
+    width = max((len(name) for name in records), default=0)
+    finished = sum(record.problem is None for record in records.values())
+    lines = [f"sweep {folder}: {finished} of {len(records)} jobs finished"]
+    for name, record in sorted(records.items(), key=lambda item: item[1].rank):
+        lines.append(f"  {name:{width}}  {record.line}")
+    lines.append(f"compare them: python -m ccdiff.compare {shlex.quote(str(folder))}")
+    if finished < len(records):
+        lines.append(f"run the others again: python train.py resume={shlex.quote(str(folder))}")
+    return "\n".join(lines)
+
+
+def sweep_arguments(folder: Path, rest: list[str]) -> list[str]:
+    """The arguments that launch a sweep again, in its folder.
+
+    Arguments:
+        folder: Holds :data:`SWEEP_FILE`.
+        rest: Further overrides; they replace those of the same key.
+    """
+    given: list[Any] = json.loads((folder / SWEEP_FILE).read_text())["arguments"]
+    replaced = {_key(argument) for argument in rest} | _PLACES
+    kept = [argument for argument in given if _key(argument) not in replaced]
+    # Flags have to come first.
+    rest = [argument for argument in rest if argument not in ("-m", "--multirun")]
+    return ["--multirun", *kept, *rest, f"hydra.sweep.dir='{folder}'"]
+
+
+def _key(argument: str) -> str:
+    return argument.partition("=")[0].lstrip("+~")

@@ -1,0 +1,45 @@
+"""Tensors kept on disk: a file is complete or not there, and reading it runs no code."""
+
+import logging
+import pickle
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import torch
+
+from ccdiff.system.atomic import HashingWriter, write_whole
+
+__all__ = ["keep", "kept"]
+
+log = logging.getLogger(__name__)
+
+
+def keep(state: dict[str, Any], path: Path) -> None:
+    """Writes tensors and plain values; processes that make the same at once are welcome.
+
+    Raises:
+        UserError: Where the disk is full or cannot be written.
+    """
+
+    def write(file: BinaryIO) -> None:
+        writer = HashingWriter(file)
+        torch.save(state, cast(BinaryIO, writer))
+        writer.check()
+
+    write_whole(path, write, shared=True)
+
+
+def kept(path: Path) -> dict[str, Any] | None:
+    """What was kept; None where there is nothing, or, with a warning, where it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    # torch reports a damaged file by any of these.
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError) as error:
+        log.warning("%s is damaged (%s): making it anew", path, type(error).__name__)
+        return None
+    if not isinstance(state, dict):
+        log.warning("%s holds something else: making it anew", path)
+        return None
+    return state

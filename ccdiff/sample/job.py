@@ -1,0 +1,145 @@
+"""Samples from a trained run: everything about the model comes from its checkpoint."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Tensor
+
+from ccdiff.config.build import instantiate
+from ccdiff.distributed.ranks import is_main
+from ccdiff.distributed.turns import by_turns, parts_of
+from ccdiff.errors import UserError
+from ccdiff.generation.labels import parse_labels
+from ccdiff.generation.pipeline import sample_seeds
+from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
+from ccdiff.runs.folder import Run
+from ccdiff.system.atomic import write_whole
+from ccdiff.system.background import Background
+from ccdiff.system.compiling import compile_mode, explaining_failure
+from ccdiff.trained.run import check_batch_size, fitting, open_run, output_folder, together
+
+__all__ = ["run_sampling"]
+
+log = logging.getLogger(__name__)
+
+_FRAMES = 40
+_FILM_ROWS = 16
+
+
+def run_sampling(cfg: DictConfig) -> Path:
+    """Draws the samples that ``cfg`` asks for, in as many processes as there are.
+
+    Batches are the same for any number of processes, which draw them by turns.
+
+    Returns:
+        The folder that holds ``images/*.png``, ``samples.npz`` with ``images`` (uint8
+        [N, H, W, C]) and ``labels`` ([N] or [N, K]), and of the first 16 samples of each label
+        ``grid.png`` and, for the first 16 labels, ``denoising.gif``.
+
+    Raises:
+        UserError: Where the run, a label or the folder will not do.
+    """
+    if cfg.num_per_label < 1:
+        raise UserError(f"num_per_label must be at least 1, got {cfg.num_per_label}")
+    check_batch_size(cfg)
+    with together(cfg) as mine, explaining_failure("compile"):
+        return _sample(mine)
+
+
+def _sample(cfg: DictConfig) -> Path:
+    trained = open_run(cfg)
+    if mode := compile_mode(cfg.compile, trained.device):
+        trained.denoiser.network.compile(mode=mode)
+    request = OmegaConf.to_container(cfg.labels) if OmegaConf.is_config(cfg.labels) else cfg.labels
+    asked = parse_labels(request, trained.denoiser.conditioning)
+    columns, titles = cfg.num_per_label, asked.titles
+    y = asked.y.repeat_interleave(columns, dim=0)
+    drop = None if asked.drop is None else asked.drop.repeat_interleave(columns, dim=0)
+    seeds = sample_seeds(cfg.seed, titles, columns)
+    generator = trained.generator(cfg, instantiate(cfg.sampler))
+    if cfg.batch_size == "auto":
+        generator = replace(generator, batch_size=fitting(generator, trained.denoiser, y, drop))
+
+    # After all that may be refused, which so leaves no folder, and before the work.
+    out = _output_folder(cfg.out, trained.run) if is_main() else Path()
+
+    def draw(numbers: range) -> tuple[Tensor, Tensor]:
+        """Some images, and the frames of those that the film shows."""
+        here = slice(numbers.start, numbers.stop)
+        filmed = places_shown(numbers, columns, rows=_FILM_ROWS)
+        images, frames = generator(
+            trained.denoiser,
+            y[here],
+            None if drop is None else drop[here],
+            seeds=seeds[here],
+            num_frames=_FRAMES if filmed else 0,
+        )
+        # A copy, so that frames of the images that are not shown can go.
+        return images, frames[:, filmed]
+
+    images, films = [], []
+    with Background() as background:
+        for part, (batch, film) in by_turns(parts_of(range(len(y)), generator.batch_size), draw):
+            background(partial(_write_pngs, out / "images", batch, part, titles, columns))
+            images.append(batch)
+            films += [film] if len(film) else []
+    if is_main():
+        _write(out, torch.cat(images), torch.cat(films, dim=1), y, titles, columns)
+        log.info("%d samples are in %s%s", len(y), out, _left_out(len(titles), columns))
+    return out
+
+
+def _left_out(rows: int, columns: int) -> str:
+    """What the pictures do not show, for the log; nothing where they show everything."""
+    left_out = []
+    if columns > SHOWN_COLUMNS:
+        left_out.append(f"grid.png and denoising.gif show the first {SHOWN_COLUMNS} of each label")
+    if rows > _FILM_ROWS:
+        left_out.append(f"denoising.gif shows the first {_FILM_ROWS} labels")
+    return f" ({', '.join(left_out)})" if left_out else ""
+
+
+def _output_folder(out: str | None, run: Run) -> Path:
+    """The folder asked for, or the first free number under ``generated/`` of the run."""
+    if out is not None and (Path(out).expanduser() / "samples.npz").exists():
+        raise UserError(f"out={out} already holds samples: pass another folder, or none")
+    return output_folder(out, run.path / "generated")
+
+
+def _file_name(row: int, title: str, column: int) -> str:
+    """A label may hold anything; a file name only letters, digits, dots and dashes."""
+    return f"{row:03d}_{re.sub('[^A-Za-z0-9.-]+', '-', title)[:60]}_{column:04d}.png"
+
+
+def _write_pngs(
+    folder: Path, images: Tensor, numbers: range, titles: Sequence[str], columns: int
+) -> None:
+    for i, image in zip(numbers, images, strict=True):
+        row, column = divmod(i, columns)
+        array = image.permute(1, 2, 0).numpy()
+        picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        save_png(picture, folder / _file_name(row, titles[row], column))
+
+
+def _write(
+    out: Path, images: Tensor, frames: Tensor, labels: Tensor, titles: Sequence[str], columns: int
+) -> None:
+    # At once, and first: a failure in the pictures loses nothing. images/*.png are there already.
+    arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
+    write_whole(
+        out / "samples.npz",
+        lambda file: np.savez_compressed(file, images=arrays, labels=labels.numpy()),
+    )
+    width = min(columns, SHOWN_COLUMNS)
+    shown = places_shown(range(len(images)), columns, rows=len(titles))
+    save_png(grid(images[shown], columns=width, titles=titles), out / "grid.png")
+    film = [grid(frame, columns=width, titles=titles[:_FILM_ROWS]) for frame in frames]
+    save_gif(film, out / "denoising.gif")

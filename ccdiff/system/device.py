@@ -1,0 +1,116 @@
+"""What ``device=auto`` and ``precision=auto`` mean on this machine."""
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ccdiff.errors import UserError
+from ccdiff.settings import Precision
+
+__all__ = [
+    "autocast_dtype",
+    "device_name",
+    "make_current",
+    "own_gpu",
+    "pick_device",
+    "set_determinism",
+]
+
+log = logging.getLogger(__name__)
+
+_WAIT = 5.0
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called ``name``; ``auto`` is the first CUDA device, else the CPU.
+
+    Raises:
+        UserError: Where there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device must be auto, cpu, cuda or cuda:<n>, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device must be auto, cpu, cuda or cuda:<n>, got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device={name}, but torch sees {torch.cuda.device_count()} CUDA devices: use auto"
+        )
+    return device
+
+
+def make_current(device: torch.device) -> None:
+    """Has what is not told its device, such as pinned memory and streams, be of this one."""
+    # Without a number it is the current one already.
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
+@contextmanager
+def own_gpu(name: str) -> Iterator[str]:
+    """A GPU that no other job of a sweep on this machine has, for as long as the context is open.
+
+    Arguments:
+        name: Of a device; all but ``auto`` stay as they are, and so does ``auto`` with fewer than
+            two GPUs. Else it becomes ``cuda:<n>``, once one is free.
+    """
+    count = torch.cuda.device_count()
+    if name != "auto" or count < 2:
+        yield name
+        return
+    # Not at the top of the file, since Windows has no such module.
+    import fcntl
+
+    while True:
+        for index in range(count):
+            # A lock goes with its process, so a job that is killed frees its GPU.
+            path = Path(tempfile.gettempdir()) / f"ccdiff-{os.getuid()}-cuda-{index}.lock"
+            with path.open("w") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield f"cuda:{index}"
+                return
+        log.info("all %d GPUs have a job each: waiting", count)
+        time.sleep(_WAIT)
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: ``cuda:0 (NVIDIA H100)``, ``cpu (8 threads)``."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Without such instructions bfloat16 on a CPU is emulated, and slower than float32.
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """The dtype of autocast, or None for plain float32."""
+    if precision is Precision.auto:
+        precision = Precision.bf16 if _multiplies_bf16(device) else Precision.fp32
+    return torch.bfloat16 if precision is Precision.bf16 else None
+
+
+def set_determinism(wanted: bool) -> None:
+    """Has operations that would not give the same bits each time replaced or refused, or not."""
+    if wanted:
+        # cuBLAS reads it when it is first used: https://docs.nvidia.com/cuda/cublas, 2.1.4.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
+    # Tries several algorithms for each shape of a convolution; the fastest may change with chance.
+    torch.backends.cudnn.benchmark = not wanted

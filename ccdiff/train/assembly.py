@@ -1,0 +1,229 @@
+"""The parts of a training run, built from its config and found to fit together."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ccdiff.config.build import (
+    build_data,
+    build_denoiser,
+    build_objective,
+    instantiate,
+    save_config,
+)
+from ccdiff.data import Batches, DataSet
+from ccdiff.distributed.group import broadcast, first
+from ccdiff.distributed.ranks import is_main, local_rank, rank, slice_of, world_size
+from ccdiff.errors import UserError
+from ccdiff.generation.pipeline import Generator
+from ccdiff.metrics.extractors import Material
+from ccdiff.runs.checkpoints import Checkpoint
+from ccdiff.runs.folder import Run
+from ccdiff.runs.tracker import RunLog
+from ccdiff.settings import EvaluateSettings, OnNonFinite, TrainerSettings
+from ccdiff.system.compiling import compile_mode, compile_network, explaining_failure
+from ccdiff.system.device import autocast_dtype, make_current, set_determinism
+from ccdiff.system.stopping import Stop
+from ccdiff.train.resuming import check_config, check_data
+from ccdiff.training.checks import check_fit, check_noise, check_used, measure
+from ccdiff.training.ddp import make_optimizer
+from ccdiff.training.loop import Hook, train
+from ccdiff.training.monitor.hooks import DrawGrids, HeldOutLoss, OnMain
+from ccdiff.training.monitor.profiling import Profile
+from ccdiff.training.monitor.quality import WatchQuality
+from ccdiff.training.monitor.showcase import showcase
+from ccdiff.training.monitor.speed import Speed, matmul_peak
+from ccdiff.training.monitor.timing import StepTimer, clock_of
+from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
+from ccdiff.training.state import TrainState
+
+__all__ = ["Training"]
+
+log = logging.getLogger(__name__)
+
+
+class Training:
+    """The parts of a run, built and found to fit together; called, it trains.
+
+    Arguments:
+        cfg: The whole config.
+        run: Where to.
+        settings: Those of the trainer.
+        checkpoint: To go on from, or None.
+        device: Where to train.
+
+    Raises:
+        UserError: Where something does not fit.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        run: Run,
+        settings: TrainerSettings,
+        *,
+        checkpoint: Checkpoint | None,
+        device: torch.device,
+    ) -> None:
+        self.cfg = cfg
+        self.run = run
+        self.settings = settings
+        self.device = device
+        make_current(device)
+        set_determinism(settings.deterministic)
+        torch.manual_seed(cfg.seed)
+        self.data: DataSet = build_data(cfg)
+        if checkpoint is not None:
+            check_config(checkpoint, cfg)
+        denoiser = build_denoiser(cfg)
+        self.objective = build_objective(cfg)
+        # Reading a large folder for the first time takes long: what can be refused before, is.
+        if (labels := self.data.known_labels) is not None:
+            denoiser.conditioning.check(labels)
+        with first(local_rank() == 0):
+            self.train_split, self.heldout = self.data.load()
+        self.fingerprint = self.train_split.fingerprint()
+        if broadcast(self.fingerprint) != self.fingerprint:
+            raise UserError(f"rank {rank()} finds other training data than rank 0: see data.root")
+        if checkpoint is not None:
+            check_data(checkpoint, self.fingerprint)
+        check_fit(denoiser, self.objective, self.train_split)
+        if world_size() > 1:
+            check_used(denoiser, self.objective, self.train_split)
+        check_noise(denoiser, self.objective, instantiate(cfg.sampler))
+        # It refuses models that it cannot guide, which the first grid would come to know late.
+        instantiate(cfg.guidance)(denoiser, self.train_split.labels[:1], None)
+        log.info("%d training images, %d held out", len(self.train_split), len(self.heldout))
+        size = measure(denoiser, self.objective, self.train_split)
+        log.info("%s", size)
+        denoiser.to(device).autocast_dtype = autocast_dtype(settings.precision, device)
+        dtype = denoiser.autocast_dtype or torch.float32
+        self.precision = str(dtype).removeprefix("torch.")
+        self.speed = Speed(size.training_flops, world_size() * matmul_peak(device, dtype))
+        self.timer = StepTimer(clock_of(device))
+        self.profile = Profile(settings.profile, device=device, folder=run.path / "profile")
+        self.state = TrainState(
+            denoiser=denoiser,
+            ema=instantiate(cfg.ema)(denoiser),
+            optimizer=make_optimizer(
+                instantiate(cfg.optimizer), denoiser.parameters(), shard=settings.shard
+            ),
+        )
+        # After the copy for averaging, which is only ever evaluated.
+        if mode := compile_mode(settings.compile, device):
+            compile_network(denoiser, mode)
+        if checkpoint is not None:
+            restore(self.state, checkpoint)
+            log.info("going on from step %d", self.state.step)
+
+    @explaining_failure("trainer.compile")
+    def __call__(self, run_log: RunLog, stop: Stop) -> None:
+        """Trains up to the last step, or until ``stop`` says so."""
+        cfg, run, settings = self.cfg, self.run, self.settings
+        if is_main():
+            run.set_aside_after(self.state.step)
+        # Who goes on with the run profiles again only by asking for it.
+        kept = cast(DictConfig, OmegaConf.merge(cfg, {"trainer": {"profile": 0}}))
+        save = SaveCheckpoint(
+            every=settings.checkpoint_every,
+            keep=settings.keep,
+            keep_bytes=settings.keep_bytes,
+            run=run,
+            config=save_config(kept, run.config) if is_main() else "",
+            data=self.fingerprint,
+            run_log=run_log,
+        )
+        rolls_back = settings.on_nonfinite is OnNonFinite.rollback
+        train(
+            self.state,
+            objective=self.objective,
+            batches=Batches(
+                self.train_split,
+                batch_size=settings.batch_size,
+                seed=cfg.seed,
+                device=self.device,
+                placement=self.data.placement,
+                balance=self.data.balance,
+                rows=slice_of(settings.batch_size),
+            ),
+            flip=self.data.flip,
+            settings=settings,
+            seed=cfg.seed,
+            speed=self.speed,
+            timer=self.timer,
+            run_log=run_log,
+            hooks=self._hooks(run_log, save),
+            after_step=self.profile if settings.profile and is_main() else None,
+            save=OnMain(save, saves=True),
+            stop=stop,
+            rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
+        )
+
+    def _hooks(self, run_log: RunLog, save: SaveCheckpoint) -> list[Hook]:
+        cfg, settings, heldout = self.cfg, self.settings, self.heldout
+        generator = Generator(
+            sampler=instantiate(cfg.sampler),
+            guidance=instantiate(cfg.guidance),
+            threshold=instantiate(cfg.threshold),
+            image_shape=self.data.image_shape,
+        )
+        return [
+            OnMain(
+                HeldOutLoss(
+                    every=settings.heldout_every,
+                    split=heldout.take(settings.heldout_images),
+                    trained=self.train_split.take(min(settings.heldout_images, len(heldout))),
+                    batch_size=settings.batch_size,
+                    run_log=run_log,
+                )
+            ),
+            OnMain(
+                DrawGrids(
+                    every=settings.sample_every,
+                    last_step=settings.steps,
+                    generator=generator,
+                    showcase=showcase(
+                        self.data.label_names,
+                        self.train_split.labels,
+                        columns=settings.samples_per_label,
+                    ),
+                    run=self.run,
+                    run_log=run_log,
+                )
+            ),
+            *(OnMain(hook, saves=True) for hook in self._watch(run_log, save, generator)),
+        ]
+
+    def _watch(self, run_log: RunLog, save: SaveCheckpoint, generator: Generator) -> list[Hook]:
+        """Looks at the quality of samples, where that is asked for."""
+        settings = cast(EvaluateSettings, OmegaConf.to_object(self.cfg.evaluate))
+        if settings.every == 0:
+            return []
+        if len(self.heldout) < 2:
+            log.warning("samples are not judged on the way: that takes 2 held-out images or more")
+            return []
+        return [
+            WatchQuality(
+                every=settings.every,
+                images=settings.images,
+                generator=replace(
+                    generator, sampler=replace(generator.sampler, steps=settings.steps)
+                ),
+                material=Material(
+                    train=self.train_split,
+                    heldout=self.heldout,
+                    num_labels=len(self.data.label_names),
+                    flip=self.data.flip,
+                    cache=Path(settings.cache).expanduser(),
+                    device=self.device,
+                ),
+                source=instantiate(self.cfg.extractor),
+                save=save.write,
+                run=self.run,
+                run_log=run_log,
+            )
+        ]

@@ -1,0 +1,1 @@
+"""Opening what was trained: a run, a checkpoint, an export."""

@@ -1,0 +1,169 @@
+"""Before the first step: does everything fit together, and how big is it?"""
+
+import copy
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ccdiff.data import Split, to_float
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.objective import Draw, Objective
+from ccdiff.diffusion.samplers import Sampler
+from ccdiff.errors import UserError
+
+__all__ = ["Size", "check_fit", "check_noise", "check_used", "measure"]
+
+log = logging.getLogger(__name__)
+
+_GRAY_LEVEL = 2 / 255
+_NUM_DRAWS = 1 << 16
+# In gray levels. Rounding to 8 bits moves a pixel by as much.
+_MAX_NOISE_LEFT = 0.5
+# Schedules that end in infinite noise are clipped, and few draws come near the clip: to within
+# this, the defaults do.
+_NEAR_LOG_SNR = 3.0
+# Stable Diffusion's 0.068 is known to keep its images from being dark or bright as a whole: Lin
+# et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023 (arXiv:2305.08891).
+_MAX_SIGNAL = 0.05
+
+
+@dataclass(frozen=True)
+class Size:
+    """How big a model is.
+
+    Arguments:
+        parameters: Trainable numbers.
+        flops: Floating-point operations of one forward pass for one image.
+        training_flops: Those of a training step for one image, forward and backward.
+    """
+
+    parameters: int
+    flops: int
+    training_flops: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.parameters / 1e6:.2f} million parameters, "
+            f"{self.flops / 1e9:.3f} GFLOPs per image forward, "
+            f"{self.training_flops / 1e9:.3f} in a training step"
+        )
+
+
+def measure(denoiser: Denoiser, objective: Objective, split: Split) -> Size:
+    """Counts parameters and operations without computing anything (on the meta device).
+
+    Operations are those of convolutions and matrix products; what is computed a second time to
+    save memory is not counted.
+    """
+    # Networks recompute activations in training mode only.
+    ghost = copy.deepcopy(denoiser).to("meta").eval()
+    one = split.take(1)
+    x0, y = to_float(one.images.to("meta")), one.labels.to("meta")
+    draw = Draw(torch.zeros(1, device="meta"), torch.zeros_like(x0), None)
+    with FlopCounterMode(display=False) as counter:
+        loss = objective.at(ghost, x0, y, draw).sum()
+        flops = counter.get_total_flops()
+        loss.backward()
+    parameters = sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
+    return Size(parameters, flops, counter.get_total_flops())
+
+
+def check_fit(denoiser: Denoiser, objective: Objective, split: Split) -> None:
+    """Passes one real batch and its labels through everything.
+
+    Raises:
+        UserError: Where labels, images and model do not fit together, with the fix.
+    """
+    denoiser.conditioning.check(split.labels)
+    with torch.no_grad():
+        loss = _loss_of_two(denoiser, objective, split)
+    if not torch.isfinite(loss).all():
+        raise UserError(
+            f"the loss of the untrained model is {loss.tolist()}: schedule, prediction and "
+            f"weighting do not fit together"
+        )
+
+
+def _loss_of_two(denoiser: Denoiser, objective: Objective, split: Split) -> Tensor:
+    """The losses [2] of the first two images, with noise of its own."""
+    device = next(denoiser.parameters()).device
+    few = split.take(2)
+    x0, y = to_float(few.images.to(device)), few.labels.to(device)
+    return objective(denoiser, x0, y, torch.Generator(device).manual_seed(0))
+
+
+def check_used(denoiser: Denoiser, objective: Objective, split: Split) -> None:
+    """Checks that all trainable parameters have a gradient, as averaging between processes wants.
+
+    Raises:
+        UserError: Where the loss does not depend on some, with their names.
+    """
+    trained = {name: p for name, p in denoiser.named_parameters() if p.requires_grad}
+    device = next(denoiser.parameters()).device
+    # What the network draws on its own must not depend on how many processes there are.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        loss = _loss_of_two(denoiser, objective, split).sum()
+        gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    unused = [name for name, found in zip(trained, gradients, strict=True) if found is None]
+    if unused:
+        raise UserError(
+            f"the loss does not depend on {', '.join(unused[:5])} ({len(unused)} of "
+            f"{len(trained)} parameters), so several processes cannot average their gradients: "
+            f"take out what the network does not use, or train in one process"
+        )
+
+
+def check_noise(denoiser: Denoiser, objective: Objective, sampler: Sampler) -> None:
+    """Compares the noise that training ends with to the noise that sampling starts from.
+
+    Warns where training never sees the level that ``sampler`` starts from, where the images
+    of that level still show the signal, which the noise at the start of sampling does not, and
+    where sampling ends in noise that can be seen.
+
+    Raises:
+        UserError: Where nothing of the image can be told from the network's output at t = 1,
+            as for a prediction of the noise where there is no signal.
+    """
+    schedule = denoiser.schedule
+    end = schedule.log_snr(torch.ones((), dtype=torch.float64))
+    alpha, sigma = schedule.scales(end)
+    gain = denoiser.prediction.coefficients(alpha, sigma).c_out.abs().item()
+    if gain * torch.finfo(torch.float32).eps > _GRAY_LEVEL:
+        name = type(denoiser.prediction).__name__
+        raise UserError(
+            f"at t = 1 the schedule leaves a signal of {alpha.item():.1e}, and {name} multiplies "
+            f"the network's output by {gain:.1e} for an image, so that rounding alone moves it by "
+            f"gray levels: use prediction=velocity, or schedule.min_log_snr=-15"
+        )
+    cleanest = schedule.log_snr(torch.zeros((), dtype=torch.float64))
+    left = (-cleanest / 2).exp().item() / _GRAY_LEVEL
+    if left > _MAX_NOISE_LEFT:
+        log.warning(
+            "the schedule ends at log-SNR %.1f, where samples keep noise of %.1f gray levels, and "
+            "held-out errors at cleaner levels are measured: use schedule.max_log_snr=15, or a "
+            "schedule that ends cleaner",
+            cleanest.item(),
+            left,
+        )
+    start = schedule.log_snr(sampler.times(schedule)[0])
+    signal = torch.sigmoid(start).sqrt().item()
+    if signal > _MAX_SIGNAL:
+        log.warning(
+            "sampling starts from pure noise, but where it starts training images still hold a "
+            "signal of %.3f: samples will be off in brightness. Use a schedule that ends noisier",
+            signal,
+        )
+    times = objective.times(_NUM_DRAWS, torch.Generator().manual_seed(0))
+    noisiest = schedule.log_snr(times.double()).min()
+    if noisiest > start + _NEAR_LOG_SNR:
+        log.warning(
+            "sampling starts at log-SNR %.1f, but %d draws of training's noise levels get no "
+            "further than %.1f: use other times, or schedule.min_log_snr=%.1f",
+            start.item(),
+            _NUM_DRAWS,
+            noisiest.item(),
+            min(-0.1, noisiest.item()),
+        )

@@ -1,0 +1,201 @@
+"""Training on many processes as on one: each takes its rows of every batch.
+
+Gradients are averaged by DistributedDataParallel (Li et al., 2020, arXiv:2006.15704), while the
+backward pass still computes; with ``trainer.shard=zero1`` each process keeps the optimizer's
+state of a share of the parameters (ZeRO, stage 1: Rajbhandari et al., 2020, arXiv:1910.02054).
+Weights, averaged weights and noise follow from the same arithmetic everywhere, so none of them
+is ever sent, and checkpoints are those of one process.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.objective import Objective
+from ccdiff.distributed.group import broadcast, gather
+from ccdiff.distributed.ranks import is_main, rank, world_size
+from ccdiff.errors import UserError
+from ccdiff.seeding import seed_for
+from ccdiff.settings import Shard, TrainerSettings
+from ccdiff.training.nonfinite import Diverged, LabelledDraw
+
+if TYPE_CHECKING:
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+__all__ = [
+    "Losses",
+    "averaging",
+    "check_divides",
+    "collect_optimizer",
+    "load_optimizer",
+    "make_optimizer",
+    "memory",
+    "replicate",
+    "seed_apart",
+    "worst_of",
+]
+
+
+class Losses(nn.Module):
+    """The loss of each sample, as a module, because DistributedDataParallel wraps one.
+
+    Arguments:
+        denoiser: The model under training.
+        objective: The loss.
+    """
+
+    def __init__(self, denoiser: Denoiser, objective: Objective) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.objective = objective
+
+    def forward(self, part: LabelledDraw) -> Tensor:
+        """Losses [B] of a part of a batch."""
+        return self.objective.at(self.denoiser, part.x0, part.y, part.draw)
+
+
+def replicate(denoiser: Denoiser, objective: Objective) -> nn.Module:
+    """The losses of ``denoiser``, with gradients averaged over processes, if there are more."""
+    losses = Losses(denoiser, objective)
+    if world_size() == 1:
+        return losses
+    # Gradients that live in what is sent save a copy of the model.
+    return DistributedDataParallel(losses, gradient_as_bucket_view=True)
+
+
+def averaging(losses: nn.Module, wanted: bool) -> AbstractContextManager[object]:
+    """Within, a backward pass averages gradients over processes, or only adds them up here."""
+    if wanted or not isinstance(losses, DistributedDataParallel):
+        return nullcontext()
+    return cast(AbstractContextManager[object], losses.no_sync())
+
+
+def make_optimizer(
+    make: Callable[[Iterable[nn.Parameter]], Optimizer],
+    parameters: Iterable[nn.Parameter],
+    *,
+    shard: Shard,
+) -> Optimizer:
+    """The optimizer, its state divided among the processes where ``shard`` says so.
+
+    Arguments:
+        make: Builds it for some parameters.
+        parameters: All of them.
+        shard: How to divide it.
+
+    Raises:
+        UserError: Where it refuses its settings.
+    """
+    try:
+        if shard is Shard.none or world_size() == 1:
+            return make(parameters)
+        # Imported here: it takes seconds, which only a run that divides its optimizer should pay.
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+
+        return ZeroRedundancyOptimizer(parameters, cast(type[Optimizer], make))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the optimizer refuses its settings (optimizer.*): {error}") from error
+
+
+def _divided(optimizer: Optimizer) -> "ZeroRedundancyOptimizer | None":
+    """The optimizer, if its state is divided."""
+    if "torch.distributed.optim" not in sys.modules:
+        return None
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    return optimizer if isinstance(optimizer, ZeroRedundancyOptimizer) else None
+
+
+def collect_optimizer(optimizer: Optimizer) -> None:
+    """Brings a divided state to rank 0, so that its ``state_dict`` is whole; all ranks call it."""
+    if divided := _divided(optimizer):
+        divided.consolidate_state_dict()
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Loads a whole state; of a divided optimizer each process keeps its share."""
+    divided = _divided(optimizer)
+    if divided is None:
+        optimizer.load_state_dict(state)
+        _lay_out_as_weights(optimizer)
+        return
+    # It empties the state that it is given.
+    divided.load_state_dict({**state, "state": dict(state["state"])})
+    # It has loaded its share twice: where it steps, and here, where nothing looks.
+    divided.state.clear()
+    _lay_out_as_weights(divided.optim)
+    # It leaves the count of steps on the CPU, but fused optimizers want it with the weights.
+    for group in divided.optim.param_groups:
+        for parameter in group["params"]:
+            values = divided.optim.state[parameter]
+            if (group.get("fused") or group.get("capturable")) and "step" in values:
+                values["step"] = values["step"].to(parameter.device)
+
+
+def _lay_out_as_weights(optimizer: Optimizer) -> None:
+    """Gives loaded moments the memory layout of their weights.
+
+    Fused optimizers walk weight, gradient and moments in the order of memory, and would mix up
+    those of a checkpoint whose weights were laid out in another way.
+    """
+    for weight, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if isinstance(moment, Tensor) and moment.shape == weight.shape:
+                moments[name] = torch.empty_like(weight, dtype=moment.dtype).copy_(moment)
+
+
+def check_divides(settings: TrainerSettings) -> None:
+    """Raises UserError where batches do not divide among the processes, with what would do."""
+    parts = world_size() * settings.accumulate
+    below = settings.batch_size // parts * parts
+    if settings.batch_size == below:
+        return
+    told = f"{below + parts}" if below == 0 else f"{below} or {below + parts}"
+    raise UserError(
+        f"trainer.batch_size={settings.batch_size} does not divide among {world_size()} processes "
+        f"in trainer.accumulate={settings.accumulate} parts each: use {told}, or another number "
+        f"of processes"
+    )
+
+
+def seed_apart(seed: int, step: int) -> None:
+    """Has what networks draw on their own, such as dropout, differ between processes.
+
+    At each step, so that a run that goes on draws the same; of rank 0 checkpoints keep the state.
+    """
+    if not is_main():
+        torch.manual_seed(seed_for(seed, "rank", rank(), step))
+
+
+def worst_of(error: Diverged) -> Diverged:
+    """The error of the process with the largest loss, alike on all."""
+    found = gather((error.worst, str(error)))
+    told = max(found, key=lambda one: one[0])[1] if found else ""
+    return Diverged(broadcast(told), worst=error.worst)
+
+
+def memory(device: torch.device) -> dict[str, float]:
+    """The most memory that each of several processes has taken, in GiB; on rank 0."""
+    if world_size() == 1:
+        return {}
+    taken = {}
+    if device.type == "cuda":
+        taken["gpu_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+    try:
+        import resource
+    except ImportError:  # Windows has none.
+        pass
+    else:
+        taken["memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {
+        f"system/rank{i}/{key}": value
+        for i, one in enumerate(gather(taken))
+        for key, value in one.items()
+    }

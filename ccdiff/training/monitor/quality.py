@@ -1,0 +1,142 @@
+"""A look at samples while training: do they show what was asked for, and are they like images?"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.generation.pipeline import Generator
+from ccdiff.metrics import Moments, frechet_distance, label_agreement
+from ccdiff.metrics.extractors import (
+    ClassifierExtractor,
+    ClassifierSource,
+    Extractor,
+    Material,
+    Source,
+)
+from ccdiff.metrics.label_use import label_use
+from ccdiff.metrics.references import asked_labels, reference
+from ccdiff.metrics.sketch import Sketch
+from ccdiff.runs.folder import Run
+from ccdiff.runs.tracker import RunLog, read_metrics
+from ccdiff.seeding import seed_for
+from ccdiff.training.state import TrainState
+
+__all__ = ["WatchQuality"]
+
+log = logging.getLogger(__name__)
+
+_HELDOUT_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class _Yardstick:
+    """What samples are held against."""
+
+    classifier: ClassifierExtractor
+    extractor: Extractor
+    heldout: Sketch
+
+
+@dataclass(kw_only=True)
+class WatchQuality:
+    """Measures a few samples of the averaged model, and keeps the best checkpoint.
+
+    ``evaluate/label_agreement_classifier``, the Fréchet distance to held-out images under the
+    extractor's name, and how sure it is that the label is used at all. Noise and labels are the
+    same at each call and in every run, so figures of a run compare with each other.
+
+    Arguments:
+        every: Steps between measurements.
+        images: Samples.
+        generator: How to sample.
+        material: The data.
+        source: Gives features for the distance.
+        save: Writes a checkpoint to a path.
+        run: Whose best checkpoint it is.
+        run_log: Where figures go.
+    """
+
+    every: int
+    images: int
+    generator: Generator
+    material: Material
+    source: Source
+    save: Callable[[TrainState, Path], None]
+    run: Run
+    run_log: RunLog
+
+    def __post_init__(self) -> None:
+        # Before training: it is opened after hundreds of steps.
+        self.source.check()
+
+    def __call__(self, state: TrainState) -> None:
+        denoiser = state.averaged.eval()
+        row = self._measure(denoiser) | self._label(denoiser)
+        best = self._best()
+        self.run_log.metrics(row, step=state.step)
+        if row[self._distance] < best:
+            self.save(state, self.run.best_checkpoint)
+        log.info(
+            "step %d  label agreement %.1f %%, %s %.4g%s",
+            state.step,
+            100 * row["evaluate/label_agreement_classifier"],
+            self._yardstick.extractor.metric("fd"),
+            row[self._distance],
+            ", the best so far" if row[self._distance] < best else "",
+        )
+
+    @cached_property
+    def _yardstick(self) -> _Yardstick:
+        """Made at the first measurement: it may take training a classifier."""
+        with torch.random.fork_rng(devices=[]):
+            classifier = ClassifierSource().open(self.material)
+            same = isinstance(self.source, ClassifierSource)
+            extractor = classifier if same else self.source.open(self.material)
+        heldout = reference(
+            self.material.heldout, extractor, name="heldout", cache=self.material.cache
+        )
+        return _Yardstick(classifier, extractor, heldout)
+
+    @property
+    def _distance(self) -> str:
+        return f"evaluate/{self._yardstick.extractor.metric('fd')}_to_heldout"
+
+    def _best(self) -> float:
+        """The smallest distance so far, in whatever session of the run."""
+        if not (self.run.best_checkpoint.exists() and self.run.metrics.exists()):
+            return float("inf")
+        rows = read_metrics(self.run.metrics)
+        return min((r[self._distance] for r in rows if self._distance in r), default=float("inf"))
+
+    def _measure(self, denoiser: Denoiser) -> dict[str, float]:
+        material = self.material
+        y = asked_labels(material.heldout, n=self.images, num_labels=material.num_labels)
+        seeds = [seed_for("quality", i) for i in range(self.images)]
+        images, _ = self.generator(denoiser, y, None, seeds=seeds)
+        yardstick = self._yardstick
+        judged = yardstick.classifier.see(images)
+        assert judged.logits is not None
+        same = yardstick.extractor is yardstick.classifier
+        features = (judged if same else yardstick.extractor.see(images)).features
+        return {
+            "evaluate/label_agreement_classifier": label_agreement(judged.logits, y),
+            self._distance: frechet_distance(Moments(features), yardstick.heldout.moments),
+        }
+
+    def _label(self, denoiser: Denoiser) -> dict[str, float]:
+        use = label_use(
+            denoiser,
+            self.material.heldout.take(_HELDOUT_IMAGES),
+            batch_size=self.generator.batch_size,
+        )
+        if use.blind:
+            log.warning("%s", use.warning)
+        return {
+            f"evaluate/label_gain_{use.against}": use.gain.mean().item(),
+            "evaluate/label_certainty": use.certainty,
+        }

@@ -1,0 +1,316 @@
+"""The page and the table that compare runs, made from folders written by hand."""
+
+import csv
+import json
+import math
+import re
+import shutil
+import statistics
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from cli import call, succeed
+from omegaconf import OmegaConf
+from PIL import Image
+
+from ccdiff.compare.page import page
+from ccdiff.compare.table import MAIN, compare, find_runs, read_job
+from ccdiff.errors import UserError
+from ccdiff.runs.folder import Run
+from ccdiff.runs.record import FAILED, FINISHED, Record, Session
+from ccdiff.runs.tracker import NoSession, RunLog
+
+LINEAR = {"_target_": "ccdiff.diffusion.schedules.Linear", "num_steps": 1000}
+COSINE = {"_target_": "ccdiff.diffusion.schedules.Cosine", "max_log_snr": 10}
+
+
+def make_run(
+    folder: Path,
+    *,
+    schedule: str = "cosine",
+    lr: float = 1e-3,
+    seed: int = 0,
+    error: float = 0.5,
+    status: str = FINISHED,
+    record: bool = True,
+) -> Path:
+    """A run directory as training leaves it; its error falls to ``error`` at step 40."""
+    folder.mkdir(parents=True)
+    run = Run(folder)
+    config = {
+        "schedule": LINEAR if schedule == "linear" else COSINE,
+        "optimizer": {"_target_": "torch.optim.AdamW", "lr": lr, "eps": lr * 1e-5},
+        "trainer": {"batch_size": 10},
+        "tracker": {"name": folder.name},
+        "seed": seed,
+    }
+    OmegaConf.save(config, run.config)
+    log = RunLog(run.metrics, NoSession())
+    for step in (20, 40):
+        log.metrics({"train/loss": 2 / step, "train/seconds": step / 10}, step=step)
+        log.metrics({MAIN: error * 40 / step}, step=step)
+        run.samples.mkdir(exist_ok=True)
+        Image.new("L", (32, 32), color=step + seed).save(run.samples / f"ema_{step:08d}.png")
+    if record:
+        overrides = [f"schedule={schedule}", f"optimizer.lr={lr}", f"seed={seed}"]
+        session = Session(overrides, "2026-01-01T00:00:00+00:00")
+        kept = Record("", {"schedule": schedule}, seeds={}, status=status, sessions=[session])
+        kept.error = "MemoryError: </script><b>" if status == FAILED else None
+        kept.write(run)
+    return folder
+
+
+@pytest.fixture
+def sweep(tmp_path) -> Path:
+    """Two schedules, two rates, three seeds; one run failed. The last rate with linear is best."""
+    for i, schedule in enumerate(("cosine", "linear")):
+        for j, lr in enumerate((1e-3, 2e-3)):
+            for seed in range(3):
+                failed = (i, j, seed) == (0, 0, 2)
+                make_run(
+                    tmp_path / f"sweep/{schedule}-{lr}-{seed}",
+                    schedule=schedule,
+                    lr=lr,
+                    seed=seed,
+                    error=0.5 - 0.1 * i - 0.05 * j + 0.01 * seed,
+                    status=FAILED if failed else FINISHED,
+                )
+    return tmp_path / "sweep"
+
+
+def comparison_of(folder: Path):
+    return compare([read_job(run) for run in find_runs([folder])])
+
+
+def test_only_what_differs_and_was_chosen_is_shown(sweep):
+    # The schedule's own keys and AdamW's eps differ too, but go with what was chosen.
+    assert comparison_of(sweep).axes == ["schedule", "optimizer.lr"]
+
+
+def test_runs_without_a_record_are_compared_by_their_classes(tmp_path):
+    for seed in (0, 1):
+        for schedule in ("cosine", "linear"):
+            name = f"sweep/{schedule}{seed}"
+            make_run(tmp_path / name, schedule=schedule, seed=seed, record=False)
+    comparison = comparison_of(tmp_path / "sweep")
+    assert comparison.axes == ["schedule"]
+    assert [s.values["schedule"] for s in comparison.settings] == ["cosine", "linear"]
+    assert [len(s.jobs) for s in comparison.settings] == [2, 2]
+
+
+def test_settings_have_mean_and_deviation_over_seeds(sweep):
+    comparison = comparison_of(sweep)
+    best = comparison.best(MAIN)
+    assert best.values == {"schedule": "linear", "optimizer.lr": 0.002}
+    errors = [0.35, 0.36, 0.37]
+    mean, sd, n = best.spread(MAIN)
+    assert (mean, n) == (pytest.approx(statistics.mean(errors)), 3)
+    assert sd == pytest.approx(statistics.stdev(errors))
+    # A failed run has no say, although it logged figures.
+    assert comparison.settings[0].spread(MAIN).n == 2
+
+
+def test_more_is_better_for_agreement(tmp_path):
+    for name, agreement in (("a", 0.2), ("b", 0.9)):
+        path = make_run(tmp_path / "sweep" / name, lr=agreement)
+        RunLog(path / "metrics.jsonl", NoSession(), step=99).metrics(
+            {"evaluate/label_agreement": agreement, "broken": math.nan}, step=40
+        )
+    comparison = comparison_of(tmp_path / "sweep")
+    assert comparison.best("evaluate/label_agreement").values == {"optimizer.lr": 0.9}
+    assert "broken" not in comparison.metrics
+
+
+def test_table_has_settings_and_runs(sweep):
+    done = succeed("ccdiff.compare", str(sweep), cwd=sweep)
+    assert "best heldout/eps_mse: 0.3600 by schedule=linear optimizer.lr=0.002" in done.printed
+    assert "no result: cosine-0.001-2" in done.printed
+    table = list(csv.DictReader((sweep / "compare.csv").read_text().splitlines()))
+    assert [line["row"] for line in table] == ["mean"] * 4 + ["run"] * 12
+    assert float(table[3][MAIN]) == pytest.approx(0.36)
+    assert float(table[3][f"{MAIN}_sd"]) == pytest.approx(0.01)
+    failed = next(line for line in table if line["status"] == FAILED)
+    assert failed["seed"] == "2"
+    assert failed[MAIN] == ""
+
+
+def test_runs_may_be_named_one_by_one(sweep, tmp_path):
+    runs = [str(sweep / "cosine-0.001-0"), str(sweep / "linear-0.001-1")]
+    succeed("ccdiff.compare", *runs, "--out", "there", cwd=tmp_path)
+    assert (tmp_path / "there/compare.html").exists()
+    with pytest.raises(UserError, match="holds no run"):
+        find_runs([tmp_path / "nowhere"])
+    assert call("ccdiff.compare", "nowhere", cwd=tmp_path).status == 1
+    (tmp_path / "file").touch()
+    refused = call("ccdiff.compare", *runs, "--out", "file/in", cwd=tmp_path)
+    assert refused.printed == (
+        "error: the folder file/in cannot be made (Not a directory): pass another as out"
+    )
+
+
+def test_a_run_is_one_run_whatever_its_folder_holds(tmp_path):
+    run = make_run(tmp_path / "one")
+    for made in (".hydra", "edited", "export"):
+        make_run(run / made)
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text("seed: 0")
+    assert [found.path for found in find_runs([run])] == [run]
+    assert [found.path for found in find_runs([tmp_path])] == [run]
+
+
+def test_runs_on_other_data_are_not_compared_in_silence(tmp_path):
+    for name, size, root in (("a", 8, "x"), ("b", 8, "y"), ("c", 16, "x")):
+        config = Run(make_run(tmp_path / name)).config
+        data = {"_target_": "ccdiff.data.Folder", "image_size": size, "root": root}
+        OmegaConf.save({**OmegaConf.load(config), "data": data}, config)
+    moved = succeed("ccdiff.compare", "a", "b", cwd=tmp_path)
+    assert "do not compare" not in moved.printed
+    assert "best heldout/eps_mse" in moved.printed
+    done = succeed("ccdiff.compare", "a", "c", cwd=tmp_path)
+    assert "other images are held out (data.image_size), so errors do not compare" in done.printed
+    assert "best" not in done.printed
+    assert "so errors do not compare" in (tmp_path / "compare/compare.html").read_text()
+
+
+def test_what_is_no_number_does_not_break_the_page(tmp_path):
+    for name in ("a", "b"):
+        log = RunLog(Run(make_run(tmp_path / "sweep" / name)).metrics, NoSession(), step=40)
+        log.metrics({"evaluate/fd": math.nan if name == "a" else 0.5}, step=40)
+    text = page(comparison_of(tmp_path / "sweep"), title="x")
+    assert '"evaluate/fd"' in text
+    assert "NaN" not in text.partition('id="data"')[2].partition("</script>")[0]
+
+
+class Strict(HTMLParser):
+    """Notes what is left open, and every address."""
+
+    VOID = frozenset({"meta", "input", "img", "br", "link"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for key, value in attrs if key in ("src", "href", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_needs_no_network(sweep):
+    text = page(comparison_of(sweep), title="<i>&</i></script>")
+    parsed = Strict(text)
+    assert parsed.open == []
+    assert parsed.addresses == []
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|@import|url\(", text)
+    content = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    data = json.loads(content[1])
+    assert data["title"] == "<i>&</i></script>"
+    assert data["steps"] == [20, 40]
+    curve = data["jobs"][0]["curves"][MAIN]
+    assert [point[:2] for point in curve] == [[200, 2.0], [400, 4.0]]
+
+
+def test_large_grids_become_small(tmp_path):
+    path = make_run(tmp_path / "sweep/a")
+    noise = Image.effect_noise((900, 900), 100)
+    noise.save(path / "samples/ema_00000040.png")
+    text = page(comparison_of(tmp_path / "sweep"), title="")
+    assert "data:image/jpeg" in text
+    assert len(text) < (path / "samples/ema_00000040.png").stat().st_size
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-software-rasterizer", "--no-zygote")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser: ``uv run --with playwright pytest tests/compare`` has one."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    installed = next(filter(None, map(shutil.which, BROWSERS)), None)
+    with playwright.sync_playwright() as control:
+        try:
+            found = control.chromium.launch(executable_path=installed, args=[*FLAGS])
+        except playwright.Error as error:
+            pytest.skip(f"no browser: {str(error).splitlines()[0]}")
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser, tmp_path):
+    """Opens a comparison from its file; fails on an error of the script or a look outside."""
+    faults: list[str] = []
+
+    def note(address: str) -> None:
+        if not address.startswith(("file:", "data:")):
+            faults.append(address)
+
+    def opened(folder: Path):
+        path = tmp_path / "page.html"
+        path.write_text(page(comparison_of(folder), title="sweep"))
+        tab = browser.new_page()
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.on(
+            "request",
+            lambda r: None if r.url.startswith(("file:", "data:")) else faults.append(r.url),
+        )
+        tab.goto(path.as_uri())
+        return tab
+
+    yield opened
+    assert faults == []
+
+
+def test_a_browser_shows_everything(sweep, open_page):
+    tab = open_page(sweep)
+    assert tab.locator("#settings tbody tr").count() == 4
+    assert "0.3600 ± 0.0100" in tab.locator("#settings td.best").first.text_content()
+    assert tab.locator("#settings tbody tr").first.text_content().startswith("linear0.002")
+    assert tab.locator("#map rect").count() == 5
+    assert tab.locator("#map rect.best").count() == 1
+    assert tab.locator("#curves path.curve").count() == 12
+    assert tab.locator("#runs b").count() == 0
+    best = tab.locator("figure.best figcaption")
+    assert best.count() == 1
+    assert best.text_content().startswith("schedule=linear optimizer.lr=0.002")
+
+
+def test_a_browser_follows_slider_and_choices(sweep, open_page):
+    tab = open_page(sweep)
+    pictures = tab.locator("#grids img")
+    last = [pictures.nth(i).get_attribute("src") for i in range(pictures.count())]
+    assert tab.locator("#step-value").text_content() == "40"
+    tab.locator("#step").fill("0")
+    assert tab.locator("#step-value").text_content() == "20"
+    first = [pictures.nth(i).get_attribute("src") for i in range(pictures.count())]
+    assert len(first) == len(last) == 4
+    assert not set(first) & set(last)
+    tab.locator("#seed").select_option("2")
+    other = {pictures.nth(i).get_attribute("src") for i in range(pictures.count())}
+    assert other
+    assert not set(first) & other
+    tab.get_by_text("by time of training").click()
+    assert "seconds of training" in tab.locator("#curves").text_content()
+    tab.locator("#metric").select_option("train/loss")
+    assert "train/loss" in tab.locator("#curves").text_content()
+    tab.get_by_role("button", name="optimizer.lr", exact=True).click()
+    assert tab.locator("#settings tbody tr").first.text_content().startswith("cosine0.001")
+
+
+def test_a_browser_draws_many_axes_as_lines(tmp_path, open_page):
+    for i in range(12):
+        lr = 10 ** (-4 + i / 6)
+        schedule = "linear" if i % 3 else "cosine"
+        make_run(tmp_path / f"sweep/{i}", schedule=schedule, lr=lr, error=0.3 + 0.01 * i)
+    tab = open_page(tmp_path / "sweep")
+    assert tab.locator("#map rect").count() == 0
+    assert tab.locator("#map path.curve").count() == 12
+    assert "1.00e-4" in tab.locator("#map").text_content()

@@ -1,0 +1,93 @@
+"""What is handed on: weights, config and a card, opened again without running code."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from cli import call, succeed
+from faults import composed, train
+from safetensors import safe_open
+
+import ccdiff
+from ccdiff.config.build import trained_denoiser
+from ccdiff.errors import UserError
+from ccdiff.runs.checkpoints import load_checkpoint
+from ccdiff.runs.folder import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "run"
+    train(composed(), folder)
+    succeed("ccdiff.export", f"run={folder}", f"out={folder.parent / 'out'}", cwd=folder.parent)
+    return folder
+
+
+@pytest.fixture
+def out(run) -> Path:
+    return run.parent / "out"
+
+
+def test_four_lines_draw_what_the_run_draws(run, out):
+    assert {path.name for path in out.iterdir()} == {
+        "model.safetensors",
+        "config.yaml",
+        "README.md",
+    }
+    images = ccdiff.load(out, device="cpu").sample(["3", 7], num_per_label=2, seed=5)
+    again = ccdiff.load(run, device="cpu").sample(["3", 7], num_per_label=2, seed=5)
+    assert images.shape == (4, 1, 8, 8)
+    assert images.dtype == torch.uint8
+    assert torch.equal(images, again)
+
+
+def test_drawing_nothing_is_refused(run):
+    with pytest.raises(UserError, match="num_per_label must be at least 1, got 0"):
+        ccdiff.load(run, device="cpu").sample(["3"], num_per_label=0)
+
+
+def test_the_weights_are_the_averaged_ones(run, out):
+    checkpoint = load_checkpoint(Run(run).latest_checkpoint())
+    averaged = trained_denoiser(checkpoint).state_dict()
+    with safe_open(out / "model.safetensors", "pt") as file:
+        assert set(file.keys()) == averaged.keys()
+        assert all(torch.equal(file.get_tensor(key), value) for key, value in averaged.items())
+        assert file.metadata()["step"] == str(checkpoint["step"])
+
+
+def test_the_card_holds_figures_and_code_that_runs(out, monkeypatch):
+    card = (out / "README.md").read_text()
+    for fact in ("Digits, 1 x 8 x 8", "10: 0, 1, 2", "heldout/eps_mse", "Cosine", "DDPM"):
+        assert fact in card
+    (code,) = re.findall("```python\n(.*?)```", card, flags=re.DOTALL)
+    assert len(code.splitlines()) == 4
+    names: dict = {}
+    exec(code.replace("path/to/this/folder", str(out)), names)
+    assert names["images"].shape == (8, 1, 8, 8)
+
+
+def test_a_damaged_or_hostile_export_is_refused(out, tmp_path):
+    weights = (out / "model.safetensors").read_bytes()
+    config = (out / "config.yaml").read_text()
+    for content, text, told in [
+        (weights[:-100], config, "not a whole export"),
+        (b"", config, "not a whole export"),
+        (weights, config.replace("ccdiff.nn.UNet", "os.system"), "os.system"),
+        (weights, config.replace("bottleneck: 8", "bottleneck: 16"), "not a whole export"),
+    ]:
+        (tmp_path / "model.safetensors").write_bytes(content)
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(UserError, match=told):
+            ccdiff.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["run=null"], "which run"), (["weights=best"], "ema or raw"), (["run=nowhere"], "nowhere")],
+    ids=" ".join,
+)
+def test_what_cannot_be_exported_is_told(run, arguments, told):
+    done = call("ccdiff.export", f"run={run}", *arguments, cwd=run.parent)
+    assert done.status == 1
+    assert told in done.printed

@@ -1,0 +1,112 @@
+"""Pictures show the pixels they were given, where they were given."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ccdiff.generation.pipeline import frame_steps, sample_seeds
+from ccdiff.pictures import grid, save_gif, save_png
+from ccdiff.runs.folder import Run
+from ccdiff.training.monitor.hooks import DrawGrids
+from ccdiff.training.monitor.showcase import Showcase, showcase
+
+
+def cell(picture: Image.Image, row: int, column: int, *, zoom: int, size: int) -> np.ndarray:
+    """The pixels of one image of a grid without titles, brought back to their size."""
+    side = size * zoom
+    left, top = column * (side + 2) + 2, row * (side + 2) + 2
+    return np.asarray(picture)[top : top + side : zoom, left : left + side : zoom]
+
+
+@pytest.mark.parametrize(("channels", "size", "zoom"), [(1, 8, 7), (3, 32, 2), (3, 64, 1)])
+def test_every_image_stands_in_its_place(channels, size, zoom):
+    images = torch.randint(0, 256, (6, channels, size, size), dtype=torch.uint8)
+    picture = grid(images, columns=3)
+    for i, image in enumerate(images):
+        shown = cell(picture, i // 3, i % 3, zoom=zoom, size=size)
+        assert np.array_equal(shown, image.expand(3, -1, -1).permute(1, 2, 0).numpy())
+
+
+def test_titles_stand_beside_the_images_not_on_them():
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    plain, titled = grid(images, columns=1), grid(images, columns=1, titles=["cat", "a" * 99])
+    margin = titled.width - plain.width
+    assert margin > 20
+    assert np.array_equal(np.asarray(titled)[:, margin:], np.asarray(plain))
+    assert np.asarray(titled)[:, :margin].min() < 100  # ink
+    assert titled.width < 1000
+
+
+def test_gif_keeps_frames_in_order_and_rests_on_the_last(tmp_path):
+    frames = [Image.new("RGB", (4, 4), (i * 60,) * 3) for i in range(4)]
+    save_gif(frames, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 4
+        for i in range(4):
+            film.seek(i)
+            assert film.convert("L").getpixel((0, 0)) == pytest.approx(i * 60, abs=4)
+        assert film.info["duration"] > 1000
+
+
+def test_a_failed_write_leaves_the_old_picture(tmp_path):
+    path = tmp_path / "grid.png"
+    save_png(Image.new("RGB", (2, 2), (255, 0, 0)), path)
+    with pytest.raises(OSError, match="cannot write mode"):
+        save_png(Image.new("F", (2, 2)), path)
+    with Image.open(path) as kept:
+        assert kept.getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 39, 40, 41, 1000])
+def test_frames_end_with_the_last_step(steps):
+    kept = frame_steps(steps, 40)
+    assert max(kept) == steps
+    assert min(kept) >= 1
+    assert len(kept) == min(steps, 40)
+    assert frame_steps(steps, 0) == set()
+
+
+def test_seeds_do_not_depend_on_the_other_rows():
+    both = sample_seeds(0, ["cat", "dog"], 3)
+    assert len(set(both)) == 6
+    assert sample_seeds(0, ["dog"], 3) == both[3:]
+    assert sample_seeds(1, ["dog"], 3) != both[3:]
+
+
+def test_showcase_of_classes_is_all_of_them_in_order():
+    shown = showcase(["a", "b", "c"], torch.tensor([2, 2, 0]), columns=2)
+    assert shown.titles == ["a", "b", "c"]
+    assert shown.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(shown.seeds) == 6
+
+
+def test_showcase_of_attributes_is_the_most_frequent_rows():
+    labels = torch.tensor([[0, 0], [1, 1], [1, 1], [1, 0], [1, 1], [1, 0]], dtype=torch.uint8)
+    shown = showcase(["young", "male"], labels, columns=1)
+    assert list(shown.titles) == ["young, male", "young", "none"]
+    assert shown.y.tolist() == [[1, 1], [1, 0], [0, 0]]
+
+
+def test_a_run_films_no_wider_than_a_gif_can_be(tmp_path):
+    columns = 1200
+    frames = torch.randint(0, 256, (3, 2 * columns, 1, 8, 8), dtype=torch.uint8)
+    hook = DrawGrids(
+        every=1,
+        last_step=1,
+        generator=lambda denoiser, y, drop, *, seeds, num_frames: (frames[-1], frames),
+        showcase=Showcase(torch.arange(2), ["a", "b"], columns),
+        run=Run(tmp_path),
+        run_log=SimpleNamespace(image=lambda key, path, *, step: None),
+    )
+    hook(SimpleNamespace(denoiser=torch.nn.Identity(), averaged=torch.nn.Identity(), step=1))
+    first = frames[-1].view(2, columns, 1, 8, 8)[:, :16].flatten(0, 1)
+    with Image.open(tmp_path / "samples" / "denoising.gif") as film:
+        assert film.n_frames == 3
+        film.seek(2)
+        expected = np.asarray(grid(first, columns=16, titles=["a", "b"]).convert("L"), dtype=int)
+        assert np.abs(np.asarray(film.convert("L"), dtype=int) - expected).max() < 8
+    with Image.open(tmp_path / "samples" / "grid.png") as whole:
+        assert whole.width > columns * 56

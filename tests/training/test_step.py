@@ -1,0 +1,157 @@
+"""One optimizer step: bad gradients do no harm, and nothing waits for the device."""
+
+from copy import deepcopy
+from functools import partial
+
+import pytest
+import torch
+from ema_pytorch import EMA
+from faults import same
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ccdiff.data import Batches, Split
+from ccdiff.diffusion import conditioning
+from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.times import UniformTimes
+from ccdiff.diffusion.weightings import SNR
+from ccdiff.settings import TrainerSettings
+from ccdiff.training import step as module
+from ccdiff.training.monitor.timing import StepTimer, clock_of
+from ccdiff.training.muon import Muon
+from ccdiff.training.nonfinite import Diverged
+from ccdiff.training.state import TrainState
+from ccdiff.training.step import Update
+
+CPU = torch.device("cpu")
+FUSED = partial(torch.optim.AdamW, lr=1e-2, fused=True)
+PLAIN = partial(torch.optim.AdamW, lr=1e-2)
+
+
+@pytest.fixture
+def make_update(make_denoiser, generator):
+    """Builds an update of 4 of 12 random images with some optimizer."""
+    images = torch.randint(256, (12, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    split = Split(images, torch.arange(12) % 3)
+    model = make_denoiser()
+
+    def make(optimizer) -> Update:
+        denoiser = deepcopy(model).train()
+        return Update(
+            TrainState(denoiser, EMA(denoiser), optimizer(denoiser.parameters())),
+            objective=Objective(weighting=SNR(), times=UniformTimes()),
+            batches=Batches(split, batch_size=4, seed=0, device="cpu", placement="device"),
+            flip=True,
+            settings=TrainerSettings(steps=100, batch_size=4, accumulate=2, warmup=0),
+            seed=0,
+            timer=StepTimer(clock_of(CPU)),
+        )
+
+    return make
+
+
+def spoil(monkeypatch, at: int) -> None:
+    """Makes a gradient infinite at one step."""
+    backward = Update._backward
+
+    def spoiled(self, batch):
+        loss = backward(self, batch)
+        if self.state.step == at:
+            self.parameters[0].grad.flatten()[0] = torch.inf
+        return loss
+
+    monkeypatch.setattr(Update, "_backward", spoiled)
+
+
+def held(update: Update) -> dict:
+    """What a bad gradient must not touch."""
+    state = update.state
+    return deepcopy({"w": state.denoiser.state_dict(), "o": state.optimizer.state_dict()})
+
+
+def test_a_fused_optimizer_leaves_out_a_bad_step_that_is_told_a_step_later(
+    make_update, monkeypatch
+):
+    spoil(monkeypatch, at=2)
+    update = make_update(FUSED)
+    update(), update()
+    before = held(update)
+    update()
+    assert update.state.step == 3
+    with pytest.raises(Diverged, match="diverged at step 2"):
+        update()
+    assert update.state.step == 2
+    assert same(held(update), before)
+    assert all(p.grad is None for p in update.parameters)
+
+
+def test_a_bad_step_is_told_where_it_must_be_certain(make_update, monkeypatch):
+    spoil(monkeypatch, at=1)
+    update = make_update(FUSED)
+    update()
+    update.settle()
+    before = held(update)
+    update()
+    with pytest.raises(Diverged, match="diverged at step 1"):
+        update.settle()
+    assert update.state.step == 1
+    assert same(held(update), before)
+    update.settle()
+
+
+@pytest.mark.parametrize("optimizer", [PLAIN, Muon])
+def test_with_other_optimizers_it_is_told_at_once(make_update, monkeypatch, optimizer):
+    spoil(monkeypatch, at=1)
+    update = make_update(optimizer)
+    update()
+    before = held(update)
+    with pytest.raises(Diverged, match="diverged at step 1"):
+        update()
+    assert update.state.step == 1
+    assert same(held(update), before)
+
+
+def test_being_ready_to_leave_out_a_step_changes_no_bit(make_update, monkeypatch):
+    ready = make_update(FUSED)
+    assert ready._skipped is not None
+    monkeypatch.setattr(module, "_skips", lambda optimizer: False)
+    plain = make_update(FUSED)
+    for _ in range(3):
+        ready(), plain()
+    assert same(held(ready), held(plain))
+
+
+class Asked(TorchDispatchMode):
+    """Notes what would have the program wait for a GPU: values, and shapes made of values.
+
+    Arguments:
+        known: Tensors that stay on the CPU, which may be read.
+    """
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.known = {tensor.data_ptr() for tensor in known}
+        self.ops: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in ("index", "index_put_"):
+            reads = any(one is not None and one.dtype is torch.bool for one in args[1])
+        else:
+            reads = name in ("_local_scalar_dense", "nonzero", "equal", "masked_select")
+        if reads and args[0].data_ptr() not in self.known:
+            self.ops.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_asks_the_device_for_nothing(make_update, monkeypatch):
+    # Torch's own looks whether labels are in range, but only on a CPU.
+    monkeypatch.setattr(conditioning, "one_hot", lambda y, n: torch.eye(n)[y])
+    update = make_update(FUSED)
+    update()
+    monkeypatch.setattr(update._skipped, "read", lambda: False)  # The flag is of the step before.
+    with Asked([update.state.ema.initted, update.state.ema.step]) as asked:
+        loss = update()
+        assert asked.ops == []
+        assert loss.isfinite()
+        assert asked.ops == ["_local_scalar_dense"]
