@@ -26,9 +26,9 @@ from ccdiff.runs.folder import Run
 from ccdiff.runs.record import Record, read_record
 from ccdiff.system.stopping import EXIT_STATUS, Preempted
 from ccdiff.train import assembly
-from ccdiff.training import hooks
 from ccdiff.training.checks import Size
 from ccdiff.training.ddp import collect_optimizer
+from ccdiff.training.monitor import hooks
 from ccdiff.training.step import Update
 
 STEPS, SHORT_STEPS = 50, 12

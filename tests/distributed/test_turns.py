@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from cli import ROOT, TINY, Done, call, succeed
 from processes import launch
-from test_evaluate import untrained
 
 from ccdiff.distributed.turns import parts_of
 from ccdiff.errors import UserError
@@ -22,6 +21,7 @@ from ccdiff.evaluate import shards as evaluate_shards
 from ccdiff.generation.pipeline import Generator
 from ccdiff.sample import job as sampling
 from ccdiff.system.locks import locked
+from tests.evaluate.test_evaluate import untrained
 
 # More rows than the film shows, in batches of which the last is smaller and one is half shown.
 LABELS = "labels=[0,1,2,3,4,5,6,7,8,9,0,1,2,3,4,5,6,7]"

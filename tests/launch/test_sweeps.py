@@ -13,8 +13,6 @@ import torch
 import yaml
 from cli import ROOT, TINY, call, succeed
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from test_configs import composed
-from test_train import rows, wandb_records
 
 import ccdiff.train.assembly
 from ccdiff.config.build import plain
@@ -23,7 +21,9 @@ from ccdiff.launch.sweeps import _fixed_keys, job_name
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import read_record
-from ccdiff.training import device
+from ccdiff.system import device
+from tests.config.test_configs import composed
+from tests.train.test_train import rows, wandb_records
 
 SWEEP = ("-m", "seed=0,1,2", "hydra.sweep.dir=sweep", *TINY)
 OVERRIDES = [

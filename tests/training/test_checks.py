@@ -12,8 +12,8 @@ from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Quadratic, Sigmoid
 from ccdiff.diffusion.times import LogitNormal, Stratified, UniformTimes
 from ccdiff.diffusion.weightings import SNR
 from ccdiff.errors import UserError
-from ccdiff.training import hooks
 from ccdiff.training.checks import check_noise, check_used
+from ccdiff.training.monitor import hooks
 from ccdiff.training.monitor.hooks import HeldOutLoss
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ccdiff.data import Folder, preparation
+from ccdiff.data import Folder
+from ccdiff.data.files import preparation
 from ccdiff.errors import UserError
 
 NUM = 40
@@ -156,7 +157,8 @@ def test_the_order_of_the_folder_is_of_no_concern(folder, tmp_path):
 
 _KILLED = """
 import os, signal, sys
-from ccdiff.data import Folder, preparation
+from ccdiff.data import Folder
+from ccdiff.data.files import preparation
 
 folder = sys.argv[1]
 preparation._STEP_IMAGES = 7

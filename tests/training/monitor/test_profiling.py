@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from ccdiff.runs.folder import Run
 from ccdiff.settings import PROFILE_AFTER
-from ccdiff.training import profiling
+from ccdiff.training.monitor import profiling
 from ccdiff.training.monitor.profiling import Profile
 
 CPU = torch.device("cpu")

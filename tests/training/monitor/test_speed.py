@@ -18,8 +18,8 @@ from ccdiff.runs.folder import Run
 from ccdiff.runs.tracker import NoTracker, read_metrics
 from ccdiff.system.device import make_current
 from ccdiff.train import assembly
-from ccdiff.training import speed
 from ccdiff.training.checks import measure
+from ccdiff.training.monitor import speed
 from ccdiff.training.monitor.speed import Speed, matmul_peak
 
 CPU = torch.device("cpu")
