@@ -15,7 +15,7 @@ ENVIRONMENT = "CCDIFF_ALLOW"
 """Environment variable that names packages beside those of this list, parted by commas."""
 
 _PACKAGES = ("ccdiff", "torch.optim", "ema_pytorch")
-_FUNCTIONS = ("ccdiff.trained.weaker.load_weaker",)
+_FUNCTIONS = ("ccdiff.trained.run.load_weak_model",)
 
 
 def check_targets(node: Any) -> None:

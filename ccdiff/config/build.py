@@ -5,7 +5,6 @@ from textwrap import shorten
 from typing import Any, cast
 
 import hydra
-import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,7 +13,6 @@ from ccdiff.data import DataSet
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objective import Objective
 from ccdiff.errors import UserError
-from ccdiff.runs.checkpoints import Checkpoint
 from ccdiff.system.atomic import write_text
 
 __all__ = [
@@ -24,8 +22,6 @@ __all__ = [
     "instantiate",
     "plain",
     "save_config",
-    "trained_config",
-    "trained_denoiser",
 ]
 
 
@@ -79,38 +75,6 @@ def build_denoiser(cfg: DictConfig) -> Denoiser:
 def build_objective(cfg: DictConfig) -> Objective:
     """The training objective of a whole config."""
     return Objective(weighting=instantiate(cfg.weighting), times=instantiate(cfg.times))
-
-
-def trained_config(checkpoint: Checkpoint) -> DictConfig:
-    """The config that a checkpoint was trained with."""
-    return cast(DictConfig, OmegaConf.create(checkpoint["config"]))
-
-
-def trained_denoiser(checkpoint: Checkpoint, *, weights: str = "ema") -> Denoiser:
-    """The denoiser of a checkpoint, on the CPU, in evaluation mode.
-
-    Arguments:
-        checkpoint: As :func:`~ccdiff.runs.checkpoints.load_checkpoint` returns it.
-        weights: ``ema`` for the averaged weights, ``raw`` for those of the last step.
-
-    Raises:
-        UserError: Where ``weights`` is neither.
-    """
-    if weights == "ema":
-        prefix = "ema_model."
-        state = {
-            key.removeprefix(prefix): value
-            for key, value in checkpoint["ema"].items()
-            if key.startswith(prefix)
-        }
-    elif weights == "raw":
-        state = checkpoint["denoiser"]
-    else:
-        raise UserError(f"weights must be ema or raw, got {weights!r}")
-    with torch.device("meta"):
-        denoiser = build_denoiser(trained_config(checkpoint))
-    denoiser.load_state_dict(state, assign=True)
-    return denoiser.requires_grad_(False).eval()
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ccdiff.diffusion.denoiser import Denoise, Denoiser
 from ccdiff.diffusion.guidance import Guidance
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.errors import UserError
-from ccdiff.generation.pipeline import Generator, sample_seeds
+from ccdiff.generation.pipeline import Pipeline, sample_seeds
 from ccdiff.metrics import (
     Classifier,
     Moments,
@@ -28,7 +28,7 @@ from ccdiff.metrics import (
     label_agreement,
     load_classifier,
 )
-from ccdiff.trained.run import Trained, new_folder, open_run, track
+from ccdiff.trained.run import OpenedRun, new_folder, open_run, track
 
 __all__ = ["run_curve"]
 
@@ -181,7 +181,7 @@ class _Draw:
 
     def __init__(
         self,
-        trained: Trained,
+        trained: OpenedRun,
         cfg: DictConfig,
         y: Tensor,
         titles: Sequence[str],
@@ -193,22 +193,22 @@ class _Draw:
         self.titles = titles
         self.progress = progress
 
-    def _generator(self, sampler: Sampler) -> Generator:
-        generator = self.trained.generator(self.cfg, sampler)
-        counted = _Counted(guidance=generator.guidance, progress=self.progress)
-        return replace(generator, guidance=counted)
+    def _pipeline(self, sampler: Sampler) -> Pipeline:
+        pipeline = self.trained.pipeline(self.cfg, sampler)
+        counted = _Counted(guidance=pipeline.guidance, progress=self.progress)
+        return replace(pipeline, guidance=counted)
 
     def warm_up(self, sampler: Sampler) -> None:
         """The first batch of a process is slower than all others."""
         few = self.y[: self.cfg.batch_size]
-        generator = self.trained.generator(self.cfg, replace(sampler, steps=1))
-        generator(self.trained.denoiser, few, None, seeds=range(len(few)))
+        pipeline = self.trained.pipeline(self.cfg, replace(sampler, steps=1))
+        pipeline(self.trained.denoiser, few, None, seeds=range(len(few)))
 
     def __call__(self, setting: Setting, seed: int) -> tuple[Tensor, float]:
         """Images uint8 [N, C, H, W] and the seconds that one took."""
         self.progress.bar.set_description(f"seed {seed}, {setting}")
         start = time.perf_counter()
-        images, _ = self._generator(setting.sampler)(
+        images, _ = self._pipeline(setting.sampler)(
             self.trained.denoiser, self.y, None, seeds=sample_seeds(seed, self.titles, 1)
         )
         return images, (time.perf_counter() - start) / len(images)
@@ -260,7 +260,7 @@ class _Judge:
         return label_agreement(torch.cat(logits), y), distance
 
 
-def _title(trained: Trained, cfg: DictConfig, num_images: int) -> str:
+def _title(trained: OpenedRun, cfg: DictConfig, num_images: int) -> str:
     guidance = cfg.guidance._target_.rpartition(".")[2]
     told = "" if guidance == "NoGuidance" else f", {guidance} w = {cfg.guidance.get('scale')}"
     return (

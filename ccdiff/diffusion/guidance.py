@@ -175,14 +175,14 @@ def _require_null(denoiser: Denoiser) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class AutoGuidance(_Extrapolation):
-    """The reference is a weaker model of the same data: an earlier checkpoint or a smaller run.
+    """The reference is a weak model of the same data: an earlier checkpoint or a smaller run.
 
     Karras et al., Guiding a Diffusion Model with a Bad Version of Itself, 2024
     (arXiv:2406.02507), eq. 3. Neither model needs to know a hidden label.
 
     Arguments:
-        weak: The weaker model, of whatever network, prediction and schedule.
-        scale: ``w``: 1 is the model itself, 0 the weaker one.
+        weak: The weak model, of whatever network, prediction and schedule.
+        scale: ``w``: 1 is the model itself, 0 the weak one.
         log_snr_range: ``[low, high]``: where guidance acts; conditional elsewhere.
         rescale: phi, in [0, 1]: how far to bring back the standard deviation of ``x0_hat``.
     """
@@ -195,7 +195,7 @@ class AutoGuidance(_Extrapolation):
         ours, theirs = denoiser.conditioning.label_names, weak.conditioning.label_names
         if ours != theirs:
             raise UserError(
-                f"the weaker model was trained on other labels, {_brief(theirs)}, than the model, "
+                f"the weak model was trained on other labels, {_brief(theirs)}, than the model, "
                 f"{_brief(ours)}: pass guidance.weak.run=<a run on the same data>"
             )
 

@@ -21,7 +21,7 @@ from ccdiff.errors import UserError
 from ccdiff.generation.labels import Labels, parse_labels
 from ccdiff.pictures import grid, save_gif, save_png
 from ccdiff.system.atomic import write_whole
-from ccdiff.trained.run import Trained, new_folder, open_run
+from ccdiff.trained.run import OpenedRun, new_folder, open_run
 
 __all__ = ["run_edit"]
 
@@ -78,7 +78,7 @@ def _listed(value: Any) -> Any:
     return value if value is None or isinstance(value, list) else [value]
 
 
-def _read(cfg: DictConfig, trained: Trained) -> tuple[Tensor | None, Labels]:
+def _read(cfg: DictConfig, trained: OpenedRun) -> tuple[Tensor | None, Labels]:
     """The images and labels asked for, as many of each, on the device."""
     wanted, request = _listed(cfg.images), _listed(cfg.labels)
     conditioning, device = trained.denoiser.conditioning, trained.device
@@ -102,7 +102,7 @@ def _read(cfg: DictConfig, trained: Trained) -> tuple[Tensor | None, Labels]:
     return x0.to(device), _to(labels, device)
 
 
-def _pick(item: Any, heldout: Split | None, trained: Trained) -> Tensor:
+def _pick(item: Any, heldout: Split | None, trained: OpenedRun) -> Tensor:
     """One image, uint8 [C, H, W]."""
     if heldout is None or not isinstance(item, int):
         return _image(Path(str(item)).expanduser(), trained, channels=trained.image_shape[0])
@@ -111,7 +111,7 @@ def _pick(item: Any, heldout: Split | None, trained: Trained) -> Tensor:
     return heldout.images[item].cpu()
 
 
-def _image(path: Path, trained: Trained, *, channels: int) -> Tensor:
+def _image(path: Path, trained: OpenedRun, *, channels: int) -> Tensor:
     """An image file cropped and resized to what the model draws, uint8 [channels, H, W]."""
     size = trained.image_shape[1]
     settings = PixelSettings(image_size=size, channels=channels, background=(255, 255, 255))

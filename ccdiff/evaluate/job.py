@@ -28,7 +28,7 @@ from ccdiff.evaluate.report import (
 )
 from ccdiff.evaluate.shards import Shard, Shards
 from ccdiff.evaluate.subject import Subject, open_subject
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.figures import Figure, compare
 from ccdiff.metrics.label_use import label_use
@@ -37,7 +37,7 @@ from ccdiff.metrics.references import reference, shuffled
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.system.atomic import write_text
 from ccdiff.system.locks import locked
-from ccdiff.trained.run import check_batch_size, fitting, together, track
+from ccdiff.trained.run import auto_batch_size, check_batch_size, together, track
 
 __all__ = ["run_evaluation"]
 
@@ -99,18 +99,18 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _draw_and_measure(cfg: DictConfig, subject: Subject, earlier: Sequence[Figure]) -> None:
-    generator = subject.trained.generator(cfg, subject.sampler)
+    pipeline = subject.trained.pipeline(cfg, subject.sampler)
     if cfg.batch_size == "auto":
-        size = fitting(generator, subject.trained.denoiser, subject.y, None)
-        generator = replace(generator, batch_size=size)
+        size = auto_batch_size(pipeline, subject.trained.denoiser, subject.y, None)
+        pipeline = replace(pipeline, batch_size=size)
     shards = Shards(subject.folder / "samples").complete(
         cfg.n,
-        _draw(cfg, subject, generator),
-        size=generator.batch_size,
+        _draw(cfg, subject, pipeline),
+        size=pipeline.batch_size,
         extractors=list(dict.fromkeys([subject.extractor, subject.classifier])),
     )
     if is_main():
-        report = _measure(cfg, subject, shards, batch_size=min(generator.batch_size, _MEASURED))
+        report = _measure(cfg, subject, shards, batch_size=min(pipeline.batch_size, _MEASURED))
         _write(report, shards, subject, _pairs(earlier, report.figures))
 
 
@@ -144,11 +144,11 @@ def _check(cfg: DictConfig) -> None:
     check_batch_size(cfg)
 
 
-def _draw(cfg: DictConfig, subject: Subject, generator: Generator) -> Callable[[range], Tensor]:
+def _draw(cfg: DictConfig, subject: Subject, pipeline: Pipeline) -> Callable[[range], Tensor]:
     def draw(numbers: range) -> Tensor:
         seeds = [seed_for(cfg.seed, "evaluate", i) for i in numbers]
         labels = subject.y[numbers.start : numbers.stop]
-        return generator(subject.trained.denoiser, labels, None, seeds=seeds)[0]
+        return pipeline(subject.trained.denoiser, labels, None, seeds=seeds)[0]
 
     return draw
 

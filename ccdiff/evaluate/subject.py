@@ -23,7 +23,7 @@ from ccdiff.metrics.extractors import (
 from ccdiff.metrics.figures import Provenance
 from ccdiff.metrics.references import asked_labels, split_fingerprint
 from ccdiff.system.atomic import write_text
-from ccdiff.trained.run import Trained, open_run
+from ccdiff.trained.run import OpenedRun, open_run
 
 __all__ = ["Subject", "open_subject"]
 
@@ -47,7 +47,7 @@ class Subject:
         facts: For a reader.
     """
 
-    trained: Trained
+    trained: OpenedRun
     material: Material
     label_names: tuple[str, ...]
     sampler: Sampler
@@ -129,12 +129,12 @@ def describe(node: Any) -> str:
     return f"{str(node.get('_target_', '')).rpartition('.')[2]}({settings})"
 
 
-def _precision(trained: Trained) -> str:
+def _precision(trained: OpenedRun) -> str:
     dtype = trained.denoiser.autocast_dtype
     return "bf16" if dtype is torch.bfloat16 else "fp32"
 
 
-def _folder(cfg: DictConfig, trained: Trained, sampler: Sampler, way: dict[str, str]) -> Path:
+def _folder(cfg: DictConfig, trained: OpenedRun, sampler: Sampler, way: dict[str, str]) -> Path:
     """The evaluation's folder: the same for the same samples, whatever their number.
 
     Raises:
@@ -167,7 +167,7 @@ def _folder(cfg: DictConfig, trained: Trained, sampler: Sampler, way: dict[str, 
 
 def _facts(
     cfg: DictConfig,
-    trained: Trained,
+    trained: OpenedRun,
     way: dict[str, str],
     classifier: ClassifierExtractor,
     extractor: Extractor,

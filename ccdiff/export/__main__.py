@@ -29,7 +29,7 @@ ConfigStore.instance().store(name="export_schema", node=ExportConfig)
 def main(cfg: DictConfig) -> None:
     """Writes model.safetensors, config.yaml and README.md to ``out``."""
     # torch takes seconds to import: --help and --cfg job must not wait for it.
-    from ccdiff.trained.model import run_export
+    from ccdiff.export.job import run_export
 
     run_export(schema.typed(cfg, ExportConfig))
 

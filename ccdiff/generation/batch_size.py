@@ -11,7 +11,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from ccdiff.errors import UserError
 from ccdiff.system.memory import free_bytes
 
-__all__ = ["Portions", "fitting_batch"]
+__all__ = ["Portions", "largest_batch_size"]
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _MOST = {"cpu": 256, "cuda": 1024}
 _SHARE = 0.5
 
 
-def fitting_batch(
+def largest_batch_size(
     draw: Callable[[int], object], device: torch.device, *, processes: int = 1
 ) -> int:
     """How many images to draw at a time: a power of two, at most 1024 on a GPU, 256 on a CPU.

@@ -13,10 +13,10 @@ from ccdiff.diffusion.rescheduling import reschedule
 from ccdiff.diffusion.samplers import SampleNoise, Sampler, sample
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.diffusion.thresholding import Threshold
-from ccdiff.generation.batch_size import Portions, fitting_batch
+from ccdiff.generation.batch_size import Portions, largest_batch_size
 from ccdiff.seeding import seed_for
 
-__all__ = ["Generator", "frame_steps", "sample_seeds"]
+__all__ = ["Pipeline", "frame_steps", "sample_seeds"]
 
 
 def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[int]:
@@ -33,7 +33,7 @@ def frame_steps(steps: int, frames: int) -> set[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generator:
+class Pipeline:
     """How to draw images from a trained denoiser.
 
     Arguments:
@@ -89,7 +89,7 @@ class Generator:
         images, films = zip(*parts, strict=True)
         return torch.cat(images), torch.cat(films, dim=1)
 
-    def fitted(
+    def largest_batch_size(
         self, denoiser: Denoiser, y: Tensor, drop: Tensor | None, *, processes: int = 1
     ) -> int:
         """The batch size for which memory will do, found by a step with very few images.
@@ -107,7 +107,7 @@ class Generator:
             brief(denoiser, y.repeat_interleave(n, dim=0), hidden, seeds=range(n))
 
         device = next(denoiser.parameters()).device
-        return fitting_batch(draw, device, processes=processes)
+        return largest_batch_size(draw, device, processes=processes)
 
     def _batch(
         self,

@@ -13,9 +13,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ccdiff.errors import UserError
+from ccdiff.system.atomic import made_folder
 from ccdiff.system.locks import locked
 
-__all__ = ["Run", "find_checkpoint", "run_of"]
+__all__ = ["Run", "find_checkpoint", "output_folder", "run_of"]
 
 log = logging.getLogger(__name__)
 
@@ -167,3 +168,25 @@ def _hint(path: Path) -> str:
         return "; latest takes the newest run"
     near = get_close_matches(path.name, [child.name for child in path.parent.iterdir()])
     return f"; did you mean {path.parent / near[0]}?" if near else "; latest takes the newest run"
+
+
+def _numbered_folder(parent: Path) -> Path:
+    """Makes the first free number, ``001``, ``002``, ..., under ``parent``."""
+    parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        taken = [int(path.name) for path in parent.iterdir() if path.name.isdigit()]
+        folder = parent / f"{max(taken, default=0) + 1:03d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue  # Another command was quicker.
+        return folder
+
+
+def output_folder(out: str | None, parent: Path) -> Path:
+    """Makes the folder asked for, where there is none, or a numbered one under ``parent``.
+
+    Raises:
+        UserError: Where it cannot be made.
+    """
+    return _numbered_folder(parent) if out is None else made_folder(out)

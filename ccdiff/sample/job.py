@@ -20,11 +20,11 @@ from ccdiff.errors import UserError
 from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import sample_seeds
 from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
-from ccdiff.runs.folder import Run
+from ccdiff.runs.folder import Run, output_folder
 from ccdiff.system.atomic import write_whole
 from ccdiff.system.background import Background
 from ccdiff.system.compiling import compile_mode, explaining_failure
-from ccdiff.trained.run import check_batch_size, fitting, open_run, output_folder, together
+from ccdiff.trained.run import auto_batch_size, check_batch_size, open_run, together
 
 __all__ = ["run_sampling"]
 
@@ -64,9 +64,11 @@ def _sample(cfg: DictConfig) -> Path:
     y = asked.y.repeat_interleave(columns, dim=0)
     drop = None if asked.drop is None else asked.drop.repeat_interleave(columns, dim=0)
     seeds = sample_seeds(cfg.seed, titles, columns)
-    generator = trained.generator(cfg, instantiate(cfg.sampler))
+    pipeline = trained.pipeline(cfg, instantiate(cfg.sampler))
     if cfg.batch_size == "auto":
-        generator = replace(generator, batch_size=fitting(generator, trained.denoiser, y, drop))
+        pipeline = replace(
+            pipeline, batch_size=auto_batch_size(pipeline, trained.denoiser, y, drop)
+        )
 
     # After all that may be refused, which so leaves no folder, and before the work.
     out = _output_folder(cfg.out, trained.run) if is_main() else Path()
@@ -75,7 +77,7 @@ def _sample(cfg: DictConfig) -> Path:
         """Some images, and the frames of those that the film shows."""
         here = slice(numbers.start, numbers.stop)
         filmed = places_shown(numbers, columns, rows=_FILM_ROWS)
-        images, frames = generator(
+        images, frames = pipeline(
             trained.denoiser,
             y[here],
             None if drop is None else drop[here],
@@ -87,7 +89,7 @@ def _sample(cfg: DictConfig) -> Path:
 
     images, films = [], []
     with Background() as background:
-        for part, (batch, film) in by_turns(parts_of(range(len(y)), generator.batch_size), draw):
+        for part, (batch, film) in by_turns(parts_of(range(len(y)), pipeline.batch_size), draw):
             background(partial(_write_pngs, out / "images", batch, part, titles, columns))
             images.append(batch)
             films += [film] if len(film) else []

@@ -19,7 +19,7 @@ from ccdiff.data import Batches, DataSet
 from ccdiff.distributed.group import broadcast, first
 from ccdiff.distributed.ranks import is_main, local_rank, rank, slice_of, world_size
 from ccdiff.errors import UserError
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.extractors import Material
 from ccdiff.runs.checkpoints import Checkpoint
 from ccdiff.runs.folder import Run
@@ -165,7 +165,7 @@ class Training:
 
     def _hooks(self, run_log: RunLog, save: SaveCheckpoint) -> list[Hook]:
         cfg, settings, heldout = self.cfg, self.settings, self.heldout
-        generator = Generator(
+        pipeline = Pipeline(
             sampler=instantiate(cfg.sampler),
             guidance=instantiate(cfg.guidance),
             threshold=instantiate(cfg.threshold),
@@ -185,7 +185,7 @@ class Training:
                 DrawGrids(
                     every=settings.sample_every,
                     last_step=settings.steps,
-                    generator=generator,
+                    pipeline=pipeline,
                     showcase=showcase(
                         self.data.label_names,
                         self.train_split.labels,
@@ -195,10 +195,10 @@ class Training:
                     run_log=run_log,
                 )
             ),
-            *(OnMain(hook, saves=True) for hook in self._watch(run_log, save, generator)),
+            *(OnMain(hook, saves=True) for hook in self._watch(run_log, save, pipeline)),
         ]
 
-    def _watch(self, run_log: RunLog, save: SaveCheckpoint, generator: Generator) -> list[Hook]:
+    def _watch(self, run_log: RunLog, save: SaveCheckpoint, pipeline: Pipeline) -> list[Hook]:
         """Looks at the quality of samples, where that is asked for."""
         settings = cast(EvaluateSettings, OmegaConf.to_object(self.cfg.evaluate))
         if settings.every == 0:
@@ -210,8 +210,8 @@ class Training:
             WatchQuality(
                 every=settings.every,
                 images=settings.images,
-                generator=replace(
-                    generator, sampler=replace(generator.sampler, steps=settings.steps)
+                pipeline=replace(
+                    pipeline, sampler=replace(pipeline.sampler, steps=settings.steps)
                 ),
                 material=Material(
                     train=self.train_split,

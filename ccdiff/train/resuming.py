@@ -4,11 +4,12 @@ import logging
 
 from omegaconf import DictConfig
 
-from ccdiff.config.build import plain, trained_config
+from ccdiff.config.build import plain
 from ccdiff.config.differences import WITHOUT_EFFECT, any_of, difference
 from ccdiff.config.schema import TrainConfig, typed
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import Checkpoint
+from ccdiff.trained.run import trained_config
 
 __all__ = ["MAY_CHANGE", "check_config", "check_data"]
 

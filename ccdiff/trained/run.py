@@ -6,33 +6,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ccdiff.config.build import build_data, instantiate, plain, trained_config, trained_denoiser
+from ccdiff.config.build import build_data, build_denoiser, instantiate, plain
 from ccdiff.data import DataSet
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.distributed.group import broadcast, gather, process_group
 from ccdiff.distributed.ranks import is_main, processes_here, world_size
 from ccdiff.errors import UserError
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
-from ccdiff.runs.folder import Run, run_of
+from ccdiff.runs.folder import Run, output_folder, run_of
 from ccdiff.runs.tracker import RunInfo, read_metrics
-from ccdiff.system.atomic import made_folder
 from ccdiff.system.device import autocast_dtype, pick_device
 
 __all__ = [
-    "Trained",
+    "OpenedRun",
+    "auto_batch_size",
     "check_batch_size",
-    "fitting",
+    "load_weak_model",
     "new_folder",
     "open_run",
     "together",
     "track",
+    "trained_config",
+    "trained_denoiser",
 ]
 
 log = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ _PATIENCE = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class OpenedRun:
     """A checkpoint with what it says of itself.
 
     Arguments:
@@ -99,12 +102,12 @@ class Trained:
             )
         return data
 
-    def generator(self, cfg: DictConfig, sampler: Sampler) -> Generator:
+    def pipeline(self, cfg: DictConfig, sampler: Sampler) -> Pipeline:
         """Draws images as a command says by guidance, threshold, schedule and batch_size.
 
-        Where the batch size is auto, that of the generator is left to whoever knows the labels.
+        Where the batch size is auto, that of the pipeline is left to whoever knows the labels.
         """
-        generator = Generator(
+        pipeline = Pipeline(
             sampler=sampler,
             guidance=instantiate(cfg.guidance),
             threshold=instantiate(cfg.threshold),
@@ -112,12 +115,63 @@ class Trained:
             image_shape=self.image_shape,
         )
         if cfg.batch_size == "auto":
-            return generator
-        return replace(generator, batch_size=cfg.batch_size)
+            return pipeline
+        return replace(pipeline, batch_size=cfg.batch_size)
+
+
+def trained_config(checkpoint: Checkpoint) -> DictConfig:
+    """The config that a checkpoint was trained with."""
+    return cast(DictConfig, OmegaConf.create(checkpoint["config"]))
+
+
+def trained_denoiser(checkpoint: Checkpoint, *, weights: str = "ema") -> Denoiser:
+    """The denoiser of a checkpoint, on the CPU, in evaluation mode.
+
+    Arguments:
+        checkpoint: As :func:`~ccdiff.runs.checkpoints.load_checkpoint` returns it.
+        weights: ``ema`` for the averaged weights, ``raw`` for those of the last step.
+
+    Raises:
+        UserError: Where ``weights`` is neither.
+    """
+    if weights == "ema":
+        prefix = "ema_model."
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in checkpoint["ema"].items()
+            if key.startswith(prefix)
+        }
+    elif weights == "raw":
+        state = checkpoint["denoiser"]
+    else:
+        raise UserError(f"weights must be ema or raw, got {weights!r}")
+    with torch.device("meta"):
+        denoiser = build_denoiser(trained_config(checkpoint))
+    denoiser.load_state_dict(state, assign=True)
+    return denoiser.requires_grad_(False).eval()
+
+
+def load_weak_model(run: str | None, *, weights: str = "ema") -> Denoiser:
+    """The weak model that autoguidance leads away from, named in a config by its run.
+
+    Arguments:
+        run: A run directory, whose newest checkpoint is taken, a checkpoint file, or ``latest``.
+        weights: ``ema`` or ``raw``.
+
+    Raises:
+        UserError: Where there is no such run.
+    """
+    if run is None:
+        raise UserError(
+            "autoguidance leads away from a weak model: pass guidance.weak.run=<an earlier "
+            "checkpoint of this run, or a smaller run on the same data>"
+        )
+    _, checkpoint = open_checkpoint(run)
+    return trained_denoiser(checkpoint, weights=weights)
 
 
 def track(
-    trained: Trained,
+    trained: OpenedRun,
     values: Mapping[str, float],
     *,
     images: Mapping[str, Path],
@@ -154,7 +208,7 @@ def track(
             session.table(key, rows, step=step)
 
 
-def open_run(cfg: DictConfig) -> Trained:
+def open_run(cfg: DictConfig) -> OpenedRun:
     """Opens the run that the keys run, weights, device and precision of a command name.
 
     Raises:
@@ -167,35 +221,13 @@ def open_run(cfg: DictConfig) -> Trained:
     device = pick_device(cfg.device)
     denoiser.to(device).autocast_dtype = autocast_dtype(cfg.precision, device)
     log.info("working with %s (step %d) on %s", path, checkpoint["step"], device)
-    return Trained(
+    return OpenedRun(
         path=path,
         checkpoint=checkpoint,
         config=trained_config(checkpoint),
         denoiser=denoiser,
         device=device,
     )
-
-
-def _numbered_folder(parent: Path) -> Path:
-    """Makes the first free number, ``001``, ``002``, ..., under ``parent``."""
-    parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        taken = [int(path.name) for path in parent.iterdir() if path.name.isdigit()]
-        folder = parent / f"{max(taken, default=0) + 1:03d}"
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue  # Another command was quicker.
-        return folder
-
-
-def output_folder(out: str | None, parent: Path) -> Path:
-    """Makes the folder asked for, where there is none, or a numbered one under ``parent``.
-
-    Raises:
-        UserError: Where it cannot be made.
-    """
-    return _numbered_folder(parent) if out is None else made_folder(out)
 
 
 def new_folder(out: str | None, parent: Path, cfg: DictConfig) -> Path:
@@ -233,7 +265,7 @@ def check_batch_size(cfg: DictConfig) -> None:
         raise UserError(f"batch_size must be auto, or at least 1, got {size}")
 
 
-def fitting(generator: Generator, denoiser: Denoiser, y: Tensor, drop: Tensor | None) -> int:
+def auto_batch_size(pipeline: Pipeline, denoiser: Denoiser, y: Tensor, drop: Tensor | None) -> int:
     """What ``batch_size=auto`` is for labels ``y``: the same for all processes.
 
     As many images as each of them has memory for, and no more than there are for each.
@@ -245,7 +277,7 @@ def fitting(generator: Generator, denoiser: Denoiser, y: Tensor, drop: Tensor | 
     # GPUs are not shared; the memory of a machine is.
     processes = 1 if on_gpu else processes_here()
     hidden = None if drop is None else drop[:1]
-    fits = generator.fitted(denoiser, y[:1], hidden, processes=processes)
+    fits = pipeline.largest_batch_size(denoiser, y[:1], hidden, processes=processes)
     size = broadcast(min([*gather(fits), share]))
     log.info("drawing %d images at a time", size)
     return size

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ccdiff.config.build import instantiate
 from ccdiff.data import Split
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from tests.benchmarks.kit import measure_flops
 from tests.benchmarks.ours import assembled, batches_of, updater
 
@@ -61,7 +61,7 @@ class Ours(Learner):
         self.state = training.state
         self.update = updater(training, batches_of(training))
         cfg = training.cfg
-        self.generator = Generator(
+        self.pipeline = Pipeline(
             sampler=instantiate(cfg.sampler),
             guidance=instantiate(cfg.guidance),
             threshold=instantiate(cfg.threshold),
@@ -76,4 +76,4 @@ class Ours(Learner):
         self.update()
 
     def draw(self, y: Tensor) -> Tensor:
-        return self.generator(self.state.averaged.eval(), y, None, seeds=range(len(y)))[0]
+        return self.pipeline(self.state.averaged.eval(), y, None, seeds=range(len(y)))[0]

@@ -14,7 +14,7 @@ from ccdiff.config.build import build_denoiser
 from ccdiff.diffusion.guidance import NoGuidance
 from ccdiff.diffusion.samplers import DDIM
 from ccdiff.diffusion.thresholding import Clip
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
 from tests.benchmarks.ours import composed
 from tests.benchmarks.peers import azula_denoiser, diffusers_unet
@@ -23,7 +23,7 @@ from tests.benchmarks.peers import azula_denoiser, diffusers_unet
 def ours(args: argparse.Namespace, dtype: torch.dtype | None) -> Case:
     denoiser = build_denoiser(composed("experiment=mnist"))
     denoiser.eval().to(args.device).autocast_dtype = dtype
-    generator = Generator(
+    pipeline = Pipeline(
         sampler=DDIM(steps=args.steps),
         guidance=NoGuidance(),
         threshold=Clip(),
@@ -36,7 +36,7 @@ def ours(args: argparse.Namespace, dtype: torch.dtype | None) -> Case:
     with torch.no_grad():
         flops = measure_flops(lambda: denoiser(x, times, y[:1].to(args.device)), images=1)
     return Case(
-        run=lambda: generator(denoiser, y, None, seeds=range(args.images)),
+        run=lambda: pipeline(denoiser, y, None, seeds=range(args.images)),
         images=args.images,
         network=network,
         flops=flops * args.steps,

@@ -18,7 +18,7 @@ from ccdiff.distributed.turns import parts_of
 from ccdiff.errors import UserError
 from ccdiff.evaluate import job as evaluate_run
 from ccdiff.evaluate import shards as evaluate_shards
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.sample import job as sampling
 from ccdiff.system.locks import locked
 from tests.evaluate.test_evaluate import untrained
@@ -111,7 +111,7 @@ def kept(run: Path, name: str) -> dict[str, bytes]:
 def test_an_evaluation_killed_on_two_processes_is_completed_by_one(run, judged_by_one):
     def die_at_the_second_part(rank: int) -> None:
         calls = []
-        whole = Generator.__call__
+        whole = Pipeline.__call__
 
         def dying(self, *arguments, **settings):
             calls.append(arguments)
@@ -119,7 +119,7 @@ def test_an_evaluation_killed_on_two_processes_is_completed_by_one(run, judged_b
                 os.kill(os.getpid(), signal.SIGKILL)
             return whole(self, *arguments, **settings)
 
-        Generator.__call__ = dying
+        Pipeline.__call__ = dying
 
     first, second = evaluated(run, "killed", world=2, before=die_at_the_second_part)
     assert (first.status, second.status) == (1, -signal.SIGKILL)

@@ -15,7 +15,7 @@ from ccdiff.data import Digits, Split
 from ccdiff.evaluate.judge import judge
 from ccdiff.evaluate.shards import Shards
 from ccdiff.evaluate.subject import describe
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics import Classifier
 from ccdiff.metrics.extractors import ClassifierExtractor
 from ccdiff.metrics.figures import Figure
@@ -181,7 +181,7 @@ def test_the_tracker_goes_on_with_the_run(figures, recorder):
 def test_resumed_equals_uninterrupted(run, folder, metrics, monkeypatch):
     """Stopped in the third part, with a second part that the crash left damaged."""
     calls = []
-    whole = Generator.__call__
+    whole = Pipeline.__call__
 
     def failing(self, denoiser, y, drop, *, seeds):
         calls.append(len(seeds))
@@ -190,7 +190,7 @@ def test_resumed_equals_uninterrupted(run, folder, metrics, monkeypatch):
         return whole(self, denoiser, y, drop, seeds=seeds)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Generator, "__call__", failing)
+        patch.setattr(Pipeline, "__call__", failing)
         stopped = call(COMMAND, f"run={run}", "name=parts", *QUICK, cwd=run.parent)
         assert stopped.status == 128 + signal.SIGINT
         assert "the same command goes on" in stopped.printed
@@ -209,13 +209,13 @@ def test_resumed_equals_uninterrupted(run, folder, metrics, monkeypatch):
 
 def test_more_samples_are_added_to_those_that_are_there(run, metrics, monkeypatch):
     drawn = []
-    whole = Generator.__call__
+    whole = Pipeline.__call__
 
     def counting(self, denoiser, y, drop, *, seeds):
         drawn.extend(y.tolist())
         return whole(self, denoiser, y, drop, seeds=seeds)
 
-    monkeypatch.setattr(Generator, "__call__", counting)
+    monkeypatch.setattr(Pipeline, "__call__", counting)
     succeed(COMMAND, f"run={run}", "name=whole", *QUICK, "n=64", cwd=run.parent)
     assert drawn == [0, 1, 2, 3], "numbers 60 to 63"
 

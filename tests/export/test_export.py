@@ -10,10 +10,10 @@ from faults import composed, train
 from safetensors import safe_open
 
 import ccdiff
-from ccdiff.config.build import trained_denoiser
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.runs.folder import Run
+from ccdiff.trained.run import trained_denoiser
 
 
 @pytest.fixture(scope="module")

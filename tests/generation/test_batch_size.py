@@ -12,8 +12,8 @@ from ccdiff.diffusion.samplers import DDPM
 from ccdiff.diffusion.thresholding import Clip
 from ccdiff.errors import UserError
 from ccdiff.generation import batch_size
-from ccdiff.generation.batch_size import Portions, fitting_batch
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.batch_size import Portions, largest_batch_size
+from ccdiff.generation.pipeline import Pipeline
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -40,8 +40,8 @@ class Cramped(NoGuidance):
 
 
 @pytest.fixture
-def generator() -> Generator:
-    return Generator(
+def pipeline() -> Pipeline:
+    return Pipeline(
         sampler=DDPM(steps=3),
         guidance=NoGuidance(),
         threshold=Clip(),
@@ -50,17 +50,17 @@ def generator() -> Generator:
     )
 
 
-def draw(generator: Generator, denoiser) -> tuple[Tensor, Tensor]:
+def draw(pipeline: Pipeline, denoiser) -> tuple[Tensor, Tensor]:
     y = torch.arange(19) % 3
-    return generator(denoiser.eval(), y, None, seeds=range(19), num_frames=2)
+    return pipeline(denoiser.eval(), y, None, seeds=range(19), num_frames=2)
 
 
-def test_a_batch_that_does_not_fit_is_halved_for_good(generator, make_denoiser, caplog):
+def test_a_batch_that_does_not_fit_is_halved_for_good(pipeline, make_denoiser, caplog):
     denoiser = make_denoiser()
-    images, frames = draw(generator, denoiser)
+    images, frames = draw(pipeline, denoiser)
     cramped = Cramped(most=3)
     with caplog.at_level(logging.WARNING):
-        fewer, fewer_frames = draw(replace(generator, guidance=cramped), denoiser)
+        fewer, fewer_frames = draw(replace(pipeline, guidance=cramped), denoiser)
     assert cramped.given == [8, 4, *[2] * 8, 2, 1]
     assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
         "out of memory with 8 images at a time, going on with 4",
@@ -73,9 +73,9 @@ def test_a_batch_that_does_not_fit_is_halved_for_good(generator, make_denoiser, 
         assert (ours.int() - whole.int()).abs().max() <= 1
 
 
-def test_no_room_for_a_single_image_is_told(generator, make_denoiser):
+def test_no_room_for_a_single_image_is_told(pipeline, make_denoiser):
     with pytest.raises(UserError, match="no memory for a single image"):
-        draw(replace(generator, guidance=Cramped(most=0), portions=Portions()), make_denoiser())
+        draw(replace(pipeline, guidance=Cramped(most=0), portions=Portions()), make_denoiser())
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
@@ -111,22 +111,23 @@ def work(n: int) -> None:
 def test_a_batch_takes_at_most_half_of_what_is_free(free, processes, size, monkeypatch):
     """With two mebibytes for an image."""
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: free)
-    assert fitting_batch(work, CPU, processes=processes) == size
+    assert largest_batch_size(work, CPU, processes=processes) == size
 
 
-def test_what_a_generator_needs_is_found_without_running_its_sampler(generator, make_denoiser):
+def test_what_a_pipeline_needs_is_found_without_running_its_sampler(pipeline, make_denoiser):
     denoiser = make_denoiser().eval()
     counted = Cramped(most=9)
-    sampled = replace(generator, guidance=counted, sampler=DDPM(steps=100_000))
-    assert sampled.fitted(denoiser, torch.tensor([2]), None) == 256
+    sampled = replace(pipeline, guidance=counted, sampler=DDPM(steps=100_000))
+    assert sampled.largest_batch_size(denoiser, torch.tensor([2]), None) == 256
     assert counted.given == [1]
 
 
-def test_larger_images_come_in_smaller_batches(generator, make_denoiser, monkeypatch):
+def test_larger_images_come_in_smaller_batches(pipeline, make_denoiser, monkeypatch):
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: 40 * MIB)
     denoiser = make_denoiser().eval()
+    y = torch.tensor([0])
     small, large = (
-        replace(generator, image_shape=(1, side, side)).fitted(denoiser, torch.tensor([0]), None)
+        replace(pipeline, image_shape=(1, side, side)).largest_batch_size(denoiser, y, None)
         for side in (16, 64)
     )
     assert small > 4 * large

@@ -8,13 +8,13 @@ import torch
 from cli import TINY, call, succeed
 from PIL import Image
 
-from ccdiff.config.build import trained_denoiser
 from ccdiff.errors import UserError
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.sample import job as sampling
 from ccdiff.sample.job import _output_folder
+from ccdiff.trained.run import trained_denoiser
 
 QUICK = ("sampler.steps=3", "device=cpu", "precision=fp32")
 
@@ -57,7 +57,7 @@ def test_everything_promised_is_written(three_and_seven):
 def test_pictures_show_the_first_of_many_columns(run, tmp_path, monkeypatch):
     """A GIF of all of them could be too wide to be written."""
     pictures, counts = [], []
-    draw, plain = Generator.__call__, sampling.grid
+    draw, plain = Pipeline.__call__, sampling.grid
 
     def watched(images, *, columns, titles):
         pictures.append((images, columns))
@@ -68,7 +68,7 @@ def test_pictures_show_the_first_of_many_columns(run, tmp_path, monkeypatch):
         return draw(self, *arguments, num_frames=num_frames, **settings)
 
     monkeypatch.setattr(sampling, "grid", watched)
-    monkeypatch.setattr(Generator, "__call__", counted)
+    monkeypatch.setattr(Pipeline, "__call__", counted)
     arguments = (f"run={run}", f"out={tmp_path}/many", "labels=[3,7]", "num_per_label=29")
     done = succeed("sample.py", *arguments, "batch_size=12", *QUICK, cwd=run)
     assert "show the first 16 of each label" in done.printed

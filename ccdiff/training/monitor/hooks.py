@@ -10,7 +10,7 @@ from ccdiff.data import Split
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.distributed.group import barrier
 from ccdiff.distributed.ranks import is_main
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
 from ccdiff.runs.folder import Run
@@ -91,7 +91,7 @@ class DrawGrids:
     Arguments:
         every: Steps between drawings.
         last_step: The step whose drawing is the final one.
-        generator: How to sample.
+        pipeline: How to sample.
         showcase: What to sample.
         run: Where to.
         run_log: Told of every picture.
@@ -99,7 +99,7 @@ class DrawGrids:
 
     every: int
     last_step: int
-    generator: Generator
+    pipeline: Pipeline
     showcase: Showcase
     run: Run
     run_log: RunLog
@@ -107,7 +107,7 @@ class DrawGrids:
     def __call__(self, state: TrainState) -> None:
         for name, denoiser in (("raw", state.denoiser), ("ema", state.averaged)):
             film = name == "ema" and state.step == self.last_step
-            images, frames = self.generator(
+            images, frames = self.pipeline(
                 denoiser.eval(),
                 self.showcase.labels,
                 None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.generation.pipeline import Generator
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics import Moments, frechet_distance, label_agreement
 from ccdiff.metrics.extractors import (
     ClassifierExtractor,
@@ -53,7 +53,7 @@ class WatchQuality:
     Arguments:
         every: Steps between measurements.
         images: Samples.
-        generator: How to sample.
+        pipeline: How to sample.
         material: The data.
         source: Gives features for the distance.
         save: Writes a checkpoint to a path.
@@ -63,7 +63,7 @@ class WatchQuality:
 
     every: int
     images: int
-    generator: Generator
+    pipeline: Pipeline
     material: Material
     source: Source
     save: Callable[[TrainState, Path], None]
@@ -117,7 +117,7 @@ class WatchQuality:
         material = self.material
         y = asked_labels(material.heldout, n=self.images, num_labels=material.num_labels)
         seeds = [seed_for("quality", i) for i in range(self.images)]
-        images, _ = self.generator(denoiser, y, None, seeds=seeds)
+        images, _ = self.pipeline(denoiser, y, None, seeds=seeds)
         yardstick = self._yardstick
         judged = yardstick.classifier.see(images)
         assert judged.logits is not None
@@ -132,7 +132,7 @@ class WatchQuality:
         use = label_use(
             denoiser,
             self.material.heldout.take(_HELDOUT_IMAGES),
-            batch_size=self.generator.batch_size,
+            batch_size=self.pipeline.batch_size,
         )
         if use.blind:
             log.warning("%s", use.warning)

@@ -87,7 +87,7 @@ def test_weights_of_attributes_come_from_the_command_line():
     assert built.weights == {"Young": 3, "5_o_Clock_Shadow": -1}
 
 
-def test_autoguidance_asks_for_its_weaker_model():
+def test_autoguidance_asks_for_its_weak_model():
     with pytest.raises(UserError, match=r"pass guidance\.weak\.run="):
         instantiate(composed("guidance=autoguidance").guidance)
     with pytest.raises(UserError, match="no such file or folder"):

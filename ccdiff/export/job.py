@@ -1,0 +1,130 @@
+"""Writes an export: weights as safetensors, config, and a card that tells of the model.
+
+safetensors holds tensors and nothing else, so reading it runs no code:
+https://github.com/huggingface/safetensors.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.errors import UserError
+from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
+from ccdiff.runs.folder import Run, run_of
+from ccdiff.runs.tracker import read_metrics
+from ccdiff.system.atomic import write_text, write_whole
+from ccdiff.trained.model import CONFIG_FILE, WEIGHTS_FILE
+from ccdiff.trained.run import new_folder, trained_config, trained_denoiser
+
+__all__ = ["run_export"]
+
+log = logging.getLogger(__name__)
+
+_CARD = "README.md"
+_FORMAT = "1"
+_OF_TRAINING = (
+    *("train/lr", "train/images_seen", "train/images_per_second", "train/flops_per_second"),
+    *("train/mfu", "time/"),
+)
+"""How the keys of figures begin that do not tell of the model."""
+
+
+def run_export(cfg: DictConfig) -> Path:
+    """Writes weights, config and card.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: Where the run or the folder will not do.
+    """
+    from safetensors.torch import save
+
+    if cfg.run is None:
+        raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
+    path, checkpoint = open_checkpoint(cfg.run)
+    denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
+    config = trained_config(checkpoint)
+    # The format takes contiguous tensors that share no memory.
+    plain = torch.contiguous_format
+    state = {k: v.clone(memory_format=plain) for k, v in denoiser.state_dict().items()}
+    about = {"format": _FORMAT, "step": str(checkpoint["step"]), "weights": cfg.weights}
+    run = run_of(path)
+    out = new_folder(cfg.out, run.path / "exported", config)
+    write_whole(out / WEIGHTS_FILE, lambda file: file.write(save(state, metadata=about)))
+    card = _card(config, checkpoint, run, denoiser, weights=cfg.weights)
+    write_text(out / _CARD, card)
+    log.info("exported %s to %s", path, out)
+    return out
+
+
+def _card(
+    config: DictConfig, checkpoint: Checkpoint, run: Run, denoiser: Denoiser, *, weights: str
+) -> str:
+    """What somebody who was handed the folder wants to know, as Markdown."""
+    names = list(denoiser.conditioning.label_names)
+    data = config.data
+    example = [names[0]] if config.conditioning._target_.endswith("MultiHot") else names[:2]
+    kinds = {
+        "data": f"{_class_name(data)}, {data.channels} x {data.image_size} x {data.image_size}",
+        "labels": f"{len(names)}: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
+        "training": f"{checkpoint['step']} steps of {config.trainer.batch_size} images",
+        "weights": "averaged over training" if weights == "ema" else "those of the last step",
+        "network": f"{_class_name(config.model)}, "
+        f"{sum(p.numel() for p in denoiser.parameters()) / 1e6:.2f} million parameters",
+        "recipe": ", ".join(
+            f"{key} {_class_name(config[key])}"
+            for key in ("schedule", "prediction", "weighting", "times", "conditioning")
+        ),
+        "sampler": f"{_class_name(config.sampler)}, {config.sampler.steps} steps",
+    }
+    figures = _figures(run, checkpoint["step"])
+    return "\n".join(
+        [
+            "# A class-conditional diffusion model",
+            "",
+            "```python",
+            "import ccdiff",
+            'model = ccdiff.load("path/to/this/folder")',
+            f"images = model.sample({example!r}, num_per_label=4, seed=0)",
+            "print(images.shape, images.dtype)  # uint8 [N, C, H, W]",
+            "```",
+            "",
+            *_table("", kinds),
+            "",
+            *(_table("last figures", figures) if figures else ["No figures were logged."]),
+            "",
+            f"`{CONFIG_FILE}` holds the whole config that it was trained with.",
+            "",
+        ]
+    )
+
+
+def _class_name(node: DictConfig) -> str:
+    return node._target_.rpartition(".")[2]
+
+
+def _table(title: str, rows: dict[str, str]) -> Sequence[str]:
+    """A Markdown table; bars and line breaks of names would end its cells."""
+    cells = {key: value.replace("|", "\\|").replace("\n", " ") for key, value in rows.items()}
+    return [
+        f"| {title} | |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in cells.items()),
+    ]
+
+
+def _figures(run: Run, step: int) -> dict[str, str]:
+    """The last value of each figure up to ``step`` that tells of the model."""
+    rows = read_metrics(run.metrics) if run.metrics.exists() else []
+    last: dict[str, str] = {}
+    for row in rows:
+        for key, value in row.items():
+            told = row["step"] <= step and "/" in key
+            if told and not key.startswith(_OF_TRAINING):
+                last[f"`{key}`"] = f"{value:.4g} (step {row['step']})"
+    return last
