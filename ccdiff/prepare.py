@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
     shape = " x ".join(str(length) for length in data.image_shape)
     print(f"{len(train)} training images, {len(heldout)} held out, {shape} each")
     kind = "classes" if train.labels.ndim == 1 else "attributes"
-    print(f"{len(data.label_names)} {kind}: {', '.join(data.label_names)}")
+    print(f"{len(data.names)} {kind}: {', '.join(data.names)}")
 
 
 if __name__ == "__main__":

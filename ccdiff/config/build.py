@@ -9,7 +9,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.config.allowed import check_targets
-from ccdiff.data import DataSet
+from ccdiff.data import DataSet, image_shape
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objective import Objective
 from ccdiff.errors import UserError
@@ -19,6 +19,7 @@ __all__ = [
     "build_data",
     "build_denoiser",
     "build_objective",
+    "image_shape_of",
     "instantiate",
     "plain",
     "save_config",
@@ -58,8 +59,14 @@ def build_data(cfg: DictConfig) -> DataSet:
     data = instantiate(cfg.data)
     cfg.data.image_size = data.image_size
     cfg.data.channels = data.channels
-    cfg.data.label_names = list(data.label_names)
+    cfg.data.label_names = list(data.names)
     return data
+
+
+def image_shape_of(cfg: DictConfig) -> tuple[int, int, int]:
+    """``(channels, height, width)`` of the images of a whole config."""
+    size = cfg.data.image_size
+    return image_shape(cfg.data.channels, size if isinstance(size, int) else list(size))
 
 
 def build_denoiser(cfg: DictConfig) -> Denoiser:

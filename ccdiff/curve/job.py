@@ -61,11 +61,11 @@ def run_curve(cfg: DictConfig) -> Path:
     trained = open_run(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
-    y, titles = _labels(heldout, len(data.label_names), cfg.num_per_label)
+    y, titles = _labels(heldout, len(data.names), cfg.num_per_label)
     classifier = load_classifier(
         train,
         heldout,
-        num_labels=len(data.label_names),
+        num_labels=len(data.names),
         flip=data.flip,
         cache=Path(cfg.cache).expanduser(),
         device=trained.device,

@@ -1,7 +1,16 @@
 """Data sets: uint8 images with labels and names."""
 
 from ccdiff.data.batches import Batches
-from ccdiff.data.core import DataSet, ImageRows, Split, augment, order, to_float, to_uint8
+from ccdiff.data.core import (
+    DataSet,
+    ImageRows,
+    Split,
+    augment,
+    image_shape,
+    order,
+    to_float,
+    to_uint8,
+)
 from ccdiff.data.digits import Digits
 from ccdiff.data.files.celebahq import CelebAHQ
 from ccdiff.data.files.folder import Folder
@@ -20,6 +29,7 @@ __all__ = [
     "ImageRows",
     "Split",
     "augment",
+    "image_shape",
     "order",
     "to_float",
     "to_uint8",

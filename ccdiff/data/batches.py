@@ -16,7 +16,7 @@ from ccdiff.data.balance import balanced_order, weights_for
 from ccdiff.data.core import Split, order
 from ccdiff.distributed.ranks import processes_here
 from ccdiff.errors import UserError
-from ccdiff.system.memory import free_bytes
+from ccdiff.system.device import free_bytes
 
 __all__ = ["Batches"]
 

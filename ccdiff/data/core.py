@@ -15,7 +15,16 @@ from torch import Tensor
 from ccdiff.errors import UserError
 from ccdiff.seeding import generator_for
 
-__all__ = ["DataSet", "ImageRows", "Split", "augment", "order", "to_float", "to_uint8"]
+__all__ = [
+    "DataSet",
+    "ImageRows",
+    "Split",
+    "augment",
+    "image_shape",
+    "order",
+    "to_float",
+    "to_uint8",
+]
 
 _FINGERPRINT_BYTES = 64 << 20
 
@@ -97,44 +106,40 @@ class Split:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class DataSet(ABC):
     """The contract: state the facts at once, load the pixels when asked.
 
     Arguments:
-        image_size: Height and width in pixels.
+        image_size: Side in pixels, or height and width.
         channels: 1 (gray) or 3 (RGB).
-        label_names: One name per class or attribute.
         flip: Whether a mirrored image is as good as the original.
+        label_names: One name per class or attribute; sets that read them from their files may
+            leave them out, see :attr:`names`.
         placement: Where the images are held in training, see :class:`Batches`.
         balance: How often rare labels are drawn, see :class:`Batches`.
     """
 
-    def __init__(
-        self,
-        *,
-        image_size: int,
-        channels: int,
-        label_names: Sequence[str],
-        flip: bool,
-        placement: str = "auto",
-        balance: str = "none",
-    ) -> None:
-        self.image_size = image_size
-        self.channels = channels
-        self._label_names = tuple(label_names)
-        self.flip = flip
-        self.placement = placement
-        self.balance = balance
+    image_size: int | Sequence[int]
+    channels: int
+    flip: bool
+    label_names: Sequence[str] | None = None
+    placement: str = "auto"
+    balance: str = "none"
+
+    def __post_init__(self) -> None:
+        # Refuses what is no size before anything is read.
+        image_shape(self.channels, self.image_size)
 
     @property
-    def label_names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """One name per class or attribute."""
-        return self._label_names
+        return tuple(self.label_names or ())
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """``(channels, image_size, image_size)``."""
-        return self.channels, self.image_size, self.image_size
+        """``(channels, height, width)``."""
+        return image_shape(self.channels, self.image_size)
 
     @property
     def known_labels(self) -> Tensor | None:
@@ -160,6 +165,27 @@ class DataSet(ABC):
                     f"data.channels={self.channels} data.image_size={self.image_size}"
                 )
         return train, heldout
+
+
+def image_shape(channels: int, image_size: int | Sequence[int]) -> tuple[int, int, int]:
+    """``(channels, height, width)`` as ``data.channels`` and ``data.image_size`` say it.
+
+    Arguments:
+        channels: 1 or 3.
+        image_size: The side of a square, or height and width.
+
+    Raises:
+        UserError: Where these are no sizes of an image.
+    """
+    sides = [image_size, image_size] if isinstance(image_size, int) else list(image_size)
+    if len(sides) != 2 or not all(type(side) is int and side >= 1 for side in sides):
+        raise UserError(
+            f"data.image_size must be a number of pixels of at least 1, or [height, width], got "
+            f"{image_size}"
+        )
+    if channels not in (1, 3):
+        raise UserError(f"data.channels must be 1 (gray) or 3 (RGB), got {channels}")
+    return channels, sides[0], sides[1]
 
 
 @lru_cache(maxsize=4)

@@ -1,5 +1,6 @@
 """The embedded default: 1,797 real handwritten digits of 8 x 8 pixels, no download."""
 
+from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -13,6 +14,7 @@ __all__ = ["Digits"]
 _FILE = "sklearn/datasets/data/digits.csv.gz"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Digits(DataSet):
     """scikit-learn's copy of the UCI test set of handwritten digits (Alpaydin & Kaynak, 1998).
 

@@ -3,6 +3,7 @@
 import pickle
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,36 +27,24 @@ _ARRAY_PARTS = {
 """What pickles of arrays are made of, over the versions of numpy and Python."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _Torchvision(DataSet):
     """Shared by the data sets of torchvision; the test split is held out.
 
     Arguments:
         root: Folder of the data sets, as torchvision lays it out.
         download: Whether to fetch what is missing.
+
+    The others as for :class:`~ccdiff.data.core.DataSet`.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        download: bool,
-        image_size: int,
-        channels: int,
-        label_names: Sequence[str],
-        flip: bool,
-        placement: str = "auto",
-        balance: str = "none",
-    ) -> None:
-        super().__init__(
-            image_size=image_size,
-            channels=channels,
-            label_names=label_names,
-            flip=flip,
-            placement=placement,
-            balance=balance,
-        )
-        self.root = Path(root).expanduser()
-        self.download = download
+    root: str
+    download: bool
+
+    @property
+    def folder(self) -> Path:
+        """``root``, whose ``~`` no shell wrote out where it stands in a recipe."""
+        return Path(self.root).expanduser()
 
     @abstractmethod
     def open(self, *, train: bool, download: bool) -> Any:
@@ -75,10 +64,10 @@ class _Torchvision(DataSet):
             source = self._open_or_download(train=train)
         except (RuntimeError, OSError) as error:
             raise UserError(
-                f"{name} is not in {self.root.absolute()} and could not be downloaded: {error}\n"
+                f"{name} is not in {self.folder.absolute()} and could not be downloaded: {error}\n"
                 f"Where there is a network, fetch it with\n"
                 f'    python -c "from torchvision.datasets import {name}; '
-                f"{name}('{self.root}', download=True)\"\n"
+                f"{name}('{self.folder}', download=True)\"\n"
                 f"then copy the folder and pass data.root=<folder>."
             ) from error
         return Split(self.images(source.data), torch.as_tensor(source.targets).long())
@@ -92,13 +81,14 @@ class _Torchvision(DataSet):
         return self.open(train=train, download=True)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MNIST(_Torchvision):
     """70,000 handwritten digits, 28 x 28 gray (LeCun et al., 1998); 10,000 are held out."""
 
     def open(self, *, train: bool, download: bool) -> Any:
         from torchvision.datasets import MNIST as Source
 
-        return Source(self.root, train=train, download=download)
+        return Source(self.folder, train=train, download=download)
 
     def images(self, data: Any) -> Tensor:
         return data.unsqueeze(1)
@@ -139,6 +129,7 @@ def _read_arrays(paths: Sequence[Path]) -> SimpleNamespace:
     return SimpleNamespace(data=np.concatenate(data).transpose(0, 2, 3, 1), targets=targets)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CIFAR10(_Torchvision):
     """60,000 photographs of ten classes, 32 x 32 RGB (Krizhevsky, 2009); 10,000 are held out.
 
@@ -149,45 +140,22 @@ class CIFAR10(_Torchvision):
     The others are as for torchvision's sets.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        download: bool,
-        verify: bool = True,
-        image_size: int,
-        channels: int,
-        label_names: Sequence[str],
-        flip: bool,
-        placement: str = "auto",
-        balance: str = "none",
-    ) -> None:
-        super().__init__(
-            root=root,
-            download=download,
-            image_size=image_size,
-            channels=channels,
-            label_names=label_names,
-            flip=flip,
-            placement=placement,
-            balance=balance,
-        )
-        self.verify = verify
+    verify: bool = True
 
     def open(self, *, train: bool, download: bool) -> Any:
         from torchvision.datasets import CIFAR10 as Source
 
         if not self.verify and not download:
             files = Source.train_list if train else Source.test_list
-            return _read_arrays([self.root / Source.base_folder / name for name, _ in files])
-        if self.verify and download and (self.root / Source.base_folder).exists():
+            return _read_arrays([self.folder / Source.base_folder / name for name, _ in files])
+        if self.verify and download and (self.folder / Source.base_folder).exists():
             # torchvision would download over it.
             raise UserError(
-                f"{self.root / Source.base_folder} is not the published CIFAR-10: a file is "
+                f"{self.folder / Source.base_folder} is not the published CIFAR-10: a file is "
                 f"missing or its checksum differs. Remove the folder to have it fetched anew, or, "
                 f"if the copy is your own, pass data.verify=false"
             )
-        return Source(self.root, train=train, download=download)
+        return Source(self.folder, train=train, download=download)
 
     def images(self, data: Any) -> Tensor:
         return torch.from_numpy(data).permute(0, 3, 1, 2).contiguous()

@@ -113,8 +113,9 @@ def _pick(item: Any, heldout: Split | None, trained: OpenedRun) -> Tensor:
 
 def _image(path: Path, trained: OpenedRun, *, channels: int) -> Tensor:
     """An image file cropped and resized to what the model draws, uint8 [channels, H, W]."""
-    size = trained.image_shape[1]
-    settings = PixelSettings(image_size=size, channels=channels, background=(255, 255, 255))
+    settings = PixelSettings(
+        image_size=trained.image_shape[1:], channels=channels, background=(255, 255, 255)
+    )
     try:
         path = path.resolve()
         pixels, _ = decode(read_file(path.parent, path.name), settings)

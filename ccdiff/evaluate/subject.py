@@ -76,7 +76,7 @@ def open_subject(cfg: DictConfig) -> Subject:
     material = Material(
         train=train,
         heldout=heldout,
-        num_labels=len(data.label_names),
+        num_labels=len(data.names),
         flip=data.flip,
         cache=Path(cfg.cache).expanduser(),
         device=trained.device,
@@ -97,12 +97,12 @@ def open_subject(cfg: DictConfig) -> Subject:
     return Subject(
         trained=trained,
         material=material,
-        label_names=data.label_names,
+        label_names=data.names,
         sampler=sampler,
         classifier=classifier,
         extractor=extractor,
         fingerprints=fingerprints,
-        y=asked_labels(heldout, n=cfg.n, num_labels=len(data.label_names)),
+        y=asked_labels(heldout, n=cfg.n, num_labels=len(data.names)),
         of_model=of_model,
         of_samples=replace(
             of_model,

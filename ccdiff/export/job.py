@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
+from ccdiff.config.build import image_shape_of
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
@@ -70,7 +71,7 @@ def _card(
     data = config.data
     example = [names[0]] if config.conditioning._target_.endswith("MultiHot") else names[:2]
     kinds = {
-        "data": f"{_class_name(data)}, {data.channels} x {data.image_size} x {data.image_size}",
+        "data": f"{_class_name(data)}, {' x '.join(map(str, image_shape_of(config)))}",
         "labels": f"{len(names)}: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
         "training": f"{checkpoint['step']} steps of {config.trainer.batch_size} images",
         "weights": "averaged over training" if weights == "ema" else "those of the last step",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from ccdiff.errors import UserError
-from ccdiff.system.memory import free_bytes
+from ccdiff.system.device import free_bytes
 
 __all__ = ["Portions", "largest_batch_size"]
 

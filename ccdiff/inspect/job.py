@@ -27,7 +27,7 @@ def run_inspection(cfg: DictConfig) -> None:
     out = made_folder(cfg.out)
     data = build_data(cfg)
     train, heldout = splits = data.load()
-    names = data.label_names
+    names = data.names
     counts = [count_labels(split, len(names)).tolist() for split in splits]
     print(f"{len(train)} training images, {len(heldout)} held out")
     for name, in_train, in_heldout in zip(names, *counts, strict=True):

@@ -72,21 +72,22 @@ class Classifier(nn.Module):
 
     def __init__(self, image_shape: tuple[int, int, int], *, num_labels: int) -> None:
         super().__init__()
-        channels, size = image_shape[0], min(image_shape[1], _MAX_SIZE)
+        channels, *sides = image_shape
+        self.sides = sides = [min(side, _MAX_SIZE) for side in sides]
         stages: list[nn.Module] = []
         for width in _WIDTHS:
-            if width > _WIDTHS[-2] and size <= _SMALLEST_MAP:
+            if width > _WIDTHS[-2] and max(sides) <= _SMALLEST_MAP:
                 break
-            stride = 2 if size > _SMALLEST_MAP else 1
+            stride = 2 if max(sides) > _SMALLEST_MAP else 1
             stages += [
                 *_convolution(channels, width, stride=1),
                 *_convolution(width, width, stride=stride),
             ]
-            channels, size = width, -(-size // stride)
+            channels, sides = width, [-(-side // stride) for side in sides]
         self.body = nn.Sequential(
             *stages,
             nn.Flatten(),
-            nn.Linear(channels * size**2, _NUM_FEATURES, bias=False),
+            nn.Linear(channels * math.prod(sides), _NUM_FEATURES, bias=False),
             nn.BatchNorm1d(_NUM_FEATURES),
             nn.SiLU(),
         )
@@ -96,8 +97,8 @@ class Classifier(nn.Module):
 
     def forward(self, x0: Tensor) -> Judgement:
         """Judges images in [-1, 1], [B, C, H, W]."""
-        if x0.shape[-1] > _MAX_SIZE:
-            x0 = interpolate(x0, (_MAX_SIZE, _MAX_SIZE), mode="area")
+        if list(x0.shape[-2:]) != self.sides:
+            x0 = interpolate(x0, self.sides, mode="area")
         features = self.body(x0)
         return Judgement(features, self.head(features))
 

@@ -1,4 +1,4 @@
-"""What ``device=auto`` and ``precision=auto`` mean on this machine."""
+"""The device and precision that ``auto`` means on this machine, and how much memory is free."""
 
 import logging
 import os
@@ -16,6 +16,7 @@ from ccdiff.settings import Precision
 __all__ = [
     "autocast_dtype",
     "device_name",
+    "free_bytes",
     "make_current",
     "own_gpu",
     "pick_device",
@@ -114,3 +115,15 @@ def set_determinism(wanted: bool) -> None:
     torch.use_deterministic_algorithms(wanted)
     # Tries several algorithms for each shape of a convolution; the fastest may change with chance.
     torch.backends.cudnn.benchmark = not wanted
+
+
+def free_bytes(device: torch.device) -> float:
+    """Bytes that could be taken now: of a GPU, or for the CPU of the machine."""
+    if device.type == "cuda":
+        # What torch holds without using it is free for tensors too.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        return int(meminfo.read_text().partition("MemAvailable:")[2].split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2

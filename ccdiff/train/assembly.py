@@ -187,7 +187,7 @@ class Training:
                     last_step=settings.steps,
                     pipeline=pipeline,
                     showcase=showcase(
-                        self.data.label_names,
+                        self.data.names,
                         self.train_split.labels,
                         columns=settings.samples_per_label,
                     ),
@@ -216,7 +216,7 @@ class Training:
                 material=Material(
                     train=self.train_split,
                     heldout=self.heldout,
-                    num_labels=len(self.data.label_names),
+                    num_labels=len(self.data.names),
                     flip=self.data.flip,
                     cache=Path(settings.cache).expanduser(),
                     device=self.device,

@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ccdiff.config.build import build_denoiser, instantiate
+from ccdiff.config.build import build_denoiser, image_shape_of, instantiate
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import parse_labels
@@ -81,12 +81,11 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
     else:
         _, checkpoint = open_checkpoint(str(path))
         config, denoiser = trained_config(checkpoint), trained_denoiser(checkpoint)
-    data = config.data
     pipeline = Pipeline(
         sampler=instantiate(config.sampler),
         guidance=instantiate(config.guidance),
         threshold=instantiate(config.threshold),
-        image_shape=(data.channels, data.image_size, data.image_size),
+        image_shape=image_shape_of(config),
     )
     return Model(
         denoiser=denoiser.to(pick_device(device)).requires_grad_(False).eval(),

@@ -12,7 +12,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ccdiff.config.build import build_data, build_denoiser, instantiate, plain
+from ccdiff.config.build import (
+    build_data,
+    build_denoiser,
+    image_shape_of,
+    instantiate,
+    plain,
+)
 from ccdiff.data import DataSet
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.samplers import Sampler
@@ -72,8 +78,7 @@ class OpenedRun:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """``(C, H, W)``."""
-        data = self.config.data
-        return data.channels, data.image_size, data.image_size
+        return image_shape_of(self.config)
 
     def data_set(self, *, root: str | None = None) -> DataSet:
         """The data set that it was trained on.
@@ -94,9 +99,9 @@ class OpenedRun:
             config.data.root = root
         data = build_data(config)
         names = self.denoiser.conditioning.label_names
-        if data.label_names != names:
+        if data.names != names:
             raise UserError(
-                f"the data set has {len(data.label_names)} labels, {data.label_names[:5]}..., but "
+                f"the data set has {len(data.names)} labels, {data.names[:5]}..., but "
                 f"the run was trained on {len(names)}, {names[:5]}...: pass the data.root of its "
                 f"own data set"
             )

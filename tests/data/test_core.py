@@ -156,7 +156,7 @@ def test_a_data_set_states_its_facts_without_loading():
 
     data = Unreadable(image_size=32, channels=3, label_names=["cat", "dog"], flip=True)
     assert data.image_shape == (3, 32, 32)
-    assert data.label_names == ("cat", "dog")
+    assert data.names == ("cat", "dog")
     assert data.flip
 
 

@@ -7,8 +7,8 @@ Karras et al., Progressive Growing of GANs for Improved Quality, Stability, and 
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +47,7 @@ Put one of them in {{root}} (2 to 4 in a folder with "celeb" in its name), or pa
 data.root=<its folder>."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CelebAHQ(ImageFiles):
     """30,000 faces; the first layout that is found counts, in the order of the error message.
 
@@ -60,43 +61,11 @@ class CelebAHQ(ImageFiles):
     The others as for :class:`~ccdiff.data.files.image_files.ImageFiles`.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        image_size: int,
-        channels: int,
-        flip: bool,
-        label_names: Sequence[str] = (),
-        attributes: Sequence[str] | None = None,
-        attribute: str | None = None,
-        heldout: float = 0.1,
-        background: str | Sequence[int] = "white",
-        max_bad_fraction: float = 0.01,
-        cache: str = "data/prepared",
-        placement: str = "auto",
-        balance: str = "none",
-    ) -> None:
-        super().__init__(
-            root=root,
-            image_size=image_size,
-            channels=channels,
-            flip=flip,
-            attributes=attributes,
-            attribute=attribute,
-            heldout=heldout,
-            background=background,
-            max_bad_fraction=max_bad_fraction,
-            cache=cache,
-            placement=placement,
-            balance=balance,
-        )
-
     def classes_of(self, attribute: str) -> tuple[str, str]:
         return _SEXES if attribute == _MALE else super().classes_of(attribute)
 
     def find(self) -> Source:
-        places = list(_places(self.root))
+        places = list(_places(self.folder))
         for layout, find in _LAYOUTS.items():
             for place in places:
                 source = find(place, self.heldout) if self._may_be(place, find) else None
@@ -104,7 +73,7 @@ class CelebAHQ(ImageFiles):
                     n = len(source.heldout)
                     log.info("CelebA-HQ: %d images in %s (%s)", n, place, layout)
                     return source
-        told = _HELP.format(root=self.root.absolute())
+        told = _HELP.format(root=self.folder.absolute())
         lone = [place / _IMAGES for place in places if (place / _IMAGES).is_dir()]
         if lone:
             told += f"\n{lone[0]} is there, but {_ANNOTATIONS} is not beside it."
@@ -112,7 +81,7 @@ class CelebAHQ(ImageFiles):
 
     def _may_be(self, place: Path, find: "_Find") -> bool:
         """Whether to look: CelebAMask-HQ alone is unmistakable, the others must be pointed at."""
-        if place == self.root or find is _celebamask:
+        if place == self.folder or find is _celebamask:
             return True
         # Without its annotations, CelebAMask-HQ is incomplete and not another layout.
         return "celeb" in place.name.lower() and place.name != _IMAGES

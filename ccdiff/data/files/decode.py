@@ -1,8 +1,9 @@
 """From the bytes of an image file to uint8 pixels, or to a plain reason why not.
 
 The picture is turned as its EXIF orientation says, laid on a background where it is transparent,
-cropped to its centred square and resized with Lanczos' antialiasing filter. 16-bit gray is scaled
-to 8 bits. Of an animation the first frame is taken; colour profiles are not applied.
+cropped about its middle to the wanted shape and resized with Lanczos' antialiasing filter. Gray of
+16 bits is scaled to 8 bits. Of an animation the first frame is taken; colour profiles are not
+applied.
 """
 
 from collections.abc import Sequence
@@ -50,19 +51,25 @@ class PixelSettings:
         background: What shows through where the image is transparent.
     """
 
-    image_size: int
+    image_size: tuple[int, int]
     channels: int
     background: tuple[int, int, int]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of one image."""
-        return self.channels, self.image_size, self.image_size
+        return self.channels, *self.image_size
+
+    @property
+    def title(self) -> str:
+        """The size, short, for a name."""
+        height, width = self.image_size
+        return f"{height}px" if height == width else f"{height}x{width}px"
 
     @property
     def row_bytes(self) -> int:
         """Of one image."""
-        return self.channels * self.image_size**2
+        return self.channels * self.image_size[0] * self.image_size[1]
 
 
 class BadImage(Exception):
@@ -136,12 +143,11 @@ def decode(data: bytes, settings: PixelSettings) -> tuple[np.ndarray, bool]:
                 raise BadImage(f"{image.width} x {image.height} pixels: a decompression bomb")
             image.load()
             picture = _flatten(_upright(image), settings.background)
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
-        size = settings.image_size
-        if side != size:
-            picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+        height, width = settings.image_size
+        picture = picture.crop(_centre(picture.size, height=height, width=width))
+        smaller = picture.height < height or picture.width < width
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
         pixels = np.asarray(picture if settings.channels == 3 else picture.convert("L"))
     except BadImage:
         raise
@@ -153,7 +159,20 @@ def decode(data: bytes, settings: PixelSettings) -> tuple[np.ndarray, bool]:
     except Exception as error:
         raise BadImage(f"damaged: {error or type(error).__name__}") from None
     pixels = pixels.transpose(2, 0, 1) if settings.channels == 3 else pixels[None]
-    return np.ascontiguousarray(pixels), side < size
+    return np.ascontiguousarray(pixels), smaller
+
+
+def _centre(size: tuple[int, int], *, height: int, width: int) -> tuple[int, int, int, int]:
+    """The largest box about the middle of a picture that has the wanted shape.
+
+    Arguments:
+        size: Width and height of the picture.
+        height: Wanted, as is the ``width``; only their ratio counts.
+    """
+    across = min(size[0], max(1, size[1] * width // height))
+    down = min(size[1], max(1, size[0] * height // width))
+    left, top = (size[0] - across) // 2, (size[1] - down) // 2
+    return left, top, left + across, top + down
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ccdiff.data.files.class_folders import from_class_folders
@@ -17,6 +18,7 @@ __all__ = ["Folder"]
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Folder(ImageFiles):
     """A folder of images, in the first of four layouts that it has.
 
@@ -34,87 +36,59 @@ class Folder(ImageFiles):
     The others as for :class:`~ccdiff.data.files.image_files.ImageFiles`.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str | None,
-        image_size: int,
-        channels: int,
-        flip: bool,
-        label_names: Sequence[str] | None = None,
-        table: str | None = None,
-        attributes: Sequence[str] | None = None,
-        attribute: str | None = None,
-        heldout: float = 0.1,
-        background: str | Sequence[int] = "white",
-        max_bad_fraction: float = 0.01,
-        cache: str = "data/prepared",
-        placement: str = "auto",
-        balance: str = "none",
-    ) -> None:
-        if root is None:
+    table: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.root is None:
             raise UserError("data=folder needs a folder of images: pass data.root=<folder>")
-        super().__init__(
-            root=root,
-            image_size=image_size,
-            channels=channels,
-            flip=flip,
-            attributes=attributes,
-            attribute=attribute,
-            heldout=heldout,
-            background=background,
-            max_bad_fraction=max_bad_fraction,
-            cache=cache,
-            placement=placement,
-            balance=balance,
-        )
-        self.table = table
-        self.expected = None if label_names is None else tuple(label_names)
+        super().__post_init__()
 
     @property
-    def label_names(self) -> tuple[str, ...]:
-        found = super().label_names
-        if self.expected is not None and self.expected != found:
+    def names(self) -> tuple[str, ...]:
+        found = super().names
+        if self.label_names is not None and tuple(self.label_names) != found:
             raise UserError(
-                f"data.label_names says {', '.join(self.expected)}, but {self.root} has "
+                f"data.label_names says {', '.join(self.label_names)}, but {self.folder} has "
                 f"{', '.join(found)}"
             )
         return found
 
     def find(self) -> Source:
-        if not self.root.is_dir():
-            raise UserError(f"data.root={self.root} is not a folder ({self.root.absolute()})")
+        if not self.folder.is_dir():
+            raise UserError(f"data.root={self.root} is not a folder ({self.folder.absolute()})")
         source: Source | None
-        if (images := find_parquet(self.root)) is not None:
+        if (images := find_parquet(self.folder)) is not None:
             source = self._from_parquet(images)
         elif (table := self._find_table()) is not None:
             source = self._from_table(table)
         else:
-            source = from_class_folders(self.root, heldout=self.heldout)
+            source = from_class_folders(self.folder, heldout=self.heldout)
         if source is None:
             raise UserError(
-                f"{self.root.absolute()} holds no images: it needs a folder per class, or images "
-                f"with a table ({', '.join(TABLE_SUFFIXES)}) that names their attributes"
+                f"{self.folder.absolute()} holds no images: it needs a folder per class, or "
+                f"images with a table ({', '.join(TABLE_SUFFIXES)}) that names their attributes"
             )
         return source
 
     def _find_table(self) -> Path | None:
         if self.table is not None:
-            path = self.root / self.table
+            path = self.folder / self.table
             if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-                return inside(self.root, path)
+                return inside(self.folder, path)
             raise UserError(
-                f"data.table={self.table} is not a file in {self.root.absolute()} that ends in "
+                f"data.table={self.table} is not a file in {self.folder.absolute()} that ends in "
                 f"{', '.join(TABLE_SUFFIXES)}"
             )
         found = [
-            inside(self.root, path)
-            for path in sorted(self.root.iterdir())
+            inside(self.folder, path)
+            for path in sorted(self.folder.iterdir())
             if path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
         ]
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
-            raise UserError(f"{self.root} holds several tables: pass data.table=<one of {names}>")
+            raise UserError(
+                f"{self.folder} holds several tables: pass data.table=<one of {names}>"
+            )
         return found[0] if found else None
 
     def _needed(self) -> Sequence[str] | None:
@@ -128,7 +102,7 @@ class Folder(ImageFiles):
             heldout = images.heldout
         n = len(images.names)
         return Source(
-            title=self.root.resolve().name,
+            title=self.folder.resolve().name,
             images=images,
             labels=labels,
             label_names=names,
@@ -137,16 +111,16 @@ class Folder(ImageFiles):
 
     def _from_table(self, path: Path) -> Source:
         table = read_table(path, needed=self._needed())
-        prefix = path.parent.relative_to(self.root)
+        prefix = path.parent.relative_to(self.folder)
         files = [(prefix / name).as_posix() for name in table.files]
         order = sorted(range(len(files)), key=lambda i: natural_key(files[i]))
         files = [files[i] for i in order]
-        if unlisted := len(set(list_images(self.root)) - set(files)):
-            log.warning("%d images in %s are not in %s and not used", unlisted, self.root, path)
+        if unlisted := len(set(list_images(self.folder)) - set(files)):
+            log.warning("%d images in %s are not in %s and not used", unlisted, self.folder, path)
         heldout = table.heldout
         return Source(
-            title=self.root.resolve().name,
-            images=FileImages(self.root, files),
+            title=self.folder.resolve().name,
+            images=FileImages(self.folder, files),
             labels=table.labels[order],
             label_names=table.label_names,
             heldout=every_nth(len(files), self.heldout) if heldout is None else heldout[order],

@@ -4,6 +4,7 @@ import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,68 +25,55 @@ log = logging.getLogger(__name__)
 _MAX_LISTED = 20
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ImageFiles(DataSet):
     """Shared by the data sets of image files. Names of labels are read from the source.
 
     Arguments:
         root: Where to look for the images.
-        image_size: Height and width that images are brought to.
-        channels: 1 (gray) or 3 (RGB).
-        flip: Whether a mirrored image is as good as the original.
         attributes: Attributes to keep, in this order; none keeps all.
         attribute: Makes the two classes of images without and with it, instead of attributes.
         heldout: Fraction of the images to hold out where the source has no split of its own.
         background: What transparent images are laid on, a colour name or three numbers.
         max_bad_fraction: How many of the files may be unusable.
         cache: Folder of prepared copies.
-        placement: See :class:`~ccdiff.data.Batches`.
-        balance: See :class:`~ccdiff.data.Batches`.
+
+    The others as for :class:`~ccdiff.data.core.DataSet`.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str | None,
-        image_size: int,
-        channels: int,
-        flip: bool,
-        attributes: Sequence[str] | None = None,
-        attribute: str | None = None,
-        heldout: float = 0.1,
-        background: str | Sequence[int] = "white",
-        max_bad_fraction: float = 0.01,
-        cache: str = "data/prepared",
-        placement: str = "auto",
-        balance: str = "none",
-    ) -> None:
-        super().__init__(
-            image_size=image_size,
-            channels=channels,
-            label_names=(),
-            flip=flip,
-            placement=placement,
-            balance=balance,
-        )
-        if image_size < 1 or channels not in (1, 3):
+    root: str | None
+    attributes: Sequence[str] | None = None
+    attribute: str | None = None
+    heldout: float = 0.1
+    background: str | Sequence[int] = "white"
+    max_bad_fraction: float = 0.01
+    cache: str = "data/prepared"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.heldout < 1:
+            raise UserError(f"data.heldout must lie between 0 and 1, got {self.heldout}")
+        if not 0 <= self.max_bad_fraction <= 1:
             raise UserError(
-                f"need data.image_size of at least 1 and data.channels of 1 or 3, "
-                f"got {image_size} and {channels}"
+                f"data.max_bad_fraction must be in [0, 1], got {self.max_bad_fraction}"
             )
-        if not 0 < heldout < 1:
-            raise UserError(f"data.heldout must lie between 0 and 1, got {heldout}")
-        if not 0 <= max_bad_fraction <= 1:
-            raise UserError(f"data.max_bad_fraction must be in [0, 1], got {max_bad_fraction}")
-        if attributes is not None and attribute is not None:
+        if self.attributes is not None and self.attribute is not None:
             raise UserError("pass data.attributes or data.attribute, not both")
-        # As a recipe in YAML may have it; no shell writes out what follows a key with a dot.
-        self.root = Path("" if root is None else root).expanduser()
-        self.attributes = attributes
-        self.attribute = attribute
-        self.heldout = heldout
-        self.max_bad_fraction = max_bad_fraction
-        self.cache = Path(cache).expanduser()
-        self.settings = PixelSettings(
-            image_size=image_size, channels=channels, background=parse_color(background)
+        parse_color(self.background)
+
+    @property
+    def folder(self) -> Path:
+        """``root``, whose ``~`` no shell wrote out where it stands in a recipe."""
+        return Path(self.root or "").expanduser()
+
+    @property
+    def settings(self) -> PixelSettings:
+        """What a pixel depends on besides its file."""
+        channels, height, width = self.image_shape
+        return PixelSettings(
+            image_size=(height, width),
+            channels=channels,
+            background=parse_color(self.background),
         )
 
     @abstractmethod
@@ -115,7 +103,7 @@ class ImageFiles(DataSet):
         return self.source
 
     @property
-    def label_names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """Of the classes or attributes that the settings select."""
         return self.selected.label_names
 
@@ -129,11 +117,13 @@ class ImageFiles(DataSet):
         Raises:
             UserError: Where too many files are unusable.
         """
-        prepared = prepare(self.source, settings=self.settings, cache=self.cache)
+        prepared = prepare(
+            self.source, settings=self.settings, cache=Path(self.cache).expanduser()
+        )
         self._refuse_too_many_bad(prepared)
         if prepared.manifest["images"]["enlarged"]:
             log.warning(
-                "%d of %d images are smaller than data.image_size=%d and were enlarged",
+                "%d of %d images are smaller than data.image_size=%s and were enlarged",
                 prepared.manifest["images"]["enlarged"],
                 len(prepared.kept),
                 self.image_size,
@@ -161,7 +151,7 @@ class ImageFiles(DataSet):
         labels = torch.from_numpy(self.selected.labels[prepared.kept])
         n = prepared.num_train
         if not 0 < n < len(pixels):
-            raise UserError(f"no usable {'held-out' if n else 'training'} images in {self.root}")
+            raise UserError(f"no usable {'held-out' if n else 'training'} images in {self.folder}")
         rows = ImageRows(prepared.images_path, offset=pixels.offset, shape=pixels.shape[1:])
         with warnings.catch_warnings():
             # Torch warns that it cannot keep anyone from writing; nobody does.

@@ -94,7 +94,7 @@ def prepare(source: Source, *, settings: PixelSettings, cache: Path) -> Prepared
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     title = re.sub("[^A-Za-z0-9_-]+", "_", source.title)
-    path = cache / f"{title}-{settings.image_size}px-{key}"
+    path = cache / f"{title}-{settings.title}-{key}"
     if not path.exists():
         with _alone(cache):
             if not path.exists():

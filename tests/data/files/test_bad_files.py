@@ -21,7 +21,7 @@ from ccdiff.data import Folder
 from ccdiff.data.files.decode import BadImage, PixelSettings, decode, read_file
 from ccdiff.errors import UserError
 
-SETTINGS = PixelSettings(image_size=16, channels=3, background=(255, 255, 255))
+SETTINGS = PixelSettings(image_size=(16, 16), channels=3, background=(255, 255, 255))
 
 
 def picture(size: tuple[int, int] = (24, 24), mode: str = "RGB", seed: int = 0) -> Image.Image:

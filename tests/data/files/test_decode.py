@@ -28,7 +28,7 @@ def pixels(
     data: bytes, *, size: int = SIZE, channels: int = 3, background: tuple = WHITE
 ) -> np.ndarray:
     """Decoded, as [H, W, C]."""
-    settings = PixelSettings(image_size=size, channels=channels, background=background)
+    settings = PixelSettings(image_size=(size, size), channels=channels, background=background)
     image, _ = decode(data, settings)
     assert image.shape == settings.shape
     assert image.dtype == np.uint8
@@ -98,7 +98,7 @@ def test_brightness_and_orientation_survive_resizing():
     ("side", "enlarged"), [(SIZE - 1, True), (SIZE, False), (SIZE + 1, False)]
 )
 def test_small_images_are_enlarged_and_told(side, enlarged):
-    settings = PixelSettings(image_size=SIZE, channels=3, background=WHITE)
+    settings = PixelSettings(image_size=(SIZE, SIZE), channels=3, background=WHITE)
     image, was_smaller = decode(encode(Image.new("RGB", (side + 4, side), RED)), settings)
     assert was_smaller is enlarged
     assert (image.transpose(1, 2, 0) == RED).all()

@@ -73,13 +73,13 @@ def test_folders_are_classes_in_natural_order(root):
     for i in range(NUM):
         put(root / f"kind {i % 3 + 9}" / "deeper" / f"{i}.png", i)
     data = open_folder(root, heldout=0.25)
-    assert data.label_names == ("kind 9", "kind 10", "kind 11")
+    assert data.names == ("kind 9", "kind 10", "kind 11")
     train, heldout = data.load()
     assert labels_by_number(train, heldout) == {i: i % 3 for i in range(NUM)}
     assert train.labels.dtype == torch.int64
     # Each class is held out to the same part.
     assert heldout.labels.bincount().tolist() == [1, 1, 1]
-    OneHot(data.label_names, dim=4).check(train.labels)
+    OneHot(data.names, dim=4).check(train.labels)
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "Validation", "test"])
@@ -95,14 +95,14 @@ def test_a_split_into_folders_is_kept(root, name):
 def test_a_train_is_a_vehicle_too(root):
     for i, name in enumerate(["car", "plane", "train"] * 4):
         put(root / name / f"{i}.png", i)
-    assert open_folder(root).label_names == ("car", "plane", "train")
+    assert open_folder(root).names == ("car", "plane", "train")
 
 
 def test_a_class_that_is_only_held_out_is_refused(root):
     for i, name in enumerate(["train/cat", "train/dog", "val/cat", "val/cow"]):
         put(root / name / f"{i}.png", i)
     with pytest.raises(UserError, match="no training images of cow"):
-        _ = open_folder(root).label_names
+        _ = open_folder(root).names
 
 
 def test_images_alone_are_one_class(root):
@@ -111,7 +111,7 @@ def test_images_alone_are_one_class(root):
     (root / "notes").mkdir()
     (root / "notes" / "about.txt").write_text("no image")
     data = open_folder(root)
-    assert data.label_names == ("image",)
+    assert data.names == ("image",)
     train, heldout = data.load()
     assert labels_by_number(train, heldout) == dict.fromkeys(range(NUM), 0)
 
@@ -120,7 +120,7 @@ def test_images_beside_folders_of_images_are_ambiguous(root):
     put(root / "cat" / "0.png", 0)
     put(root / "1.png", 1)
     with pytest.raises(UserError, match=r"holds images \('1\.png'\) beside folders .*'cat'"):
-        _ = open_folder(root).label_names
+        _ = open_folder(root).names
 
 
 @pytest.mark.parametrize(
@@ -136,28 +136,28 @@ def test_images_beside_folders_of_images_are_ambiguous(root):
 def test_folders_without_images_are_told(root, options, message):
     settings = {"root": str(root), "image_size": 4, "channels": 3, "flip": False, **options}
     with pytest.raises(UserError, match=message):
-        _ = Folder(**settings).label_names
+        _ = Folder(**settings).names
 
 
 def test_one_image_cannot_be_split(root):
     put(root / "0.png", 0)
     with pytest.raises(UserError, match="set has 1 images, but no held-out ones"):
-        _ = open_folder(root).label_names
+        _ = open_folder(root).names
 
 
 def test_expected_names_are_held_to(root):
     for i in range(NUM):
         put(root / ("cat", "dog")[i % 2] / f"{i}.png", i)
-    assert open_folder(root, label_names=["cat", "dog"]).label_names == ("cat", "dog")
+    assert open_folder(root, label_names=["cat", "dog"]).names == ("cat", "dog")
     with pytest.raises(UserError, match=r"data\.label_names says dog, cat, but .* has cat, dog"):
-        _ = open_folder(root, label_names=["dog", "cat"]).label_names
+        _ = open_folder(root, label_names=["dog", "cat"]).names
 
 
 def test_classes_have_no_attributes(root):
     for i in range(NUM):
         put(root / ("cat", "dog")[i % 2] / f"{i}.png", i)
     with pytest.raises(UserError, match="one class per image and no attribute 'cat'"):
-        _ = open_folder(root, attributes=["cat"]).label_names
+        _ = open_folder(root, attributes=["cat"]).names
 
 
 # Tables
@@ -193,11 +193,11 @@ WRITERS = {
 def test_every_kind_of_table_says_the_same(pictures, kind):
     WRITERS[kind](pictures, ROWS)
     data = open_folder(pictures)
-    assert data.label_names == ("dark", "small")
+    assert data.names == ("dark", "small")
     train, heldout = data.load()
     assert labels_by_number(train, heldout) == BITS
     assert train.labels.dtype == torch.uint8
-    MultiHot(data.label_names, dim=4).check(train.labels)
+    MultiHot(data.names, dim=4).check(train.labels)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_tags_are_attributes(pictures, column, write):
     rows = [{"file": f"pictures/{i}.png", column: write(i)} for i in range(NUM)]
     write_jsonl(pictures / "table.jsonl", rows)
     data = open_folder(pictures)
-    assert data.label_names == ("dark", "small")
+    assert data.names == ("dark", "small")
     assert labels_by_number(*data.load()) == BITS
 
 
@@ -244,7 +244,7 @@ def test_a_class_column_makes_classes(pictures):
     rows = [{"file": f"pictures/{i}.png", "label": ("light", "dark")[i < 6]} for i in range(NUM)]
     write_csv(pictures / "table.csv", rows)
     data = open_folder(pictures)
-    assert data.label_names == ("dark", "light")
+    assert data.names == ("dark", "light")
     assert labels_by_number(*data.load()) == {i: int(i >= 6) for i in range(NUM)}
 
 
@@ -272,13 +272,13 @@ def test_columns_that_are_no_attributes_are_left_out_on_request(pictures):
     rows = [{"file": row["file"], "title": "a picture", "dark": row["dark"]} for row in ROWS]
     write_csv(pictures / "table.csv", rows)
     with pytest.raises(UserError, match=r"'title' of image 1 of .*'a picture'.*data\.attributes"):
-        _ = open_folder(pictures).label_names
-    assert open_folder(pictures, attributes=["dark"]).label_names == ("dark",)
-    assert open_folder(pictures, attribute="dark").label_names == ("not_dark", "dark")
+        _ = open_folder(pictures).names
+    assert open_folder(pictures, attributes=["dark"]).names == ("dark",)
+    assert open_folder(pictures, attribute="dark").names == ("not_dark", "dark")
     with pytest.raises(UserError, match="'title' of image 1"):
-        _ = open_folder(pictures, attributes=["dark", "title"]).label_names
+        _ = open_folder(pictures, attributes=["dark", "title"]).names
     with pytest.raises(UserError, match="no attribute 'drk'; did you mean dark"):
-        _ = open_folder(pictures, attributes=["drk"]).label_names
+        _ = open_folder(pictures, attributes=["drk"]).names
 
 
 def test_several_tables_are_chosen_from(pictures):
@@ -286,8 +286,8 @@ def test_several_tables_are_chosen_from(pictures):
     write_csv(pictures / "pictures" / "b.csv", [{"file": f"{i}.png", "x": 1} for i in range(NUM)])
     write_jsonl(pictures / "c.jsonl", [{**row, "more": 1} for row in ROWS])
     with pytest.raises(UserError, match=r"pass data\.table=<one of a\.csv, c\.jsonl>"):
-        _ = open_folder(pictures).label_names
-    assert open_folder(pictures, table="c.jsonl").label_names == ("dark", "small", "more")
+        _ = open_folder(pictures).names
+    assert open_folder(pictures, table="c.jsonl").names == ("dark", "small", "more")
     # Files are named from where the table lies.
     assert labels_by_number(*open_folder(pictures, table="pictures/b.csv").load())
 
@@ -324,20 +324,20 @@ def test_several_tables_are_chosen_from(pictures):
 def test_tables_of_another_form_are_refused_with_the_place(pictures, name, text, message):
     (pictures / name).write_text(text)
     with pytest.raises(UserError, match=message):
-        _ = open_folder(pictures).label_names
+        _ = open_folder(pictures).names
 
 
 def test_free_text_is_no_list_of_tags(pictures):
     rows = [{"file": f"{i}.png", "caption": f"this is number {i}"} for i in range(5000)]
     write_jsonl(pictures / "t.jsonl", rows)
     with pytest.raises(UserError, match="holds 5000 different tags; it takes 1 to 4096"):
-        _ = open_folder(pictures).label_names
+        _ = open_folder(pictures).names
 
 
 def test_tables_that_are_no_text_are_told(pictures):
     (pictures / "t.csv").write_bytes("file,größe".encode("latin-1"))
     with pytest.raises(UserError, match="is no text in UTF-8"):
-        _ = open_folder(pictures).label_names
+        _ = open_folder(pictures).names
 
 
 def test_quoted_fields_may_hold_anything(pictures):
@@ -354,7 +354,7 @@ def test_a_table_outside_the_folder_is_not_read(pictures):
     (pictures / "t.csv").symlink_to("../t.csv")
     for options in ({}, {"table": "t.csv"}, {"table": "../t.csv"}):
         with pytest.raises(UserError, match="is a link that leads out of"):
-            _ = open_folder(pictures, **options).label_names
+            _ = open_folder(pictures, **options).names
 
 
 # Parquet files with images in them
@@ -382,7 +382,7 @@ def test_parquet_files_hold_images_with_classes(root, names):
         columns = {"label": [i % 2 for i in numbers]}
         write_images(root / "data" / f"{part}.parquet", list(numbers), columns, names)
     data = open_folder(root)
-    assert data.label_names == (("0", "1") if names is None else ("head", "tail"))
+    assert data.names == (("0", "1") if names is None else ("head", "tail"))
     train, heldout = data.load()
     expected = {i: i % 2 if names is None else 1 - i % 2 for i in range(NUM)}
     assert labels_by_number(train) == {i: expected[i] for i in range(10)}
@@ -401,7 +401,7 @@ def test_classes_without_a_name_are_told(root):
     columns = {"label": [0, 1, -1]}
     write_images(root / "test.parquet", [0, 1, 2], columns, ["head", "tail"])
     with pytest.raises(UserError, match=r"row 2 of .*test\.parquet has the label -1"):
-        _ = open_folder(root).label_names
+        _ = open_folder(root).names
 
 
 # Order and splits

@@ -97,7 +97,11 @@ def test_the_copy_explains_itself(folder, tmp_path):
     assert manifest["bad"] == [
         {"index": 3, "file": "3.png", "why": "not an image in a known format"}
     ]
-    assert manifest["settings"] == {"image_size": 8, "channels": 3, "background": [255, 255, 255]}
+    assert manifest["settings"] == {
+        "image_size": [8, 8],
+        "channels": 3,
+        "background": [255, 255, 255],
+    }
     assert {"ccdiff", "numpy", "pillow"} < manifest["versions"].keys()
     prepared.verify()
 
