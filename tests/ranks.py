@@ -26,9 +26,9 @@ from ccdiff.runs.folder import Run
 from ccdiff.runs.record import Record, read_record
 from ccdiff.system.stopping import EXIT_STATUS, Preempted
 from ccdiff.train import assembly
+from ccdiff.training import ddp
 from ccdiff.training.checks import Size
 from ccdiff.training.ddp import collect_optimizer
-from ccdiff.training.monitor import hooks
 from ccdiff.training.step import Update
 
 STEPS, SHORT_STEPS = 50, 12
@@ -142,7 +142,7 @@ def note_collecting(at: int) -> None:
             file.write(f"at {at}\n")
         collect(optimizer)
 
-    hooks.collect_optimizer = noted
+    ddp.collect_optimizer = noted
 
 
 def hang() -> None:

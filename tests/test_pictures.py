@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ccdiff.training.monitor.showcase import Showcase, showcase
 from PIL import Image
 
 from ccdiff.generation.pipeline import frame_steps, sample_seeds
 from ccdiff.pictures import grid, save_gif, save_png
 from ccdiff.runs.folder import Run
 from ccdiff.training.monitor.hooks import DrawGrids
-from ccdiff.training.monitor.showcase import Showcase, showcase
 
 
 def cell(picture: Image.Image, row: int, column: int, *, zoom: int, size: int) -> np.ndarray:

@@ -30,16 +30,16 @@ from ccdiff.system.device import autocast_dtype, make_current, set_determinism
 from ccdiff.system.stopping import Stop
 from ccdiff.train.resuming import check_config, check_data
 from ccdiff.training.checks import check_fit, check_noise, check_used, measure
-from ccdiff.training.ddp import make_optimizer
-from ccdiff.training.loop import Hook, train
-from ccdiff.training.monitor.hooks import DrawGrids, HeldOutLoss, OnMain
+from ccdiff.training.ddp import OnMain, make_optimizer
+from ccdiff.training.loop import train
+from ccdiff.training.monitor.hooks import DrawGrids, HeldOutLoss, showcase
 from ccdiff.training.monitor.profiling import Profile
 from ccdiff.training.monitor.quality import WatchQuality
-from ccdiff.training.monitor.showcase import showcase
 from ccdiff.training.monitor.speed import Speed, matmul_peak
 from ccdiff.training.monitor.timing import StepTimer, clock_of
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
-from ccdiff.training.state import TrainState
+from ccdiff.training.state import Hook, TrainState
+from ccdiff.training.step import Update
 
 __all__ = ["Training"]
 
@@ -139,28 +139,35 @@ class Training:
         )
         rolls_back = settings.on_nonfinite is OnNonFinite.rollback
         train(
-            self.state,
-            objective=self.objective,
-            batches=Batches(
-                self.train_split,
-                batch_size=settings.batch_size,
-                seed=cfg.seed,
-                device=self.device,
-                placement=self.data.placement,
-                balance=self.data.balance,
-                rows=slice_of(settings.batch_size),
-            ),
-            flip=self.data.flip,
-            settings=settings,
-            seed=cfg.seed,
+            self._update(),
             speed=self.speed,
-            timer=self.timer,
             run_log=run_log,
             hooks=self._hooks(run_log, save),
             after_step=self.profile if settings.profile and is_main() else None,
             save=OnMain(save, saves=True),
             stop=stop,
             rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
+        )
+
+    def _update(self) -> Update:
+        """Takes one optimizer step after the other."""
+        data, settings = self.data, self.settings
+        return Update(
+            self.state,
+            objective=self.objective,
+            batches=Batches(
+                self.train_split,
+                batch_size=settings.batch_size,
+                seed=self.cfg.seed,
+                device=self.device,
+                placement=data.placement,
+                balance=data.balance,
+                rows=slice_of(settings.batch_size),
+            ),
+            flip=data.flip,
+            settings=settings,
+            seed=self.cfg.seed,
+            timer=self.timer,
         )
 
     def _hooks(self, run_log: RunLog, save: SaveCheckpoint) -> list[Hook]:

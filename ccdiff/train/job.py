@@ -33,7 +33,7 @@ from ccdiff.system.device import (
 from ccdiff.system.stopping import Preempted, Stop
 from ccdiff.train.assembly import Training
 from ccdiff.training.ddp import check_divides
-from ccdiff.training.monitor.showcase import FIXED_SEEDS
+from ccdiff.training.monitor.hooks import FIXED_SEEDS
 
 __all__ = ["run_experiment"]
 

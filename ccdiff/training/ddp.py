@@ -10,6 +10,7 @@ is ever sent, and checkpoints are those of one process.
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,27 +20,28 @@ from torch.optim import Optimizer
 
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objective import Objective
-from ccdiff.distributed.group import broadcast, gather
+from ccdiff.distributed.group import barrier, gather, sum_tensor_
 from ccdiff.distributed.ranks import is_main, rank, world_size
 from ccdiff.errors import UserError
 from ccdiff.seeding import seed_for
 from ccdiff.settings import Shard, TrainerSettings
-from ccdiff.training.nonfinite import Diverged, LabelledDraw
+from ccdiff.training.state import Hook, LabelledDraw, TrainState
 
 if TYPE_CHECKING:
     from torch.distributed.optim import ZeroRedundancyOptimizer
 
 __all__ = [
     "Losses",
+    "OnMain",
     "averaging",
     "check_divides",
     "collect_optimizer",
     "load_optimizer",
     "make_optimizer",
+    "mean_over_ranks",
     "memory",
     "replicate",
     "seed_apart",
-    "worst_of",
 ]
 
 
@@ -157,11 +159,11 @@ def check_divides(settings: TrainerSettings) -> None:
     below = settings.batch_size // parts * parts
     if settings.batch_size == below:
         return
-    told = f"{below + parts}" if below == 0 else f"{below} or {below + parts}"
+    fitting = f"{below + parts}" if below == 0 else f"{below} or {below + parts}"
     raise UserError(
         f"trainer.batch_size={settings.batch_size} does not divide among {world_size()} processes "
-        f"in trainer.accumulate={settings.accumulate} parts each: use {told}, or another number "
-        f"of processes"
+        f"in trainer.accumulate={settings.accumulate} parts each: use {fitting}, or another "
+        f"number of processes"
     )
 
 
@@ -174,11 +176,9 @@ def seed_apart(seed: int, step: int) -> None:
         torch.manual_seed(seed_for(seed, "rank", rank(), step))
 
 
-def worst_of(error: Diverged) -> Diverged:
-    """The error of the process with the largest loss, alike on all."""
-    found = gather((error.worst, str(error)))
-    told = max(found, key=lambda one: one[0])[1] if found else ""
-    return Diverged(broadcast(told), worst=error.worst)
+def mean_over_ranks(loss: Tensor) -> Tensor:
+    """The mean of a loss over processes, whose shares of a batch are equal."""
+    return sum_tensor_(loss) / world_size()
 
 
 def memory(device: torch.device) -> dict[str, float]:
@@ -199,3 +199,28 @@ def memory(device: torch.device) -> dict[str, float]:
         for i, one in enumerate(gather(taken))
         for key, value in one.items()
     }
+
+
+@dataclass(frozen=True)
+class OnMain:
+    """A hook that rank 0 runs while the other processes wait.
+
+    Arguments:
+        hook: What to run.
+        saves: Whether it may write a checkpoint, for which the state must be whole.
+    """
+
+    hook: Hook
+    saves: bool = False
+
+    @property
+    def every(self) -> int:
+        """Steps between calls."""
+        return self.hook.every
+
+    def __call__(self, state: TrainState) -> None:
+        if self.saves:
+            collect_optimizer(state.optimizer)
+        if is_main():
+            self.hook(state)
+        barrier()

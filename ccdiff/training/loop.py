@@ -10,8 +10,6 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ccdiff.data import Batches
-from ccdiff.diffusion.objective import Objective
 from ccdiff.distributed.group import agreed
 from ccdiff.distributed.ranks import is_main
 from ccdiff.runs.tracker import RunLog
@@ -21,22 +19,12 @@ from ccdiff.training.ddp import memory
 from ccdiff.training.monitor.speed import Speed
 from ccdiff.training.monitor.timing import StepTimer
 from ccdiff.training.nonfinite import Diverged
-from ccdiff.training.state import TrainState
+from ccdiff.training.state import Hook, TrainState
 from ccdiff.training.step import Update
 
-__all__ = ["Hook", "Rollback", "train"]
+__all__ = ["Rollback", "train"]
 
 log = logging.getLogger(__name__)
-
-
-class Hook(Protocol):
-    """Something to do every so many steps, and after the last."""
-
-    @property
-    def every(self) -> int:
-        """Steps between calls."""
-
-    def __call__(self, state: TrainState) -> None: ...
 
 
 class Rollback(Protocol):
@@ -46,15 +34,9 @@ class Rollback(Protocol):
 
 
 def train(
-    state: TrainState,
+    update: Update,
     *,
-    objective: Objective,
-    batches: Batches,
-    flip: bool,
-    settings: TrainerSettings,
-    seed: int,
     speed: Speed,
-    timer: StepTimer,
     run_log: RunLog,
     save: Hook,
     hooks: Sequence[Hook] = (),
@@ -62,17 +44,11 @@ def train(
     stop: Stop | None = None,
     rollback: Rollback | None = None,
 ) -> None:
-    """Trains ``state`` in place up to ``settings.steps``.
+    """Trains up to ``update.settings.steps``.
 
     Arguments:
-        state: Where to start from; ``state.step`` may be past 0.
-        objective: The loss.
-        batches: Training images by batch number.
-        flip: Whether to mirror images at random.
-        settings: How long and how much.
-        seed: Of times, noise, drop masks and mirroring.
-        speed: Tells operations per second from images per second.
-        timer: Told where the time goes.
+        update: Takes a step; its state may be past step 0.
+        speed: Makes operations per second of images per second.
         run_log: Where metrics go.
         save: Called after all that a step has to log, so that a run which goes on from there
             neither lacks nor repeats any of it.
@@ -85,15 +61,7 @@ def train(
         Diverged: Where the loss or its gradient stops being finite; no weight is touched.
         Preempted: Where ``stop`` has said so; everything is saved.
     """
-    update = Update(
-        state,
-        objective=objective,
-        batches=batches,
-        flip=flip,
-        settings=settings,
-        seed=seed,
-        timer=timer,
-    )
+    state, settings, timer = update.state, update.settings, update.timer
     meter = _Meter(state, settings.batch_size, timer)
     state.denoiser.train()
     timer.start()

@@ -1,6 +1,8 @@
-"""What training changes, and a checkpoint keeps."""
+"""What training changes and a checkpoint keeps, what a step is taken of, and what looks on."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import torch
 from ema_pytorch import EMA
@@ -8,8 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.objective import Draw
+from ccdiff.settings import TrainerSettings
 
-__all__ = ["TrainState"]
+__all__ = ["Hook", "LabelledDraw", "TrainState", "learning_rate_factor"]
 
 
 @dataclass
@@ -39,3 +43,46 @@ class TrainState:
     def averaged(self) -> Denoiser:
         """The denoiser with averaged weights."""
         return self.ema.ema_model
+
+    def set_learning_rate(self, settings: TrainerSettings) -> None:
+        """Gives the optimizer the learning rates of the step at hand."""
+        factor = learning_rate_factor(
+            self.step, steps=settings.steps, warmup=settings.warmup, cooldown=settings.cooldown
+        )
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+
+
+def learning_rate_factor(step: int, *, steps: int, warmup: int, cooldown: int) -> float:
+    """What multiplies the learning rate at ``step`` (from 0) of ``steps``, in [0, 1].
+
+    It rises linearly over ``warmup`` steps, stays at 1, and falls linearly over the last
+    ``cooldown`` steps: Haegele et al., Scaling Laws and Compute-Optimal Training Beyond Fixed
+    Training Durations, 2024 (arXiv:2405.18392).
+    """
+    return max(0.0, min(1.0, (step + 1) / (warmup + 1), (steps - step) / (cooldown + 1)))
+
+
+class LabelledDraw(NamedTuple):
+    """All that a loss is made of: images [B, C, H, W] in [-1, 1], labels, randomness."""
+
+    x0: Tensor
+    y: Tensor
+    draw: Draw
+
+    def split(self, count: int) -> Iterator["LabelledDraw"]:
+        """The same in ``count`` equal parts."""
+        size = len(self.x0) // count
+        for start in range(0, len(self.x0), size):
+            rows = slice(start, start + size)
+            yield LabelledDraw(self.x0[rows], self.y[rows], self.draw.part(rows))
+
+
+class Hook(Protocol):
+    """Something to do every so many steps, and after the last."""
+
+    @property
+    def every(self) -> int:
+        """Steps between calls."""
+
+    def __call__(self, state: TrainState) -> None: ...

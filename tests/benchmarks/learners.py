@@ -69,7 +69,7 @@ class Ours(Learner):
         )
 
     def loss(self) -> Tensor:
-        batch = self.update._batch()
+        batch = self.update.batch()
         return self.update.objective.at(self.state.denoiser, batch.x0, batch.y, batch.draw).mean()
 
     def step(self) -> None:

@@ -106,18 +106,9 @@ def loop(training: Training, *, steps: int) -> Callable[[], None]:
     training.run.path.mkdir(parents=True, exist_ok=True)
 
     def run() -> None:
-        train(
-            training.state,
-            objective=training.objective,
-            batches=batches,
-            flip=training.data.flip,
-            settings=replace(training.settings, steps=training.state.step + steps),
-            seed=training.cfg.seed,
-            speed=training.speed,
-            timer=training.timer,
-            run_log=run_log,
-            save=Never(),
-        )
+        until = replace(training.settings, steps=training.state.step + steps)
+        update = updater(training, batches, settings=until)
+        train(update, speed=training.speed, run_log=run_log, save=Never())
 
     return run
 
@@ -133,7 +124,9 @@ class OneBatch:
         return self.images, self.labels
 
 
-def updater(training: Training, batches: Batches | OneBatch) -> Update:
+def updater(
+    training: Training, batches: Batches | OneBatch, *, settings: TrainerSettings | None = None
+) -> Update:
     """One optimizer step, from the batch to the averaged weights."""
     training.state.denoiser.train()
     return Update(
@@ -141,7 +134,7 @@ def updater(training: Training, batches: Batches | OneBatch) -> Update:
         objective=training.objective,
         batches=batches,
         flip=training.data.flip,
-        settings=training.settings,
+        settings=settings or training.settings,
         seed=training.cfg.seed,
         timer=training.timer,
     )

@@ -24,8 +24,8 @@ from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ccdiff.data import Split, to_float, to_uint8
-from ccdiff.training.learning_rate import learning_rate_factor
 from ccdiff.training.muon import Muon
+from ccdiff.training.state import learning_rate_factor
 from tests.benchmarks.learners import STEPS, Learner
 from tests.benchmarks.peers import (
     NULL,

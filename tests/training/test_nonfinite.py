@@ -6,7 +6,8 @@ import torch
 from ccdiff.diffusion.objective import Objective
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR
-from ccdiff.training.nonfinite import Diverged, LabelledDraw, diagnose
+from ccdiff.training.nonfinite import Diverged, diagnose
+from ccdiff.training.state import LabelledDraw
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """One optimizer step: bad gradients do no harm, and nothing waits for the device."""
 
+import ast
+import inspect
+import textwrap
 from copy import deepcopy
 from functools import partial
 
@@ -16,7 +19,7 @@ from ccdiff.diffusion.objective import Objective
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR
 from ccdiff.settings import TrainerSettings
-from ccdiff.training import step as module
+from ccdiff.training import nonfinite
 from ccdiff.training.monitor.timing import StepTimer, clock_of
 from ccdiff.training.muon import Muon
 from ccdiff.training.nonfinite import Diverged
@@ -51,16 +54,17 @@ def make_update(make_denoiser, generator):
 
 
 def spoil(monkeypatch, at: int) -> None:
-    """Makes a gradient infinite at one step."""
-    backward = Update._backward
+    """Makes a gradient infinite at one step, also where the step is taken again."""
+    drawn = Update.batch
 
-    def spoiled(self, batch):
-        loss = backward(self, batch)
-        if self.state.step == at:
-            self.parameters[0].grad.flatten()[0] = torch.inf
-        return loss
+    def batch(self):
+        parameter, bad = self.parameters[0], self.state.step == at
+        parameter._backward_hooks = None
+        if bad:
+            parameter.register_hook(lambda grad: grad.index_fill(0, torch.tensor(0), torch.inf))
+        return drawn(self)
 
-    monkeypatch.setattr(Update, "_backward", spoiled)
+    monkeypatch.setattr(Update, "batch", batch)
 
 
 def held(update: Update) -> dict:
@@ -113,9 +117,9 @@ def test_with_other_optimizers_it_is_told_at_once(make_update, monkeypatch, opti
 
 def test_being_ready_to_leave_out_a_step_changes_no_bit(make_update, monkeypatch):
     ready = make_update(FUSED)
-    assert ready._skipped is not None
-    monkeypatch.setattr(module, "_skips", lambda optimizer: False)
+    monkeypatch.setattr(nonfinite, "_skips", lambda optimizer: False)
     plain = make_update(FUSED)
+    assert (ready.guard.late, plain.guard.late) == (True, False)
     for _ in range(3):
         ready(), plain()
     assert same(held(ready), held(plain))
@@ -149,9 +153,17 @@ def test_a_step_asks_the_device_for_nothing(make_update, monkeypatch):
     monkeypatch.setattr(conditioning, "one_hot", lambda y, n: torch.eye(n)[y])
     update = make_update(FUSED)
     update()
-    monkeypatch.setattr(update._skipped, "read", lambda: False)  # The flag is of the step before.
+    # The flag is of the step before.
+    monkeypatch.setattr(update.guard, "left_out", lambda: False)
     with Asked([update.state.ema.initted, update.state.ema.step]) as asked:
         loss = update()
         assert asked.ops == []
         assert loss.isfinite()
         assert asked.ops == ["_local_scalar_dense"]
+
+
+def test_a_step_is_read_on_one_screen():
+    source = textwrap.dedent(inspect.getsource(Update.__call__))
+    docstring, *body = ast.parse(source).body[0].body
+    assert isinstance(docstring, ast.Expr)
+    assert body[-1].end_lineno - body[0].lineno < 30

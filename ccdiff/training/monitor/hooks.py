@@ -1,26 +1,30 @@
-"""What a run does between steps: measure and draw."""
+"""What a run does between steps: measure, and draw a showcase of its labels."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from ccdiff.data import Split
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.distributed.group import barrier
-from ccdiff.distributed.ranks import is_main
-from ccdiff.generation.pipeline import Pipeline
+from ccdiff.generation.pipeline import Pipeline, sample_seeds
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
 from ccdiff.runs.folder import Run
 from ccdiff.runs.tracker import RunLog
-from ccdiff.training.ddp import collect_optimizer
-from ccdiff.training.loop import Hook
-from ccdiff.training.monitor.showcase import Showcase
 from ccdiff.training.state import TrainState
 
-__all__ = ["DrawGrids", "HeldOutLoss", "OnMain", "noise_level_errors"]
+__all__ = [
+    "FIXED_SEEDS",
+    "DrawGrids",
+    "HeldOutLoss",
+    "Showcase",
+    "noise_level_errors",
+    "showcase",
+]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,10 @@ _FRAMES = 40
 _OVERFIT_GAP = 0.2
 # Noise levels at which the error is taken: an image of a small split stands for several.
 _FEWEST_LEVELS = 64
+_MAX_ROWS = 12
+_SEED = 0
+FIXED_SEEDS = {"grids": _SEED}
+"""Those that no setting changes; held-out noise is keyed by name alone."""
 
 
 def noise_level_errors(denoiser: Denoiser, split: Split, *, batch_size: int) -> Tensor:
@@ -47,7 +55,7 @@ class HeldOutLoss:
     """Logs the averaged model's error on held-out images, overall and per noise level.
 
     Also by how much it exceeds the error on as many training images, as a share of that: a model
-    that learns its images by heart is told by this gap, which is near 0 before.
+    that learns its images by heart shows in this gap, which is near 0 before.
 
     Arguments:
         every: Steps between measurements.
@@ -84,6 +92,52 @@ class HeldOutLoss:
         self.run_log.metrics(row, step=state.step)
 
 
+@dataclass(frozen=True)
+class Showcase:
+    """The labels and seeds of a run's grids: rows are labels, columns are fixed noises.
+
+    Arguments:
+        y: One label per row, [R] or [R, K].
+        titles: One per row.
+        columns: Images per row.
+    """
+
+    y: Tensor
+    titles: Sequence[str]
+    columns: int
+
+    @property
+    def labels(self) -> Tensor:
+        """One label per image."""
+        return self.y.repeat_interleave(self.columns, dim=0)
+
+    @property
+    def seeds(self) -> list[int]:
+        """One per image; the same in runs of whatever seed, so that pictures of a sweep align."""
+        return sample_seeds(_SEED, self.titles, self.columns)
+
+
+def showcase(label_names: Sequence[str], labels: Tensor, *, columns: int) -> Showcase:
+    """The classes in order, or the most frequent rows of attributes; at most twelve.
+
+    Arguments:
+        label_names: One per class or attribute.
+        labels: Of the training images, [N] or [N, K].
+        columns: Images per row.
+    """
+    if labels.ndim == 1:
+        y = torch.arange(min(len(label_names), _MAX_ROWS))
+        return Showcase(y, [label_names[i] for i in y], columns)
+    rows, counts = labels.cpu().unique(dim=0, return_counts=True)
+    y = rows[counts.argsort(descending=True, stable=True)[:_MAX_ROWS]]
+    return Showcase(y, [_title(row, label_names) for row in y], columns)
+
+
+def _title(bits: Tensor, label_names: Sequence[str]) -> str:
+    present = [name for name, bit in zip(label_names, bits.tolist(), strict=True) if bit]
+    return ", ".join(present) or "none"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DrawGrids:
     """Draws the showcase with the raw and the averaged weights; at the end also as a film.
@@ -94,7 +148,7 @@ class DrawGrids:
         pipeline: How to sample.
         showcase: What to sample.
         run: Where to.
-        run_log: Told of every picture.
+        run_log: Where pictures go, too.
     """
 
     every: int
@@ -134,28 +188,3 @@ class DrawGrids:
         width = min(columns, SHOWN_COLUMNS)
         save_gif([grid(frame, columns=width, titles=titles) for frame in filmed], film)
         self.run_log.image("samples/denoising", film, step=step)
-
-
-@dataclass(frozen=True)
-class OnMain:
-    """A hook that rank 0 runs while the other processes wait.
-
-    Arguments:
-        hook: What to run.
-        saves: Whether it may write a checkpoint, for which the state must be whole.
-    """
-
-    hook: Hook
-    saves: bool = False
-
-    @property
-    def every(self) -> int:
-        """Steps between calls."""
-        return self.hook.every
-
-    def __call__(self, state: TrainState) -> None:
-        if self.saves:
-            collect_optimizer(state.optimizer)
-        if is_main():
-            self.hook(state)
-        barrier()

@@ -23,7 +23,7 @@ _LARGE = 16 << 20
 
 
 class Profile:
-    """Records some steps, once :data:`PROFILE_AFTER` have warmed everything up; told of each.
+    """Records some steps, once :data:`PROFILE_AFTER` have warmed up; called after each step.
 
     Arguments:
         steps: How many; 0 for none.

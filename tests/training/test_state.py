@@ -1,6 +1,6 @@
 """What multiplies the learning rate: up, level, down."""
 
-from ccdiff.training.learning_rate import learning_rate_factor
+from ccdiff.training.state import learning_rate_factor
 
 
 def factors(*, warmup: int, cooldown: int, steps: int = 20) -> list[float]:
