@@ -14,14 +14,11 @@ from ccdiff.config.build import instantiate
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
-from ccdiff.metrics.extractors import (
-    ClassifierExtractor,
-    ClassifierSource,
-    Extractor,
-    Material,
-)
+from ccdiff.metrics.cache import split_fingerprint
+from ccdiff.metrics.extractors import Material
 from ccdiff.metrics.figures import Provenance
-from ccdiff.metrics.references import asked_labels, split_fingerprint
+from ccdiff.metrics.judge import Judge
+from ccdiff.metrics.references import asked_labels
 from ccdiff.system.atomic import write_text
 from ccdiff.trained.run import OpenedRun, open_run
 
@@ -37,8 +34,7 @@ class Subject:
         material: Its data.
         label_names: Of classes or attributes.
         sampler: How samples are drawn.
-        classifier: Judges labels.
-        extractor: Gives features; may be the classifier.
+        judge: Of what samples show and look like.
         fingerprints: Of the images of ``train`` and ``heldout``.
         y: What each sample is asked for, [N] or [N, K].
         of_model: What figures of the model alone depend on.
@@ -51,8 +47,7 @@ class Subject:
     material: Material
     label_names: tuple[str, ...]
     sampler: Sampler
-    classifier: ClassifierExtractor
-    extractor: Extractor
+    judge: Judge
     fingerprints: dict[str, str]
     y: Tensor
     of_model: Provenance
@@ -81,8 +76,7 @@ def open_subject(cfg: DictConfig) -> Subject:
         cache=Path(cfg.cache).expanduser(),
         device=trained.device,
     )
-    classifier = ClassifierSource().open(material)
-    extractor = classifier if isinstance(source, ClassifierSource) else source.open(material)
+    judge = Judge.open(source, material)
     sampler = instantiate(cfg.sampler)
     fingerprints = {"train": split_fingerprint(train), "heldout": split_fingerprint(heldout)}
     of_model = Provenance(
@@ -99,8 +93,7 @@ def open_subject(cfg: DictConfig) -> Subject:
         material=material,
         label_names=data.names,
         sampler=sampler,
-        classifier=classifier,
-        extractor=extractor,
+        judge=judge,
         fingerprints=fingerprints,
         y=asked_labels(heldout, n=cfg.n, num_labels=len(data.names)),
         of_model=of_model,
@@ -115,7 +108,7 @@ def open_subject(cfg: DictConfig) -> Subject:
             schedule=way.get("schedule"),
         ),
         folder=_folder(cfg, trained, sampler, way),
-        facts=_facts(cfg, trained, way, classifier, extractor),
+        facts=_facts(cfg, trained, way, judge),
     )
 
 
@@ -166,12 +159,9 @@ def _folder(cfg: DictConfig, trained: OpenedRun, sampler: Sampler, way: dict[str
 
 
 def _facts(
-    cfg: DictConfig,
-    trained: OpenedRun,
-    way: dict[str, str],
-    classifier: ClassifierExtractor,
-    extractor: Extractor,
+    cfg: DictConfig, trained: OpenedRun, way: dict[str, str], judge: Judge
 ) -> dict[str, str]:
+    extractor, classifier = judge.extractor, judge.classifier
     step, seconds = trained.checkpoint["step"], trained.checkpoint["seconds"]
     size = " x ".join(map(str, trained.image_shape))
     return {

@@ -12,13 +12,13 @@ from cli import TINY, call, succeed
 from torch import Tensor
 
 from ccdiff.data import Digits, Split
-from ccdiff.evaluate.judge import judge
-from ccdiff.evaluate.shards import Shards
+from ccdiff.evaluate.shards import Shards, looks
 from ccdiff.evaluate.subject import describe
 from ccdiff.generation.pipeline import Pipeline
-from ccdiff.metrics import Classifier
+from ccdiff.metrics.classifier import Classifier
 from ccdiff.metrics.extractors import ClassifierExtractor
 from ccdiff.metrics.figures import Figure
+from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.references import asked_labels
 from ccdiff.runs.tracker import TrackerSession, WandbTracker
 
@@ -277,7 +277,8 @@ def test_attributes_are_judged_one_by_one(tmp_path):
     classifier = ClassifierExtractor(Classifier((1, 8, 8), num_labels=3).eval(), scored=False)
     shards = Shards(tmp_path).complete(30, images, size=8)
     y = torch.randint(2, (27, 3)).to(torch.uint8)
-    found = judge(shards, y, extractor=classifier, classifier=classifier, num_labels=3)
+    judge = Judge(extractor=classifier, classifier=classifier, num_labels=3)
+    found = judge.judged(looks(shards, y, judge))
     logits = torch.cat([shard.seen(classifier).logits for shard in shards])[:27]
     assert found.confusion is None
     assert found.sketch.score is None
