@@ -19,8 +19,8 @@ seeding settings pictures
 distributed nn diffusion
 system
 data runs
-metrics generation config launch
-training trained
+metrics generation config
+training trained launch
 train sample evaluate compare curve edit inspect export prepare dashboard
 """
 """The wings, lowest first: a module may import from its own and from lower lines."""

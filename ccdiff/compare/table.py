@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
 from ccdiff.config.differences import flat
+from ccdiff.config.saved import load_composed, load_config
 from ccdiff.errors import UserError
 from ccdiff.metrics.over_seeds import Spread, over_seeds
 from ccdiff.runs.folder import Run
@@ -206,12 +205,9 @@ def read_job(run: Run) -> Job:
         UserError: Where its config cannot be read.
     """
     # A run that failed before its parts were built has only what Hydra composed.
-    path = run.config if run.config.exists() else run.path / ".hydra" / "config.yaml"
-    try:
-        cfg = cast(DictConfig, OmegaConf.load(path))
-        config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
-    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    whole = run.config.exists()
+    cfg = load_config(run.config) if whole else load_composed(run.path / ".hydra/config.yaml")
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg))
     record = read_record(run)
     return Job(
         run=run,

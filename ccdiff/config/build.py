@@ -9,6 +9,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.config.allowed import check_targets
+from ccdiff.config.saved import check_resolved
 from ccdiff.data import DataSet, image_shape
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objective import Objective
@@ -91,7 +92,12 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def save_config(cfg: DictConfig, path: Path) -> str:
-    """Writes the whole config with every interpolation resolved; returns it as YAML."""
+    """Writes the whole config with every interpolation resolved; returns it as YAML.
+
+    Raises:
+        UserError: Where it could not be read again, as with a label called ``${a}``.
+    """
+    check_resolved(plain(cfg), source="the config")
     text = OmegaConf.to_yaml(cfg, resolve=True)
     write_text(path, text)
     return text

@@ -5,7 +5,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["WITHOUT_EFFECT", "any_of", "config_hash", "difference", "flat"]
+from ccdiff.config.names import with_old_names
+
+__all__ = ["WITHOUT_EFFECT", "any_of", "config_hash", "difference", "flat", "has_hash"]
 
 WITHOUT_EFFECT = (
     # How long.
@@ -65,6 +67,11 @@ def config_hash(config: Mapping[str, Any]) -> str:
     decisive = {k: v for k, v in flat(config).items() if not any_of(k, WITHOUT_EFFECT)}
     text = json.dumps(decisive, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def has_hash(config: Mapping[str, Any], digest: str) -> bool:
+    """Whether a digest is that of ``config``, also one that version 0.1.0 took."""
+    return digest in (config_hash(config), config_hash(with_old_names(config)))
 
 
 def difference(

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ccdiff.errors import UserError
 from ccdiff.settings import Compile, EvaluateSettings, Precision, TrainerSettings
 
-__all__ = ["MovedData", "SampleConfig", "TrainConfig", "register", "typed"]
+__all__ = ["MovedData", "SampleConfig", "TrainConfig", "check_keys", "register", "typed"]
 
 
 @dataclass
@@ -91,27 +91,38 @@ def typed(cfg: DictConfig, schema: type) -> DictConfig:
         UserError: For a key that nothing would read, such as one added by ``+key=...``, and for
             a value of the wrong type.
     """
-    _check_keys(cfg, schema)
+    check_keys(cfg, schema)
     try:
         return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), cfg))
     except OmegaConfBaseException as error:
         raise UserError(str(error)) from error
 
 
-def _check_keys(cfg: DictConfig, schema: type, *, within: str = "") -> None:
-    # Merging does not tell: what ``+`` has put into a typed node is taken as it is.
+def check_keys(cfg: DictConfig, schema: type, *, within: str = "", source: object = None) -> None:
+    """Raises a UserError for a key that ``schema`` does not have, and nothing would read.
+
+    Merging does not: what ``+`` has put into a typed node is taken as it is.
+
+    Arguments:
+        cfg: The config, or what is at ``within``.
+        schema: A dataclass; those inside are looked into.
+        within: Where ``cfg`` is: nothing, or a key and a dot.
+        source: The file it is from; None for the command line.
+    """
     known = {field.name: field.type for field in fields(schema)}
     for name, value in cfg.items_ex(resolve=False):
         key = str(name)
         if key not in known:
             near = get_close_matches(key, known, n=1)
             hint = f"; did you mean {within}{near[0]}?" if near else ""
+            where = f"{source}: " if source else ""
             raise UserError(
-                f"nothing reads the key '{within}{key}'{hint} (there are: {', '.join(known)})"
+                f"{where}nothing reads the key '{within}{key}'{hint} "
+                f"(there are: {', '.join(known)})"
             )
         inner = known[key]
         if isinstance(inner, type) and is_dataclass(inner) and isinstance(value, DictConfig):
-            _check_keys(value, inner, within=f"{within}{key}.")
+            check_keys(value, inner, within=f"{within}{key}.", source=source)
 
 
 def register() -> None:

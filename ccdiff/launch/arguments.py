@@ -1,13 +1,16 @@
 """Command lines rewritten, so that Hydra composes from what a run has of its own."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from ccdiff.config.saved import load_config, read_config
+from ccdiff.config.schema import TrainConfig, check_keys
 from ccdiff.errors import UserError
 from ccdiff.launch.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.runs.folder import find_checkpoint, run_of
@@ -15,6 +18,7 @@ from ccdiff.runs.folder import find_checkpoint, run_of
 __all__ = ["resume_arguments", "sampling_arguments"]
 
 _CONF = Path(__file__).parents[2] / "conf"
+_RESUMED = "resumed"
 _OF_SAMPLING = ("sampler", "threshold", "guidance")
 _INSIDE = tuple(f"{group}/" for group in _OF_SAMPLING)
 
@@ -40,9 +44,15 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     run = run_of(find_checkpoint(given[-1]))
     if not run.config.exists():
         raise UserError(f"{run.path} has no config.yaml to go on from")
+    # Hydra composes from what was read here, and never looks into the folder: there it would take
+    # defaults, and settings of its own that run code.
+    config = load_config(run.config)
+    check_keys(config, TrainConfig, source=run.config)
+    ConfigStore.instance().store(name=_RESUMED, node=config)
     folder = Path(run.path).absolute()
     return [
-        *("--config-path", str(folder), "--config-name", "config"),
+        # A folder without configs, so that keys of the run are not taken for groups.
+        *("--config-path", str(Path(__file__).parent), "--config-name", _RESUMED),
         *(part for argument in rest for part in _spelled_out(argument)),
         f"resume='{given[-1]}'",
         f"hydra.run.dir='{folder}'",
@@ -100,11 +110,11 @@ def _config_of(reference: str) -> DictConfig:
     checkpoint = find_checkpoint(reference)
     config = run_of(checkpoint).config
     if config.exists():
-        return cast(DictConfig, OmegaConf.load(config))
+        return load_config(config)
     # Imported here: it takes seconds, which only a checkpoint without its run should cost.
     from ccdiff.runs.checkpoints import load_checkpoint
 
-    return cast(DictConfig, OmegaConf.create(load_checkpoint(checkpoint)["config"]))
+    return read_config(load_checkpoint(checkpoint)["config"], source=checkpoint)
 
 
 def _spelled_out(argument: str) -> list[str]:

@@ -16,7 +16,8 @@ from ccdiff.config.build import (
     instantiate,
     plain,
 )
-from ccdiff.config.differences import config_hash, difference, flat
+from ccdiff.config.differences import config_hash, difference, flat, has_hash
+from ccdiff.config.saved import load_config
 from ccdiff.distributed import group as distributed
 from ccdiff.distributed.ranks import is_main, rank, world_size
 from ccdiff.errors import UserError
@@ -203,7 +204,7 @@ def _failing_visibly(cfg: DictConfig, job: HydraConf, run: Run) -> Iterator[None
 
 def _refuse_another(cfg: DictConfig, run: Run, record: Record) -> None:
     """Raises UserError where the run is of another config, and says so in its record."""
-    if record.config_hash == config_hash(plain(cfg)):
+    if has_hash(plain(cfg), record.config_hash):
         return
     before = _saved_config(run)
     differing = [
@@ -218,7 +219,7 @@ def _refuse_another(cfg: DictConfig, run: Run, record: Record) -> None:
 
 
 def _saved_config(run: Run) -> dict[str, Any]:
-    return plain(cast(DictConfig, OmegaConf.load(run.config))) if run.config.exists() else {}
+    return plain(load_config(run.config)) if run.config.exists() else {}
 
 
 def _checkpoint_to_resume(cfg: DictConfig, run: Run, *, sweep: bool) -> Checkpoint | None:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from ccdiff.config.build import build_denoiser, image_shape_of, instantiate
+from ccdiff.config.saved import load_config
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import parse_labels
@@ -99,7 +100,7 @@ def _read(folder: Path) -> tuple[DictConfig, Denoiser]:
     from safetensors.torch import load_file
 
     try:
-        config = cast(DictConfig, OmegaConf.create((folder / CONFIG_FILE).read_text()))
+        config = load_config(folder / CONFIG_FILE)
         state = load_file(folder / WEIGHTS_FILE)
         with torch.device("meta"):
             denoiser = build_denoiser(config)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +18,7 @@ from ccdiff.config.build import (
     instantiate,
     plain,
 )
+from ccdiff.config.saved import read_config
 from ccdiff.data import DataSet
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.samplers import Sampler
@@ -125,8 +125,8 @@ class OpenedRun:
 
 
 def trained_config(checkpoint: Checkpoint) -> DictConfig:
-    """The config that a checkpoint was trained with."""
-    return cast(DictConfig, OmegaConf.create(checkpoint["config"]))
+    """The config that a checkpoint was trained with, with the names of today."""
+    return read_config(checkpoint["config"], source="the checkpoint's config")
 
 
 def trained_denoiser(checkpoint: Checkpoint, *, weights: str = "ema") -> Denoiser:

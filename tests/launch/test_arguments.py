@@ -88,7 +88,7 @@ def test_every_choice_can_be_taken_over(tmp_path, group):
     for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
         if path.stem == "autoguidance":
             continue  # It names another run.
-        chosen = config(f"{group}={path.stem}", cwd=tmp_path, script="train.py")
+        chosen = config(f"{group}={path.stem}", "--resolve", cwd=tmp_path, script="train.py")
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(chosen))
         (tmp_path / "step_00000001.pt").touch()
         assert config("run=step_00000001.pt", cwd=tmp_path)[group] == chosen[group], path.stem
