@@ -21,7 +21,6 @@ from ccdiff.diffusion import schedules
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.guidance import CFG, AutoGuidance, Guidance, NoGuidance
 from ccdiff.diffusion.objective import Draw, Objective
-from ccdiff.diffusion.rescheduling import reschedule
 from ccdiff.diffusion.samplers import DDIM, Sampler, sample
 from ccdiff.diffusion.samplers.grids import Grid
 from ccdiff.diffusion.schedules import Cosine, Linear, Schedule
@@ -70,7 +69,6 @@ def draw(
     guided = (guidance or NoGuidance())(denoiser.to("cuda").eval(), y.to("cuda"))
     denoise = (threshold or Unlimited())(guided)
     schedule = schedule or denoiser.schedule
-    denoise = reschedule(denoise, trained=denoiser.schedule, sampled=schedule)
     x = sample(sampler or DDIM(steps=STEPS), denoise, schedule, (2, 1, 8, 8), FakeNoise())
     assert x.device.type == "cuda"
 

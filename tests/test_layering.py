@@ -42,7 +42,7 @@ HEAVY = LAZY | {"torch", "numpy", "einops", "ema_pytorch"}
 
 # What mathematics and networks stand on; data sets come in files, so they read files too.
 TORCH = {"torch", "einops"}
-STANDS_ON = {"nn": TORCH, "diffusion": TORCH | {"numpy"}, "data": TORCH | {"numpy", "PIL", "tqdm"}}
+STANDS_ON = {"nn": TORCH, "diffusion": TORCH, "data": TORCH | {"numpy", "PIL", "tqdm"}}
 
 
 class Import(NamedTuple):
@@ -188,6 +188,7 @@ def test_commands_answer_help_without_waiting_for_torch(module):
         ("ccdiff.nn.unet", "from ..diffusion.schedules import Cosine", "does not point down"),
         ("ccdiff.nn", "from ..diffusion import denoiser", "does not point down"),
         ("ccdiff.diffusion.times", "import tqdm", "stands on torch alone"),
+        ("ccdiff.diffusion.times", "import numpy as np", "stands on torch alone"),
         ("ccdiff.data.core", "import pandas", "stands on torch alone"),
         ("ccdiff.pictures", "def f():\n    from ccdiff.runs.folder import Run", "not point down"),
         ("ccdiff.training.loop", "import hydra", "does not know of a config"),

@@ -8,23 +8,23 @@ import io
 import json
 import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from omegaconf import OmegaConf
 
 from ccdiff.config.differences import flat
 from ccdiff.config.saved import load_composed, load_config
 from ccdiff.errors import UserError
-from ccdiff.metrics.over_seeds import Spread, over_seeds
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import Record, read_record
 from ccdiff.runs.tracker import read_metrics
 from ccdiff.system.atomic import write_text
 
-__all__ = ["Comparison", "Job", "Setting", "compare", "find_runs", "read_job"]
+__all__ = ["Comparison", "Job", "Setting", "Spread", "compare", "find_runs", "read_job"]
 
 SEED = "seed"
 MAIN = "heldout/eps_mse"
@@ -43,6 +43,14 @@ _NOT_RESULTS = re.compile(
     r"step|train/(lr|images_seen|seconds|flops_per_second|mfu)|time/.*|.*_log_snr_.*_to_.*"
 )
 _HIGHER_IS_BETTER = re.compile(r"agreement|accuracy|precision|recall|coverage|density|per_second")
+
+
+class Spread(NamedTuple):
+    """Over seeds: mean, standard deviation (None for a single seed), and how many."""
+
+    mean: float
+    sd: float | None
+    n: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +110,11 @@ class Setting:
 
     def spread(self, metric: str) -> Spread | None:
         """Of one figure, over the jobs that have it."""
-        return over_seeds(job.results.get(metric) for job in self.jobs)
+        found = [job.results[metric] for job in self.jobs if metric in job.results]
+        if not found:
+            return None
+        sd = statistics.stdev(found) if len(found) > 1 else None
+        return Spread(statistics.fmean(found), sd, len(found))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The denoiser: network, conditioning, prediction and schedule as one map to ``x0_hat``."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Protocol
@@ -9,31 +10,20 @@ from torch import Tensor, nn
 
 from ccdiff.diffusion.conditioning import Conditioning
 from ccdiff.diffusion.predictions import Coefficients, Prediction
-from ccdiff.diffusion.schedules import Schedule
+from ccdiff.diffusion.schedules import Level, Schedule, expand_like
 
-__all__ = ["Denoise", "Denoiser", "Network", "bind_label", "expand_like"]
+__all__ = ["Denoise", "Denoiser", "Network", "bind_label", "compile_network"]
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
-"""``(x_t, t) -> x0_hat``: all that samplers know. ``t`` is [B], or a scalar, best of the CPU."""
+log = logging.getLogger(__name__)
+
+Denoise = Callable[[Tensor, Level], Tensor]
+"""``(x_t, level) -> x0_hat`` for images [B, ...]: all that samplers know of a model."""
 
 
 class Network(Protocol):
     """``F(x, log_snr, tokens)``: images [B, C, H, W], noise levels [B], tokens [B, L, D]."""
 
     def __call__(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor: ...
-
-
-def expand_like(scale: Tensor, x: Tensor) -> Tensor:
-    """Views a per-sample ``scale``, scalar or [B], so that it broadcasts over ``x`` [B, ...].
-
-    Raises:
-        ValueError: Where ``scale`` is neither.
-    """
-    if scale.ndim == 0:
-        return scale
-    if scale.ndim != 1 or len(scale) != len(x):
-        raise ValueError(f"expected a scalar or [{len(x)}], got shape {tuple(scale.shape)}")
-    return scale.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _for_each(scalar: Tensor, x: Tensor) -> Tensor:
@@ -47,7 +37,9 @@ def _for_each(scalar: Tensor, x: Tensor) -> Tensor:
 class Denoiser(nn.Module):
     """``x0_hat = c_skip x_t + c_out F(c_in x_t, log_snr, tokens(y, drop))``.
 
-    The one place of broadcasting and autocast.
+    The one place of broadcasting and autocast. A network knows noise levels, not times, and at
+    equal ``log_snr`` the noisy images of two schedules are the same up to a scale. So levels may
+    be those of any schedule; beyond the range of the model's own they count as its nearer end.
 
     Arguments:
         network: ``F``.
@@ -73,27 +65,40 @@ class Denoiser(nn.Module):
         self.compiled: Network | None = None
         """A compiled ``F`` to train with."""
 
-    def coefficients(self, x_t: Tensor, t: Tensor) -> Coefficients:
-        """The coefficients at ``t``, ready to multiply ``x_t``."""
-        alpha, sigma = self.schedule.scales(self.schedule.log_snr(t))
-        return self.prediction.coefficients(expand_like(alpha, x_t), expand_like(sigma, x_t))
+    def coefficients(self, x_t: Tensor, level: Level) -> Coefficients:
+        """The coefficients at ``level``, ready to multiply ``x_t``."""
+        return self.prediction.coefficients(*level.scales_like(x_t))
 
-    def output(self, x_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None) -> Tensor:
+    def output(self, x_t: Tensor, level: Level, y: Tensor, drop: Tensor | None = None) -> Tensor:
         """The raw network output ``F``, in the shape and dtype of ``x_t``.
 
         Arguments:
             x_t: Noisy images [B, C, H, W].
-            t: Times [B], or a scalar; one of the CPU spares a GPU many small operations.
+            level: Their noise levels [B], or one for all; scalars of the CPU spare a GPU many
+                small operations.
             y: Labels, [B] or [B, K].
             drop: Labels to hide, bool [B] (or [B, K] for attributes).
         """
-        log_snr = _for_each(self.schedule.log_snr(t), x_t)
-        c_in = self.coefficients(x_t, t).c_in
+        x_t, level = self._on_own_schedule(x_t, level)
+        return self._network(x_t, level, self.coefficients(x_t, level).c_in, y, drop)
+
+    def _network(
+        self, x_t: Tensor, level: Level, c_in: Tensor, y: Tensor, drop: Tensor | None
+    ) -> Tensor:
+        log_snr = _for_each(level.log_snr, x_t)
         dtype = self.autocast_dtype
         with torch.autocast(x_t.device.type, dtype=dtype) if dtype else nullcontext():
             tokens = self.conditioning(y, drop)
             network = self.compiled if self.compiled and self.training else self.network
             return network((c_in * x_t).to(x_t.dtype), log_snr, tokens).to(x_t.dtype)
+
+    def _on_own_schedule(self, x_t: Tensor, level: Level) -> tuple[Tensor, Level]:
+        """The same images, at the scales that the model was trained with."""
+        if level.schedule == self.schedule:
+            return x_t, level
+        own = self.schedule.at_log_snr(level.log_snr)
+        # Where the level is beyond the range, images get the variance that they have at its end.
+        return expand_like((own.std / level.std).to(x_t.dtype), x_t) * x_t, own
 
     @contextmanager
     def eager(self) -> Iterator[None]:
@@ -104,16 +109,31 @@ class Denoiser(nn.Module):
         finally:
             self.compiled = compiled
 
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, level: Level, y: Tensor, drop: Tensor | None = None) -> Tensor:
         """``x0_hat``; arguments and shapes as for :meth:`output`."""
-        c_skip, c_out, _ = self.coefficients(x_t, t)
-        return (c_skip * x_t + c_out * self.output(x_t, t, y, drop)).to(x_t.dtype)
+        x_t, level = self._on_own_schedule(x_t, level)
+        c_skip, c_out, c_in = self.coefficients(x_t, level)
+        return (c_skip * x_t + c_out * self._network(x_t, level, c_in, y, drop)).to(x_t.dtype)
 
 
 def bind_label(denoiser: Denoiser, y: Tensor, drop: Tensor | None = None) -> Denoise:
     """The conditional :data:`Denoise` of ``denoiser`` for labels ``y`` of a batch."""
 
-    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        return denoiser(x_t, t, y, drop)
+    def denoise(x_t: Tensor, level: Level) -> Tensor:
+        return denoiser(x_t, level, y, drop)
 
     return denoise
+
+
+def compile_network(denoiser: Denoiser, mode: str) -> None:
+    """Compiles the network where it trains, at its first call; elsewhere it stays eager.
+
+    Raw samples and held-out losses come in batches of other sizes, each of which would be
+    compiled for seconds and run for less.
+
+    Arguments:
+        denoiser: Whose keys stay what they were; copies for averaging are made before.
+        mode: As of ``torch.compile``.
+    """
+    denoiser.compiled = torch.compile(denoiser.network.forward, mode=mode)
+    log.info("compiling the network at the first step (%s); this can take a minute", mode)

@@ -6,16 +6,15 @@ Images are float [B, C, H, W] in [-1, 1]; all functions take any :data:`Denoise`
 import torch
 from torch import Tensor
 
-from ccdiff.diffusion.denoiser import Denoise, expand_like
+from ccdiff.diffusion.denoiser import Denoise
 from ccdiff.diffusion.samplers import (
+    AnyNoise,
     GivenNoise,
-    NoiseSource,
     OnStep,
     Sampler,
     integrate,
-    start_std,
 )
-from ccdiff.diffusion.schedules import Schedule
+from ccdiff.diffusion.schedules import Level, Schedule, expand_like
 from ccdiff.errors import UserError
 
 __all__ = ["blend", "inpaint", "invert", "rework", "slerp"]
@@ -50,13 +49,13 @@ def invert(
     """
     if sampler.stochastic:
         raise UserError(
-            f"a path that draws noise has no inverse, but sampler={sampler} does: take a "
+            f"a path that draws noise has no inverse, but sampler={sampler.name} does: take a "
             "deterministic one, such as sampler=heun or sampler=ddim with sampler.eta=0"
         )
     times = sampler.times(schedule).flip(0)
     x = schedule.alpha(times[0]) * x0
     x = integrate(sampler, denoise, schedule, x, times, GivenNoise(), on_step=on_step)
-    return x / start_std(schedule, times[-1])
+    return x / schedule.at(times[-1]).std
 
 
 def rework(
@@ -64,7 +63,7 @@ def rework(
     denoise: Denoise,
     schedule: Schedule,
     x0: Tensor,
-    noise: NoiseSource,
+    noise: AnyNoise,
     *,
     start: float,
     on_step: OnStep | None = None,
@@ -89,13 +88,13 @@ def rework(
     if not 0 < start <= 1:
         raise UserError(f"start must be in (0, 1], got {start}")
     times = _times_from(sampler.times(schedule), start, schedule)
-    x = _diffuse(schedule, x0, noise, times[0])
+    x = _diffuse(x0, schedule.at(times[0]), noise)
     return integrate(sampler, denoise, schedule, x, times, noise, on_step=on_step)
 
 
-def _diffuse(schedule: Schedule, x0: Tensor, noise: NoiseSource, t: Tensor) -> Tensor:
+def _diffuse(x0: Tensor, level: Level, noise: AnyNoise) -> Tensor:
     """``x_t`` of clean images."""
-    return schedule.alpha(t) * x0 + schedule.sigma(t) * noise.randn(x0.shape)
+    return level.alpha * x0 + level.sigma * noise.randn(x0.shape)
 
 
 def _times_from(times: Tensor, start: float, schedule: Schedule) -> Tensor:
@@ -111,7 +110,7 @@ def inpaint(
     schedule: Schedule,
     x0: Tensor,
     known: Tensor,
-    noise: NoiseSource,
+    noise: AnyNoise,
     *,
     resamples: int = 10,
     jump: int = 1,
@@ -141,26 +140,26 @@ def inpaint(
     if resamples < 1 or jump < 1:
         raise UserError(f"resamples and jump must be at least 1, got {resamples} and {jump}")
 
-    def hold(x_s: Tensor, s: Tensor) -> Tensor:
-        return torch.where(known, x0 if s == 0 else _diffuse(schedule, x0, noise, s), x_s)
+    def hold(x_s: Tensor, level: Level) -> Tensor:
+        return torch.where(known, x0 if level.t == 0 else _diffuse(x0, level, noise), x_s)
 
     times = sampler.times(schedule)
-    x = start_std(schedule, times[0]) * noise.randn(x0.shape)
+    x = schedule.at(times[0]).std * noise.randn(x0.shape)
     for i in range(0, sampler.steps, jump):
         stretch = times[i : i + jump + 1]
         for round_ in range(resamples):
             if round_ > 0:
-                x = _renoise(schedule, x, noise, stretch[-1], stretch[0])
+                x = _renoise(x, schedule.at(stretch[-1]), schedule.at(stretch[0]), noise)
             x = integrate(
                 sampler, denoise, schedule, x, stretch, noise, on_step=on_step, constrain=hold
             )
     return x
 
 
-def _renoise(schedule: Schedule, x_s: Tensor, noise: NoiseSource, s: Tensor, t: Tensor) -> Tensor:
-    """A draw of ``x_t`` given ``x_s``, for ``t > s``."""
-    kept = schedule.alpha(t) / schedule.alpha(s)
-    added = schedule.sigma(t).square() - (kept * schedule.sigma(s)).square()
+def _renoise(x_s: Tensor, now: Level, after: Level, noise: AnyNoise) -> Tensor:
+    """A draw of the images at ``after`` given those at ``now``, which has less noise."""
+    kept = after.alpha / now.alpha
+    added = after.sigma.square() - (kept * now.sigma).square()
     return kept * x_s + added.sqrt() * noise.randn(x_s.shape)
 
 
@@ -197,8 +196,8 @@ def blend(first: Denoise, second: Denoise, share: Tensor | float) -> Denoise:
         share: In [0, 1], a number or one per sample [B].
     """
 
-    def blended(x_t: Tensor, t: Tensor) -> Tensor:
+    def blended(x_t: Tensor, level: Level) -> Tensor:
         of_second = expand_like(torch.as_tensor(share, dtype=x_t.dtype, device=x_t.device), x_t)
-        return torch.lerp(first(x_t, t), second(x_t, t), of_second)
+        return torch.lerp(first(x_t, level), second(x_t, level), of_second)
 
     return blended

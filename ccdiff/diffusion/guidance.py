@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from ccdiff.diffusion.conditioning import MultiHot, label_index
-from ccdiff.diffusion.denoiser import Denoise, Denoiser, bind_label, expand_like
-from ccdiff.diffusion.rescheduling import reschedule
+from ccdiff.diffusion.denoiser import Denoise, Denoiser, bind_label
+from ccdiff.diffusion.schedules import Level, expand_like
 from ccdiff.errors import UserError
 
 __all__ = ["CFG", "AttributeGuidance", "AutoGuidance", "Guidance", "NoGuidance"]
@@ -50,8 +50,8 @@ class NoGuidance(Guidance):
         return bind_label(denoiser, y, drop)
 
 
-Model = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""``(x_t, t, y, drop) -> x0_hat``, as a :class:`Denoiser` is called."""
+Model = Callable[[Tensor, Level, Tensor, Tensor], Tensor]
+"""``(x_t, level, y, drop) -> x0_hat``, as a :class:`Denoiser` is called."""
 
 
 class Term(NamedTuple):
@@ -98,8 +98,8 @@ class _Extrapolation(Guidance):
         terms = [first, *others] if self.rescale > 0 or first.weight != 0 else others
         terms = [term for term in terms if term is first or term.weight != 0]
 
-        def guided(x_t: Tensor, t: Tensor) -> Tensor:
-            estimates = _estimates(terms, x_t, t, y)
+        def guided(x_t: Tensor, level: Level) -> Tensor:
+            estimates = _estimates(terms, x_t, level, y)
             if len(terms) == 1:
                 return estimates[0]
             x0_hat = torch.zeros_like(x_t)
@@ -111,27 +111,26 @@ class _Extrapolation(Guidance):
             return guided
         plain = bind_label(denoiser, y, drop)
 
-        def guided_in_range(x_t: Tensor, t: Tensor) -> Tensor:
+        def guided_in_range(x_t: Tensor, level: Level) -> Tensor:
             low, high = self.log_snr_range
-            log_snr = denoiser.schedule.log_snr(t)
-            inside = (low <= log_snr) & (log_snr <= high)
+            inside = (low <= level.log_snr) & (level.log_snr <= high)
             if inside.all():
-                return guided(x_t, t)
+                return guided(x_t, level)
             if not inside.any():
-                return plain(x_t, t)
-            return torch.where(expand_like(inside, x_t), guided(x_t, t), plain(x_t, t))
+                return plain(x_t, level)
+            return torch.where(expand_like(inside, x_t), guided(x_t, level), plain(x_t, level))
 
         return guided_in_range
 
 
-def _estimates(terms: Sequence[Term], x_t: Tensor, t: Tensor, y: Tensor) -> list[Tensor]:
+def _estimates(terms: Sequence[Term], x_t: Tensor, level: Level, y: Tensor) -> list[Tensor]:
     """``x0_hat`` of every term; the terms of one model share one batch."""
     estimates: list[Tensor] = []
     for model, group in groupby(terms, key=lambda term: term.model):
         drops = [term.drop for term in group]
         n = len(drops)
-        times = t if t.ndim == 0 else t.repeat(n)
-        batch = model(torch.cat([x_t] * n), times, torch.cat([y] * n), torch.cat(drops))
+        xs, ys = torch.cat([x_t] * n), torch.cat([y] * n)
+        batch = model(xs, level.repeat(n), ys, torch.cat(drops))
         estimates += batch.chunk(n)
     return estimates
 
@@ -198,13 +197,7 @@ class AutoGuidance(_Extrapolation):
                 f"the weak model was trained on other labels, {_brief(theirs)}, than the model, "
                 f"{_brief(ours)}: pass guidance.weak.run=<a run on the same data>"
             )
-
-        def weak_model(x_t: Tensor, t: Tensor, y: Tensor, drop: Tensor) -> Tensor:
-            return reschedule(
-                bind_label(weak, y, drop), trained=weak.schedule, sampled=denoiser.schedule
-            )(x_t, t)
-
-        return [Term(self.scale, denoiser, drop), Term(1 - self.scale, weak_model, drop)]
+        return [Term(self.scale, denoiser, drop), Term(1 - self.scale, weak, drop)]
 
 
 def _brief(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ccdiff.diffusion.denoiser import Denoiser, expand_like
+from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.times import TimeDensity
 from ccdiff.diffusion.weightings import Weighting
 
@@ -63,10 +63,10 @@ class Objective:
         Returns:
             Mean over pixels of the weighted squared error, float32 [B].
         """
-        log_snr = denoiser.schedule.log_snr(draw.t)
-        alpha, sigma = (expand_like(scale, x0) for scale in denoiser.schedule.scales(log_snr))
-        _, c_out, _ = denoiser.prediction.coefficients(alpha, sigma)
+        level = denoiser.schedule.at(draw.t)
+        alpha, sigma = level.scales_like(x0)
+        _, c_out, _ = denoiser.coefficients(x0, level)
         target = denoiser.prediction.target(x0, draw.eps, alpha, sigma)
-        output = denoiser.output(alpha * x0 + sigma * draw.eps, draw.t, y, draw.drop)
+        output = denoiser.output(alpha * x0 + sigma * draw.eps, level, y, draw.drop)
         squared_error = (output - target).square().flatten(1).mean(1)
-        return self.weighting(log_snr) * c_out.flatten().square() * squared_error
+        return self.weighting(level.log_snr) * c_out.flatten().square() * squared_error

@@ -9,22 +9,102 @@ Discrete-time schedules of ``T`` steps are met exactly at ``t = i / T``; between
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from math import cosh, log, pi, sqrt
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["Cosine", "Flow", "Linear", "Quadratic", "Schedule", "Sigmoid", "VariancePreserving"]
+__all__ = [
+    "Cosine",
+    "Flow",
+    "Level",
+    "Linear",
+    "Quadratic",
+    "Schedule",
+    "Sigmoid",
+    "VariancePreserving",
+    "expand_like",
+]
 
 _BISECTIONS = 64
 
 
+def expand_like(scale: Tensor, x: Tensor) -> Tensor:
+    """Views a per-sample ``scale``, scalar or [B], so that it broadcasts over ``x`` [B, ...].
+
+    Raises:
+        ValueError: Where ``scale`` is neither.
+    """
+    if scale.ndim == 0:
+        return scale
+    if scale.ndim != 1 or len(scale) != len(x):
+        raise ValueError(f"expected a scalar or [{len(x)}], got shape {tuple(scale.shape)}")
+    return scale.reshape(-1, *[1] * (x.ndim - 1))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Level:
+    """How much noise an image holds: ``x_t = alpha x0 + sigma eps``, worked out once.
+
+    All that samplers, denoisers and oracles know of a schedule. Made by :meth:`Schedule.at` and
+    :meth:`Schedule.at_log_snr`. Samplers hold levels as scalars of the CPU, where they cost a GPU
+    no kernel launch and no wait; in training they are one value per sample, [B].
+
+    Arguments:
+        log_snr: ``log(alpha^2 / sigma^2)``.
+        alpha: Signal scale in (0, 1), with the shape of ``log_snr``.
+        sigma: Noise scale in (0, 1), with the shape of ``log_snr``.
+        schedule: Whose level it is.
+        time: Where on the schedule, if that is known; :attr:`t` finds it.
+    """
+
+    log_snr: Tensor
+    alpha: Tensor
+    sigma: Tensor
+    schedule: "Schedule"
+    time: Tensor | None = field(default=None, repr=False)
+
+    @cached_property
+    def t(self) -> Tensor:
+        """The time in [0, 1], with the shape of ``log_snr``."""
+        return self.schedule.time(self.log_snr) if self.time is None else self.time
+
+    @property
+    def ratio(self) -> Tensor:
+        """``sigma / alpha``, the noise level of a variance-exploding process."""
+        return (-self.log_snr / 2).exp()
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of ``x_t`` for data of unit variance."""
+        return (self.alpha.square() + self.sigma.square()).sqrt()
+
+    def scales_like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``alpha`` and ``sigma``, viewed so that they broadcast over ``x`` [B, ...]."""
+        return expand_like(self.alpha, x), expand_like(self.sigma, x)
+
+    def repeat(self, n: int) -> "Level":
+        """The levels of a batch that is ``n`` copies of this one, [n B]; a scalar stays one."""
+        if self.log_snr.ndim == 0:
+            return self
+        return replace(
+            self,
+            log_snr=self.log_snr.repeat(n),
+            alpha=self.alpha.repeat(n),
+            sigma=self.sigma.repeat(n),
+            time=None if self.time is None else self.time.repeat(n),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule(ABC):
-    """The contract: ``alpha`` and ``sigma`` of a time tensor of any shape, elementwise.
+    """The contract: :meth:`unclipped_log_snr` of times, and :meth:`scales` of noise levels.
+
+    Both take tensors of any shape, elementwise. :class:`VariancePreserving` has the scales of
+    most schedules.
 
     Arguments:
         max_log_snr: At t = 0; 15 leaves noise of 5.5e-4, less than a tenth of a gray level.
@@ -54,13 +134,32 @@ class Schedule(ABC):
         least = -self.max_log_snr if self.min_log_snr is None else self.min_log_snr
         return self.unclipped_log_snr(t).clamp(least, self.max_log_snr)
 
+    def at(self, t: Tensor) -> Level:
+        """The level at times in [0, 1], of any shape."""
+        log_snr = self.log_snr(t)
+        alpha, sigma = self.scales(log_snr)
+        return Level(log_snr=log_snr, alpha=alpha, sigma=sigma, schedule=self, time=t)
+
+    def at_log_snr(self, log_snr: Tensor) -> Level:
+        """The level of a given ``log_snr``; beyond the range of times, that of the nearer end."""
+        noisiest, cleanest = self._ends
+        log_snr = log_snr.clamp(noisiest, cleanest)
+        alpha, sigma = self.scales(log_snr)
+        return Level(log_snr=log_snr, alpha=alpha, sigma=sigma, schedule=self)
+
+    @cached_property
+    def _ends(self) -> tuple[float, float]:
+        """``log_snr`` at t = 1 and at t = 0."""
+        ends = self.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64, device="cpu"))
+        return ends[0].item(), ends[1].item()
+
     def alpha(self, t: Tensor) -> Tensor:
         """Signal scale in (0, 1), shape of ``t``."""
-        return self.scales(self.log_snr(t))[0]
+        return self.at(t).alpha
 
     def sigma(self, t: Tensor) -> Tensor:
         """Noise scale in (0, 1), shape of ``t``."""
-        return self.scales(self.log_snr(t))[1]
+        return self.at(t).sigma
 
     def time(self, log_snr: Tensor) -> Tensor:
         """The inverse of :meth:`log_snr`, by bisection in float64.

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ccdiff.diffusion.denoiser import Denoise, expand_like
+from ccdiff.diffusion.denoiser import Denoise
+from ccdiff.diffusion.schedules import Level, expand_like
 
 __all__ = ["Clip", "Dynamic", "Threshold", "Unlimited"]
 
@@ -26,8 +27,8 @@ class Threshold(ABC):
     def __call__(self, denoise: Denoise) -> Denoise:
         """The :data:`Denoise` whose estimates are those of ``denoise``, limited."""
 
-        def limited(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.limit(denoise(x_t, t))
+        def limited(x_t: Tensor, level: Level) -> Tensor:
+            return self.limit(denoise(x_t, level))
 
         return limited
 

@@ -15,7 +15,6 @@ from ccdiff.config.build import instantiate
 from ccdiff.data import Split, to_float
 from ccdiff.data.files.decode import BadImage, PixelSettings, decode, read_file
 from ccdiff.diffusion.denoiser import Denoise
-from ccdiff.diffusion.rescheduling import reschedule
 from ccdiff.edit.tasks import Given, Pictures, Task
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import Labels, parse_labels
@@ -43,12 +42,10 @@ def run_edit(cfg: DictConfig) -> Path:
     task: Task = instantiate(cfg.task)
     trained = open_run(cfg)
     guidance, threshold = instantiate(cfg.guidance), instantiate(cfg.threshold)
-    learnt = trained.denoiser.schedule
-    schedule = instantiate(cfg.schedule) if cfg.schedule else learnt
+    schedule = instantiate(cfg.schedule) if cfg.schedule else trained.denoiser.schedule
 
     def denoise(y: Tensor, drop: Tensor | None) -> Denoise:
-        guided = threshold(guidance(trained.denoiser, y, drop))
-        return reschedule(guided, trained=learnt, sampled=schedule)
+        return threshold(guidance(trained.denoiser, y, drop))
 
     x0, labels = _read(cfg, trained)
     with torch.no_grad(), tqdm(unit="step", disable=None) as bar:

@@ -16,6 +16,7 @@ from ccdiff.diffusion.denoiser import bind_label
 from ccdiff.distributed.group import first
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
+from ccdiff.evaluate.judge import judge
 from ccdiff.evaluate.page import write_page
 from ccdiff.evaluate.report import (
     Real,
@@ -25,7 +26,7 @@ from ccdiff.evaluate.report import (
     sample_figures,
     seen_by,
 )
-from ccdiff.evaluate.shards import Shard, Shards, looks
+from ccdiff.evaluate.shards import Shard, Shards
 from ccdiff.evaluate.subject import Subject, open_subject
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.agreement import label_agreement
@@ -106,7 +107,7 @@ def _draw_and_measure(cfg: DictConfig, subject: Subject, earlier: Sequence[Figur
         cfg.n,
         _draw(cfg, subject, pipeline),
         size=pipeline.batch_size,
-        extractors=subject.judge.eyes,
+        extractors=list(dict.fromkeys([subject.extractor, subject.classifier])),
     )
     if is_main():
         report = _measure(cfg, subject, shards, batch_size=min(pipeline.batch_size, _MEASURED))
@@ -153,14 +154,20 @@ def _draw(cfg: DictConfig, subject: Subject, pipeline: Pipeline) -> Callable[[ra
 
 
 def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_size: int) -> Report:
-    material, judge = subject.material, subject.judge
-    judged = judge.judged(looks(shards, subject.y, judge))
+    material, extractor, classifier = subject.material, subject.extractor, subject.classifier
+    judged = judge(
+        shards,
+        subject.y,
+        extractor=extractor,
+        classifier=classifier,
+        num_labels=material.num_labels,
+    )
     splits = {"train": material.train, "heldout": material.heldout}
     real = {
         name: Real(
             sketch=reference(
                 split,
-                judge.extractor,
+                extractor,
                 name=name,
                 cache=material.cache,
                 fingerprint=subject.fingerprints[name],
@@ -173,7 +180,8 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
         judged,
         real=real,
         real_agreement=_real_agreement(subject, cfg.n),
-        judge=judge,
+        extractor=extractor,
+        classifier=classifier,
         base=subject.of_samples,
     )
     use = label_use(
@@ -200,7 +208,7 @@ def _real_agreement(subject: Subject, n: int) -> float:
     """Of as many held-out images, seen as samples are."""
     heldout = subject.material.heldout
     index = shuffled(len(heldout))[:n]
-    logits = subject.judge.classifier.classifier.logits(heldout.images[index])
+    logits = subject.classifier.classifier.logits(heldout.images[index])
     return label_agreement(logits, heldout.labels[index].cpu())
 
 
@@ -249,9 +257,9 @@ def _read_figures(place: str) -> list[Figure]:
 
 def _refuse_another_way(earlier: Sequence[Figure], subject: Subject) -> None:
     """Raises where earlier samples were drawn or judged in another way than ours will be."""
-    ours = seen_by(subject.of_samples, subject.judge.classifier)
+    ours = seen_by(subject.of_samples, subject.classifier)
     for figure in earlier:
-        if figure.name == subject.judge.agreement_name:
+        if figure.name == subject.classifier.metric("label_agreement"):
             compare(figure, replace(figure, provenance=ours))
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ccdiff.evaluate.judge import Judged
 from ccdiff.metrics.distances import KINDS, class_distances, distances, intervals
 from ccdiff.metrics.extractors import Extractor
 from ccdiff.metrics.figures import Figure, Provenance
-from ccdiff.metrics.intervals import bootstrap
-from ccdiff.metrics.judge import Judge, Judged
 from ccdiff.metrics.label_use import BIN_EDGES, LabelUse, by_level
 from ccdiff.metrics.neighbours import Nearest, copying, nearest
 from ccdiff.metrics.sketch import Sketch
+from ccdiff.metrics.spread import bootstrap
 
 __all__ = [
     "Real",
@@ -45,7 +45,8 @@ def sample_figures(
     *,
     real: dict[str, Real],
     real_agreement: float,
-    judge: Judge,
+    extractor: Extractor,
+    classifier: Extractor,
     base: Provenance,
 ) -> tuple[list[Figure], Nearest]:
     """All figures of samples, and which training image each sample is nearest to.
@@ -54,17 +55,17 @@ def sample_figures(
         judged: The samples.
         real: Under ``train`` and ``heldout``.
         real_agreement: Label agreement of held-out images.
-        judge: Who looked at the samples.
+        extractor: Made the features.
+        classifier: Judged the labels.
         base: What all of these figures depend on.
     """
-    extractor = judge.extractor
     found = [
         Figure(
-            name=judge.agreement_name,
+            name=classifier.metric("label_agreement"),
             value=judged.agreement.mean().item(),
             interval=bootstrap(judged.agreement),
             real=real_agreement,
-            provenance=seen_by(base, judge.classifier),
+            provenance=seen_by(base, classifier),
         )
     ]
     seen = seen_by(base, extractor)

@@ -14,11 +14,14 @@ from ccdiff.config.build import instantiate
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
-from ccdiff.metrics.cache import split_fingerprint
-from ccdiff.metrics.extractors import Material
+from ccdiff.metrics.extractors import (
+    ClassifierExtractor,
+    ClassifierSource,
+    Extractor,
+    Material,
+)
 from ccdiff.metrics.figures import Provenance
-from ccdiff.metrics.judge import Judge
-from ccdiff.metrics.references import asked_labels
+from ccdiff.metrics.references import asked_labels, split_fingerprint
 from ccdiff.system.atomic import write_text
 from ccdiff.trained.run import OpenedRun, open_run
 
@@ -34,7 +37,8 @@ class Subject:
         material: Its data.
         label_names: Of classes or attributes.
         sampler: How samples are drawn.
-        judge: Of what samples show and look like.
+        classifier: Judges labels.
+        extractor: Gives features; may be the classifier.
         fingerprints: Of the images of ``train`` and ``heldout``.
         y: What each sample is asked for, [N] or [N, K].
         of_model: What figures of the model alone depend on.
@@ -47,7 +51,8 @@ class Subject:
     material: Material
     label_names: tuple[str, ...]
     sampler: Sampler
-    judge: Judge
+    classifier: ClassifierExtractor
+    extractor: Extractor
     fingerprints: dict[str, str]
     y: Tensor
     of_model: Provenance
@@ -76,7 +81,8 @@ def open_subject(cfg: DictConfig) -> Subject:
         cache=Path(cfg.cache).expanduser(),
         device=trained.device,
     )
-    judge = Judge.open(source, material)
+    classifier = ClassifierSource().open(material)
+    extractor = classifier if isinstance(source, ClassifierSource) else source.open(material)
     sampler = instantiate(cfg.sampler)
     fingerprints = {"train": split_fingerprint(train), "heldout": split_fingerprint(heldout)}
     of_model = Provenance(
@@ -93,7 +99,8 @@ def open_subject(cfg: DictConfig) -> Subject:
         material=material,
         label_names=data.names,
         sampler=sampler,
-        judge=judge,
+        classifier=classifier,
+        extractor=extractor,
         fingerprints=fingerprints,
         y=asked_labels(heldout, n=cfg.n, num_labels=len(data.names)),
         of_model=of_model,
@@ -108,18 +115,22 @@ def open_subject(cfg: DictConfig) -> Subject:
             schedule=way.get("schedule"),
         ),
         folder=_folder(cfg, trained, sampler, way),
-        facts=_facts(cfg, trained, way, judge),
+        facts=_facts(cfg, trained, way, classifier, extractor),
     )
 
 
 def describe(node: Any) -> str:
-    """A config node as a call, such as ``DDIM(eta=0.0, steps=50)``."""
+    """A config node as a call, such as ``ddim(eta=0.0, steps=50)``.
+
+    What has a ``name``, as samplers do, goes by it; the rest by its class.
+    """
     if OmegaConf.is_config(node):
         return describe(OmegaConf.to_container(node, resolve=True))
     if not isinstance(node, dict):
         return str(node)
-    settings = ", ".join(f"{k}={describe(v)}" for k, v in sorted(node.items()) if k != "_target_")
-    return f"{str(node.get('_target_', '')).rpartition('.')[2]}({settings})"
+    name = node.get("name") or str(node.get("_target_", "")).rpartition(".")[2]
+    shown = [(k, v) for k, v in sorted(node.items()) if k not in ("_target_", "name")]
+    return f"{name}({', '.join(f'{k}={describe(v)}' for k, v in shown)})"
 
 
 def _precision(trained: OpenedRun) -> str:
@@ -143,8 +154,8 @@ def _folder(cfg: DictConfig, trained: OpenedRun, sampler: Sampler, way: dict[str
     }
     text = json.dumps(settings, indent=2)
     short = hashlib.blake2b(text.encode(), digest_size=3).hexdigest()
-    kind = type(sampler).__name__.lower()
-    name = cfg.name or f"{settings['step']:08d}-{cfg.weights}-{kind}-{sampler.steps}-{short}"
+    kind = f"{sampler.name}-{sampler.steps}"
+    name = cfg.name or f"{settings['step']:08d}-{cfg.weights}-{kind}-{short}"
     folder = trained.run.path / "evaluation" / name
     stated = folder / "samples.json"
     if stated.exists() and json.loads(stated.read_text()) != settings:
@@ -159,9 +170,12 @@ def _folder(cfg: DictConfig, trained: OpenedRun, sampler: Sampler, way: dict[str
 
 
 def _facts(
-    cfg: DictConfig, trained: OpenedRun, way: dict[str, str], judge: Judge
+    cfg: DictConfig,
+    trained: OpenedRun,
+    way: dict[str, str],
+    classifier: ClassifierExtractor,
+    extractor: Extractor,
 ) -> dict[str, str]:
-    extractor, classifier = judge.extractor, judge.classifier
     step, seconds = trained.checkpoint["step"], trained.checkpoint["seconds"]
     size = " x ".join(map(str, trained.image_shape))
     return {

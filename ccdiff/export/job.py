@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ccdiff.config.build import image_shape_of
+from ccdiff.config.build import image_shape_of, instantiate
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
@@ -81,7 +81,7 @@ def _card(
             f"{key} {_class_name(config[key])}"
             for key in ("schedule", "prediction", "weighting", "times", "conditioning")
         ),
-        "sampler": f"{_class_name(config.sampler)}, {config.sampler.steps} steps",
+        "sampler": f"{instantiate(config.sampler).name}, {config.sampler.steps} steps",
     }
     figures = _figures(run, checkpoint["step"])
     return "\n".join(

@@ -9,7 +9,6 @@ from torch import Tensor
 from ccdiff.data import to_uint8
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.guidance import Guidance
-from ccdiff.diffusion.rescheduling import reschedule
 from ccdiff.diffusion.samplers import SampleNoise, Sampler, sample
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.diffusion.thresholding import Threshold
@@ -121,7 +120,6 @@ class Pipeline:
         y, drop = y.to(device), None if drop is None else drop.to(device)
         schedule = self.schedule or denoiser.schedule
         denoise = self.threshold(self.guidance(denoiser, y, drop))
-        denoise = reschedule(denoise, trained=denoiser.schedule, sampled=schedule)
         keep = frame_steps(self.sampler.steps, num_frames)
         film = []
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ccdiff.metrics.frechet import Moments, frechet_distance
-from ccdiff.metrics.intervals import Interval, half_samples
 from ccdiff.metrics.kernel import kernel_distance
 from ccdiff.metrics.neighbours import DENSITY_NEIGHBOURS, manifold
 from ccdiff.metrics.sketch import Sketch
+from ccdiff.metrics.spread import Interval, half_samples
 
 __all__ = ["KINDS", "class_distances", "distances", "intervals"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ccdiff.data import Split, to_float
 from ccdiff.diffusion.conditioning import Conditioning
-from ccdiff.diffusion.denoiser import Denoiser, expand_like
+from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.seeding import generator_for
 
 __all__ = ["BIN_EDGES", "LabelUse", "by_level", "eps_errors", "held_out_levels", "label_use"]
@@ -81,10 +81,9 @@ def eps_errors(
         part = slice(start, start + batch_size)
         x0, told = to_float(split.images[part].to(device)), labels[part].to(device)
         drop = torch.ones(len(x0), dtype=torch.bool, device=device) if hide else None
-        t = denoiser.schedule.time(levels[part].double())
-        log_snr = denoiser.schedule.log_snr(t)
-        alpha, sigma = (expand_like(u, x0).float() for u in denoiser.schedule.scales(log_snr))
-        x0_hat = denoiser(alpha * x0 + sigma * noise[part].to(device), t, told, drop)
+        level = denoiser.schedule.at_log_snr(levels[part].double())
+        alpha, sigma = (u.float() for u in level.scales_like(x0))
+        x0_hat = denoiser(alpha * x0 + sigma * noise[part].to(device), level, told, drop)
         squared = (x0_hat - x0).square().flatten(1).mean(1)
         errors.append((alpha / sigma).flatten().square() * squared)
     return torch.cat(errors).cpu()

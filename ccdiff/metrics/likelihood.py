@@ -87,13 +87,10 @@ def _derivative(denoise: Denoise, schedule: Schedule, signs: Tensor) -> Derivati
     """``(y, u) -> dy/du`` and the rate at which volume grows, ``D - v^T (d x0_hat / dy) v``."""
 
     def derivative(y: Tensor, u: float) -> tuple[Tensor, Tensor]:
-        log_snr = torch.tensor(-2 * u, dtype=torch.float64)
-        t = schedule.time(log_snr)
-        # The scales at the time found, which the denoiser will use too.
-        alpha = schedule.alpha(t)
+        level = schedule.at_log_snr(torch.tensor(-2 * u, dtype=torch.float64))
         with torch.enable_grad():
             y = y.detach().requires_grad_()
-            x0_hat = denoise((alpha * y).float(), t).double()
+            x0_hat = denoise((level.alpha * y).float(), level).double()
             (pulled,) = torch.autograd.grad((x0_hat * signs).sum(), y)
         growth = (1 - pulled * signs).flatten(1).sum(1)
         return (y - x0_hat).detach(), growth

@@ -1,19 +1,15 @@
 """``torch.compile`` of the network under training."""
 
 import importlib.util
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.settings import Compile
 
-__all__ = ["compile_mode", "compile_network", "explaining_failure"]
-
-log = logging.getLogger(__name__)
+__all__ = ["compile_mode", "explaining_failure"]
 
 
 def compile_mode(wanted: Compile, device: torch.device) -> str | None:
@@ -26,20 +22,6 @@ def compile_mode(wanted: Compile, device: torch.device) -> str | None:
         pays = device.type == "cuda" and importlib.util.find_spec("triton") is not None
         wanted = Compile.default if pays else Compile.none
     return None if wanted is Compile.none else wanted.value
-
-
-def compile_network(denoiser: Denoiser, mode: str) -> None:
-    """Compiles the network where it trains, at its first call; elsewhere it stays eager.
-
-    Raw samples and held-out losses come in batches of other sizes, each of which would be
-    compiled for seconds and run for less.
-
-    Arguments:
-        denoiser: Whose keys stay what they were; copies for averaging are made before.
-        mode: As of ``torch.compile``.
-    """
-    denoiser.compiled = torch.compile(denoiser.network.forward, mode=mode)
-    log.info("compiling the network at the first step (%s); this can take a minute", mode)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from ccdiff.config.build import (
     save_config,
 )
 from ccdiff.data import Batches, DataSet
+from ccdiff.diffusion.denoiser import compile_network
 from ccdiff.distributed.group import broadcast, first
 from ccdiff.distributed.ranks import is_main, local_rank, rank, slice_of, world_size
 from ccdiff.errors import UserError
@@ -25,7 +26,7 @@ from ccdiff.runs.checkpoints import Checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.tracker import RunLog
 from ccdiff.settings import EvaluateSettings, OnNonFinite, TrainerSettings
-from ccdiff.system.compiling import compile_mode, compile_network, explaining_failure
+from ccdiff.system.compiling import compile_mode, explaining_failure
 from ccdiff.system.device import autocast_dtype, make_current, set_determinism
 from ccdiff.system.stopping import Stop
 from ccdiff.train.resuming import check_config, check_data

@@ -32,9 +32,10 @@ def ours(args: argparse.Namespace, dtype: torch.dtype | None) -> Case:
     )
     y = torch.arange(args.images) % 10
     network = denoiser.network
-    x, times = torch.randn(1, 1, 28, 28, device=args.device), torch.zeros(1, device=args.device)
+    x = torch.randn(1, 1, 28, 28, device=args.device)
+    level = denoiser.schedule.at(torch.zeros(1, device=args.device))
     with torch.no_grad():
-        flops = measure_flops(lambda: denoiser(x, times, y[:1].to(args.device)), images=1)
+        flops = measure_flops(lambda: denoiser(x, level, y[:1].to(args.device)), images=1)
     return Case(
         run=lambda: pipeline(denoiser, y, None, seeds=range(args.images)),
         images=args.images,

@@ -77,7 +77,7 @@ def test_every_model_takes_every_data_set(model, data):
         y = torch.zeros(2, dtype=torch.long)
         if cfg.conditioning._target_.endswith("MultiHot"):
             y = torch.zeros(2, names, dtype=torch.uint8)
-        assert denoiser(x, torch.zeros(2), y).shape == x.shape
+        assert denoiser(x, denoiser.schedule.at(torch.zeros(2)), y).shape == x.shape
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from ccdiff.diffusion.samplers import (
     StochasticHeun,
     UniPC,
     sample,
-    start_std,
 )
 from ccdiff.diffusion.samplers.grids import Karras, LogSNR, Uniform
 from ccdiff.diffusion.schedules import Cosine, Flow
@@ -38,11 +37,11 @@ def noise64(seed: int = 0) -> BatchNoise:
 class Correlated:
     """The exact denoiser of a Gaussian with a full covariance, for samples [B, D]."""
 
-    def __init__(self, schedule, mean: torch.Tensor, covariance: torch.Tensor) -> None:
-        self.schedule, self.mean, self.covariance = schedule, mean, covariance
+    def __init__(self, mean: torch.Tensor, covariance: torch.Tensor) -> None:
+        self.mean, self.covariance = mean, covariance
 
-    def __call__(self, x_t, t):
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+    def __call__(self, x_t, level):
+        alpha, sigma = level.alpha, level.sigma
         of_x_t = alpha**2 * self.covariance + sigma**2 * torch.eye(len(self.mean)).double()
         gain = alpha * torch.linalg.solve(of_x_t, self.covariance)
         return self.mean + (x_t - alpha * self.mean) @ gain
@@ -51,7 +50,7 @@ class Correlated:
 @pytest.mark.parametrize("sampler", [DDIM, Heun, DPMpp2M, UniPC], ids=lambda cls: cls.__name__)
 def test_an_inverted_image_comes_back_at_the_order_of_the_solver(sampler):
     # One hump: between separate ones the flow tears apart what it started with.
-    oracle = FiniteOracle(SCHEDULE, 0.4 * torch.randn(3, 2, dtype=torch.float64), 0.4)
+    oracle = FiniteOracle(points=0.4 * torch.randn(3, 2, dtype=torch.float64), std=0.4)
     x0 = 0.5 * torch.randn(4, 2, dtype=torch.float64)
     counts, errors = [64, 128, 256], []
     for steps in counts:
@@ -66,17 +65,18 @@ def test_an_inverted_image_comes_back_at_the_order_of_the_solver(sampler):
 
 
 def test_inversion_finds_the_noise_that_the_exact_flow_says():
-    oracle = GaussianOracle(SCHEDULE, f64(0.3), f64(0.5))
+    oracle = GaussianOracle(mean=f64(0.3), std=f64(0.5))
     x0 = torch.linspace(-1, 1, 5, dtype=torch.float64).unsqueeze(1)
     sampler = UniPC(steps=100, grid=Karras())
     noise = invert(sampler, oracle, SCHEDULE, x0)
     start = sampler.times(SCHEDULE)[0]
-    exact = oracle.ode_map(SCHEDULE.alpha(f64(0.0)) * x0, f64(0.0), start)
-    torch.testing.assert_close(noise, exact / start_std(SCHEDULE, start), rtol=0, atol=2e-3)
+    clean, noisy = SCHEDULE.at(f64(0.0)), SCHEDULE.at(start)
+    exact = oracle.ode_map(clean.alpha * x0, clean, noisy)
+    torch.testing.assert_close(noise, exact / noisy.std, rtol=0, atol=2e-3)
 
 
 def test_inverted_data_are_standard_normal_noise():
-    oracle = GaussianOracle(SCHEDULE, f64(0.3), f64(0.5))
+    oracle = GaussianOracle(mean=f64(0.3), std=f64(0.5))
     x0 = 0.3 + 0.5 * torch.randn(20_000, 1, dtype=torch.float64)
     noise = invert(Heun(steps=30, grid=Karras()), oracle, SCHEDULE, x0)
     assert noise.mean().item() == pytest.approx(0, abs=0.03)
@@ -100,7 +100,7 @@ def test_a_random_path_has_no_inverse(sampler):
 )
 def test_reworking_from_pure_noise_is_plain_sampling(sampler):
     schedule = Cosine(max_log_snr=60.0)
-    oracle = FiniteOracle(schedule, torch.randn(3, 2, dtype=torch.float64), 0.2)
+    oracle = FiniteOracle(points=torch.randn(3, 2, dtype=torch.float64), std=0.2)
     x0 = torch.randn(4, 2, dtype=torch.float64)
     plain = sample(sampler, oracle, schedule, x0.shape, noise64())
     reworked = rework(sampler, oracle, schedule, x0, noise64(), start=1.0)
@@ -114,7 +114,7 @@ def test_reworking_from_pure_noise_is_plain_sampling(sampler):
     ids=repr,
 )  # fmt: skip
 def test_reworking_from_almost_no_noise_is_the_identity(sampler):
-    oracle = FiniteOracle(SCHEDULE, torch.randn(3, 2, dtype=torch.float64), 0.2)
+    oracle = FiniteOracle(points=torch.randn(3, 2, dtype=torch.float64), std=0.2)
     x0 = torch.randn(4, 2, dtype=torch.float64)
     for start in (1e-4, 1e-3, 1e-2):
         x = rework(sampler, oracle, SCHEDULE, x0, noise64(), start=start)
@@ -124,7 +124,7 @@ def test_reworking_from_almost_no_noise_is_the_identity(sampler):
 
 def test_reworking_keeps_the_distribution_of_the_data():
     """Noise of any level and the way back: data stay data, and forget where they came from."""
-    oracle = GaussianOracle(SCHEDULE, f64(0.3), f64(0.5))
+    oracle = GaussianOracle(mean=f64(0.3), std=f64(0.5))
     x0 = 0.3 + 0.5 * torch.randn(20_000, 1, dtype=torch.float64)
     kept = []
     for start in (0.2, 0.5, 0.8):
@@ -145,8 +145,8 @@ def test_reworking_keeps_the_distribution_of_the_data():
 def test_reworking_starts_where_it_is_told_and_runs_its_part_of_the_grid(grid, start):
     seen = []
 
-    def denoise(x_t, t):
-        seen.append(t.item())
+    def denoise(x_t, level):
+        seen.append(level.t.item())
         return x_t
 
     sampler = DDIM(steps=10, grid=grid)
@@ -175,7 +175,7 @@ def test_inpainting_draws_the_unknown_given_the_known(schedule, jump):
     x0 = torch.tensor([seen, 99.0], dtype=torch.float64).expand(n, 2)
     known = torch.tensor([True, False])
     sampler = DDPM(steps=100, grid=Karras(sigma_max=20.0, sigma_min=0.02))
-    denoise = Correlated(schedule, MEAN, COVARIANCE)
+    denoise = Correlated(MEAN, COVARIANCE)
     mean, variance = {}, {}
     for resamples in (1, 10):
         settings = {"resamples": resamples, "jump": jump}
@@ -196,7 +196,7 @@ def test_inpainting_draws_the_unknown_given_the_known(schedule, jump):
     ids=repr,
 )  # fmt: skip
 def test_inpainting_keeps_known_pixels_to_the_bit(sampler):
-    oracle = FiniteOracle(SCHEDULE, torch.randn(3, 1, 4, 4), 0.2)
+    oracle = FiniteOracle(points=torch.randn(3, 1, 4, 4), std=0.2)
     x0 = torch.randn(2, 1, 4, 4)
     known = torch.rand(2, 1, 4, 4) < 0.5
     noise = BatchNoise(torch.Generator().manual_seed(0))
@@ -251,7 +251,7 @@ def test_slerp_takes_a_share_for_each_sample_and_equal_noises():
 
 def test_a_blend_follows_the_weighted_product_of_densities():
     """Of two Gaussians of one width the product is a Gaussian half-way."""
-    first, second = (GaussianOracle(SCHEDULE, f64(mean), f64(0.2)) for mean in (-0.6, 0.6))
+    first, second = (GaussianOracle(mean=f64(mean), std=f64(0.2)) for mean in (-0.6, 0.6))
     shares = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64).repeat_interleave(1000)
     denoise = blend(first, second, shares)
     x = sample(Heun(steps=30, grid=Karras()), denoise, SCHEDULE, (4000, 1), noise64())

@@ -24,16 +24,16 @@ class Wiggle(nn.Module):
 class Exact(nn.Module):
     """The network whose denoiser is the oracle, its gain on the input too large by ``excess``."""
 
-    def __init__(self, oracle: GaussianOracle, prediction, *, excess: float) -> None:
+    def __init__(self, oracle: GaussianOracle, schedule, prediction, *, excess: float) -> None:
         super().__init__()
-        self.oracle, self.prediction, self.excess = oracle, prediction, excess
+        self.oracle, self.schedule = oracle, schedule
+        self.prediction, self.excess = prediction, excess
 
     def forward(self, x, log_snr, tokens):
-        scales = self.oracle.schedule.scales(log_snr.to(x.dtype))
-        alpha, sigma = (scale[:, None, None, None] for scale in scales)
-        c_skip, c_out, c_in = self.prediction.coefficients(alpha, sigma)
+        level = self.schedule.at_log_snr(log_snr.to(x.dtype))
+        c_skip, c_out, c_in = self.prediction.coefficients(*level.scales_like(x))
         x_t = x / c_in
-        x0_hat = self.oracle(x_t, self.oracle.schedule.time(log_snr.to(x.dtype)))
+        x0_hat = self.oracle(x_t, level)
         return (x0_hat + self.excess * x - c_skip * x_t) / c_out
 
 
@@ -46,10 +46,10 @@ def batch(n: int = 33, *, dtype: torch.dtype = torch.float64):
 
 
 def parts(denoiser: Denoiser, x0, draw):
-    """``log_snr`` [n], scales [n, 1, 1, 1] and the noisy images of a draw."""
-    log_snr = denoiser.schedule.log_snr(draw.t)
-    alpha, sigma = (s[:, None, None, None] for s in denoiser.schedule.scales(log_snr))
-    return log_snr, alpha, sigma, alpha * x0 + sigma * draw.eps
+    """The levels [n], their scales [n, 1, 1, 1] and the noisy images of a draw."""
+    level = denoiser.schedule.at(draw.t)
+    alpha, sigma = level.scales_like(x0)
+    return level, alpha, sigma, alpha * x0 + sigma * draw.eps
 
 
 def mse(a, b):
@@ -63,8 +63,8 @@ def objective(weighting) -> Objective:
 def test_noise_with_snr_is_the_plain_error_on_eps(make_denoiser, schedule):
     denoiser = make_denoiser(Wiggle(), prediction=Noise(), schedule=schedule)
     x0, y, draw = batch()
-    *_, x_t = parts(denoiser, x0, draw)
-    expected = mse(denoiser.output(x_t, draw.t, y, draw.drop), draw.eps)
+    level, _, _, x_t = parts(denoiser, x0, draw)
+    expected = mse(denoiser.output(x_t, level, y, draw.drop), draw.eps)
     loss = objective(SNR()).at(denoiser, x0, y, draw)
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
 
@@ -72,8 +72,8 @@ def test_noise_with_snr_is_the_plain_error_on_eps(make_denoiser, schedule):
 def test_noise_with_snr_is_the_plain_error_on_eps_of_a_unet_in_float32(make_denoiser):
     denoiser = make_denoiser(prediction=Noise(), schedule=Linear())
     x0, y, draw = batch(dtype=torch.float32)
-    *_, x_t = parts(denoiser, x0, draw)
-    expected = mse(denoiser.output(x_t, draw.t, y, draw.drop), draw.eps)
+    level, _, _, x_t = parts(denoiser, x0, draw)
+    expected = mse(denoiser.output(x_t, level, y, draw.drop), draw.eps)
     loss = objective(SNR()).at(denoiser, x0, y, draw)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
@@ -82,8 +82,8 @@ def test_noise_with_snr_is_the_plain_error_on_eps_of_a_unet_in_float32(make_deno
 def test_the_loss_is_the_weighted_error_on_x0(make_denoiser, prediction, weighting, schedule):
     denoiser = make_denoiser(Wiggle(), prediction=prediction, schedule=schedule)
     x0, y, draw = batch()
-    log_snr, _, _, x_t = parts(denoiser, x0, draw)
-    expected = weighting(log_snr) * mse(denoiser(x_t, draw.t, y, draw.drop), x0)
+    level, _, _, x_t = parts(denoiser, x0, draw)
+    expected = weighting(level.log_snr) * mse(denoiser(x_t, level, y, draw.drop), x0)
     loss = objective(weighting).at(denoiser, x0, y, draw)
     assert loss.shape == (len(x0),)
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-9)
@@ -93,9 +93,9 @@ def test_edm_with_its_weighting_is_the_plain_error_on_its_target(make_denoiser, 
     prediction = EDM(sigma_data=0.7)
     denoiser = make_denoiser(Wiggle(), prediction=prediction, schedule=schedule)
     x0, y, draw = batch()
-    _, alpha, sigma, x_t = parts(denoiser, x0, draw)
+    level, alpha, sigma, x_t = parts(denoiser, x0, draw)
     target = prediction.target(x0, draw.eps, alpha, sigma)
-    expected = mse(denoiser.output(x_t, draw.t, y, draw.drop), target)
+    expected = mse(denoiser.output(x_t, level, y, draw.drop), target)
     loss = objective(EDMWeighting(sigma_data=0.7)).at(denoiser, x0, y, draw)
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=0)
 
@@ -105,20 +105,23 @@ def test_the_loss_of_the_exact_denoiser_is_the_posterior_variance(
     make_denoiser, prediction, schedule, t
 ):
     mean, std = torch.tensor([0.3, 0.5], dtype=torch.float64)
-    oracle = GaussianOracle(schedule, mean, std)
+    oracle = GaussianOracle(mean=mean, std=std)
     n = 128 * 16 * 16
     x0 = mean + std * torch.randn(128, 1, 16, 16, dtype=torch.float64)
     draw = Draw(torch.full((128,), t, dtype=torch.float64), torch.randn_like(x0), None)
     y = torch.zeros(128, dtype=torch.long)
 
     def loss(excess: float) -> torch.Tensor:
-        network = Exact(oracle, prediction, excess=excess)
+        network = Exact(oracle, schedule, prediction, excess=excess)
         denoiser = make_denoiser(network, prediction=prediction, schedule=schedule)
         return objective(Uniform()).at(denoiser, x0, y, draw).mean()
 
     # Five standard errors of the mean of a scaled chi-square with one degree of freedom.
     torch.testing.assert_close(
-        loss(0.0), oracle.posterior_variance(draw.t[0]), rtol=5 * (2 / n) ** 0.5, atol=0
+        loss(0.0),
+        oracle.posterior_variance(schedule.at(draw.t[0])),
+        rtol=5 * (2 / n) ** 0.5,
+        atol=0,
     )
     # The same noise for all, so that chance cannot hide that another denoiser is worse.
     assert loss(0.0) < loss(0.1)

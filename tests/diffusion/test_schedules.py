@@ -91,6 +91,29 @@ def test_scales_are_those_of_log_snr(schedule):
     torch.testing.assert_close(log_snr, schedule.log_snr(t), rtol=0, atol=1e-9)
 
 
+def test_a_level_is_the_same_by_its_time_and_by_its_noise(schedule):
+    t = grid()
+    level = schedule.at(t)
+    assert level.t is t
+    for found, expected in (
+        (level.log_snr, schedule.log_snr(t)),
+        (level.alpha, schedule.alpha(t)),
+        (level.sigma, schedule.sigma(t)),
+    ):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(level.ratio, level.sigma / level.alpha)
+    there = schedule.at_log_snr(level.log_snr)
+    torch.testing.assert_close(there.alpha, level.alpha, rtol=0, atol=0)
+    free = inside(schedule, t)
+    torch.testing.assert_close(there.t[free], t[free], rtol=1e-6, atol=1e-9)
+    # Beyond either end there is no time: the nearer end stands in.
+    beyond = schedule.at_log_snr(torch.tensor([-99.0, 99.0], dtype=torch.float64))
+    ends = schedule.at(torch.tensor([1.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(beyond.log_snr, ends.log_snr, rtol=0, atol=0)
+    assert level.repeat(2).t.shape == (2 * len(t),)
+    assert schedule.at(t[3]).repeat(2).log_snr.ndim == 0
+
+
 def test_time_inverts_log_snr(schedule):
     t = grid()
     t = t[inside(schedule, t)]

@@ -12,13 +12,13 @@ from cli import TINY, call, succeed
 from torch import Tensor
 
 from ccdiff.data import Digits, Split
-from ccdiff.evaluate.shards import Shards, looks
+from ccdiff.evaluate.judge import judge
+from ccdiff.evaluate.shards import Shards
 from ccdiff.evaluate.subject import describe
 from ccdiff.generation.pipeline import Pipeline
-from ccdiff.metrics.classifier import Classifier
+from ccdiff.metrics import Classifier
 from ccdiff.metrics.extractors import ClassifierExtractor
 from ccdiff.metrics.figures import Figure
-from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.references import asked_labels
 from ccdiff.runs.tracker import TrackerSession, WandbTracker
 
@@ -116,7 +116,7 @@ def test_every_figure_is_there_with_an_interval_and_its_provenance(figures):
             assert figure.interval.low <= figure.value <= figure.interval.high, key
     of_samples = figures["fd_classifier_to_train"].provenance
     assert (of_samples.n, of_samples.seed, of_samples.steps) == (60, 0, 2)
-    assert of_samples.sampler.startswith("DDPM(grid=Uniform()")
+    assert of_samples.sampler.startswith("ancestral(grid=Uniform()")
     assert of_samples.guidance == "NoGuidance()"
     assert of_samples.precision == "fp32"
     assert of_samples.resolution == "1 x 8 x 8"
@@ -163,7 +163,7 @@ def test_the_page_needs_nothing_beside_it(folder):
     )
     assert "http" not in page
     assert "<script" not in page
-    for part in ("fd_classifier", "Confusion", "worst classes", "best classes", "DDPM"):
+    for part in ("fd_classifier", "Confusion", "worst classes", "best classes", "ancestral"):
         assert part in page
 
 
@@ -277,8 +277,7 @@ def test_attributes_are_judged_one_by_one(tmp_path):
     classifier = ClassifierExtractor(Classifier((1, 8, 8), num_labels=3).eval(), scored=False)
     shards = Shards(tmp_path).complete(30, images, size=8)
     y = torch.randint(2, (27, 3)).to(torch.uint8)
-    judge = Judge(extractor=classifier, classifier=classifier, num_labels=3)
-    found = judge.judged(looks(shards, y, judge))
+    found = judge(shards, y, extractor=classifier, classifier=classifier, num_labels=3)
     logits = torch.cat([shard.seen(classifier).logits for shard in shards])[:27]
     assert found.confusion is None
     assert found.sketch.score is None
@@ -311,3 +310,5 @@ def test_gaps_between_the_parts_are_filled(tmp_path):
 def test_settings_read_like_a_call():
     node = {"_target_": "a.b.DDIM", "steps": 5, "grid": {"_target_": "c.Karras", "rho": 7}}
     assert describe(node) == "DDIM(grid=Karras(rho=7), steps=5)"
+    named = {**node, "name": "ancestral"}
+    assert describe(named) == "ancestral(grid=Karras(rho=7), steps=5)", "as it was asked for"

@@ -58,7 +58,7 @@ def test_the_weights_are_the_averaged_ones(run, out):
 
 def test_the_card_holds_figures_and_code_that_runs(out, monkeypatch):
     card = (out / "README.md").read_text()
-    for fact in ("Digits, 1 x 8 x 8", "10: 0, 1, 2", "heldout/eps_mse", "Cosine", "DDPM"):
+    for fact in ("Digits, 1 x 8 x 8", "10: 0, 1, 2", "heldout/eps_mse", "Cosine", "ancestral"):
         assert fact in card
     (code,) = re.findall("```python\n(.*?)```", card, flags=re.DOTALL)
     assert len(code.splitlines()) == 4

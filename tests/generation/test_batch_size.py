@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ccdiff.diffusion.guidance import NoGuidance
 from ccdiff.diffusion.samplers import DDPM
+from ccdiff.diffusion.schedules import Level
 from ccdiff.diffusion.thresholding import Clip
 from ccdiff.errors import UserError
 from ccdiff.generation import batch_size
@@ -31,10 +32,10 @@ class Cramped(NoGuidance):
         denoise = super().__call__(denoiser, y, drop)
         self.given.append(len(y))
 
-        def cramped(x_t: Tensor, t: Tensor) -> Tensor:
+        def cramped(x_t: Tensor, level: Level) -> Tensor:
             if len(x_t) > self.most:
                 raise torch.OutOfMemoryError(f"{FULL}\nIf you care to know more.")
-            return denoise(x_t, t)
+            return denoise(x_t, level)
 
         return cramped
 

@@ -10,7 +10,7 @@ from ccdiff.data import Split
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.oracle import FiniteOracle, GaussianOracle
-from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Schedule
+from ccdiff.diffusion.schedules import Cosine, Flow, Level, Linear, Schedule
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors, label_use
 from ccdiff.metrics.likelihood import bits_per_dimension, dequantise, log_density
 
@@ -31,7 +31,7 @@ def clean_variance(schedule: Schedule) -> float:
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 def test_bits_per_dimension_of_a_gaussian_equal_the_closed_form(schedule):
     mean, std = 0.2, 0.4
-    oracle = GaussianOracle(schedule, mean=torch.tensor(mean), std=torch.tensor(std))
+    oracle = GaussianOracle(mean=torch.tensor(mean), std=torch.tensor(std))
     generator = torch.Generator().manual_seed(0)
     x0 = dequantise(images(3), generator)
     found = bits_per_dimension(
@@ -59,7 +59,7 @@ def test_random_signs_find_the_trace_of_a_full_jacobian():
     """
     schedule = Cosine()
     points = torch.tensor([[0.6, 0.5], [-0.4, -0.7]])
-    oracle = FiniteOracle(schedule, points, std=0.3)
+    oracle = FiniteOracle(points=points, std=0.3)
     x0 = torch.tensor([[0.1, 0.2]], dtype=torch.float64).expand(16, 2)
     generator = torch.Generator().manual_seed(0)
     found = log_density(oracle, schedule, x0, steps=96, generator=generator)
@@ -93,10 +93,10 @@ class LabelOracle(Denoiser):
         )
         self.blind = blind
 
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None) -> Tensor:
+    def forward(self, x_t: Tensor, level: Level, y: Tensor, drop: Tensor | None = None) -> Tensor:
         told = torch.ones_like(y, dtype=torch.bool) if drop is None else ~drop
         mean = torch.where(told & (not self.blind), y.float() / 2, 0.5)[:, None, None, None]
-        return GaussianOracle(self.schedule, mean=mean, std=torch.tensor(0.3))(x_t, t)
+        return GaussianOracle(mean=mean, std=torch.tensor(0.3))(x_t, level)
 
 
 class AttributeOracle(LabelOracle):
@@ -106,8 +106,8 @@ class AttributeOracle(LabelOracle):
         super().__init__(blind=True)
         self.conditioning = MultiHot(["x", "y"], dim=4)
 
-    def forward(self, x_t: Tensor, t: Tensor, y: Tensor, drop: Tensor | None = None) -> Tensor:
-        return super().forward(x_t, t, y[:, 0].long(), drop)
+    def forward(self, x_t: Tensor, level: Level, y: Tensor, drop: Tensor | None = None) -> Tensor:
+        return super().forward(x_t, level, y[:, 0].long(), drop)
 
 
 @pytest.fixture

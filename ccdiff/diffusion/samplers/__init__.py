@@ -1,31 +1,31 @@
 """Samplers: from noise to images, one step at a time, over any :data:`Denoise`.
 
 A sampler is a frozen record of its settings with one method, ``step``. The grid of times is data,
-the loop is :func:`integrate`, and randomness comes from a :class:`NoiseSource`.
+the loop is :func:`integrate`, and randomness comes from a :class:`AnyNoise`.
 """
 
 from ccdiff.diffusion.samplers.ancestral import DDIM, DDPM
-from ccdiff.diffusion.samplers.core import Estimate, OnStep, Sampler, integrate, sample, start_std
+from ccdiff.diffusion.samplers.core import Estimate, OnStep, Past, Sampler, integrate, sample
 from ccdiff.diffusion.samplers.multistep import DPMpp2M, UniPC
-from ccdiff.diffusion.samplers.noise import BatchNoise, GivenNoise, NoiseSource, SampleNoise
+from ccdiff.diffusion.samplers.noise import AnyNoise, BatchNoise, GivenNoise, SampleNoise
 from ccdiff.diffusion.samplers.singlestep import Euler, Heun, StochasticHeun
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "AnyNoise",
     "BatchNoise",
     "DPMpp2M",
     "Estimate",
     "Euler",
     "GivenNoise",
     "Heun",
-    "NoiseSource",
     "OnStep",
+    "Past",
     "SampleNoise",
     "Sampler",
     "StochasticHeun",
     "UniPC",
     "integrate",
     "sample",
-    "start_std",
 ]

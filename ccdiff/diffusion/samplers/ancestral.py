@@ -1,6 +1,5 @@
 """Samplers that step by drawing from a distribution of ``x_s`` given ``x_t`` and ``x0_hat``."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -8,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
-from ccdiff.diffusion.samplers.core import Estimate, Level, Sampler, level_at
-from ccdiff.diffusion.samplers.noise import NoiseSource
-from ccdiff.diffusion.schedules import Schedule
+from ccdiff.diffusion.samplers.core import Past, Sampler
+from ccdiff.diffusion.samplers.noise import AnyNoise
+from ccdiff.diffusion.schedules import Level
 
 __all__ = ["DDIM", "DDPM"]
 
@@ -36,19 +35,11 @@ class DDPM(Sampler):
         return True
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        noise: NoiseSource,
-        past: Sequence[Estimate] = (),
+        self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
-        now, after = level_at(schedule, t), level_at(schedule, s)
         c = _lost_share(now, after)
         shrink = (now.alpha / after.alpha) * (after.sigma / now.sigma).square()
-        mean = shrink * x_t + after.alpha * c * denoise(x_t, t)
+        mean = shrink * x_t + after.alpha * c * denoise(x_t, now)
         return mean + after.sigma * c.sqrt() * noise.randn(x_t.shape)
 
 
@@ -61,6 +52,7 @@ class DDIM(Sampler):
     Arguments:
         steps: Number of steps from noise to image.
         grid: Where to stop on the way.
+        name: What it is called in logs and tables.
         eta: Share of the ancestral noise that is added back, in [0, 1].
     """
 
@@ -78,17 +70,9 @@ class DDIM(Sampler):
         return self.eta > 0
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        noise: NoiseSource,
-        past: Sequence[Estimate] = (),
+        self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
-        now, after = level_at(schedule, t), level_at(schedule, s)
-        x0_hat = denoise(x_t, t)
+        x0_hat = denoise(x_t, now)
         eps_hat = (x_t - now.alpha * x0_hat) / now.sigma
         added = self.eta**2 * _lost_share(now, after)
         x_s = after.alpha * x0_hat + after.sigma * (1 - added).sqrt() * eps_hat

@@ -11,45 +11,21 @@ from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
 from ccdiff.diffusion.samplers.grids import Grid, Uniform
-from ccdiff.diffusion.samplers.noise import NoiseSource
-from ccdiff.diffusion.schedules import Schedule
+from ccdiff.diffusion.samplers.noise import AnyNoise
+from ccdiff.diffusion.schedules import Level, Schedule
 
-__all__ = [
-    "Estimate",
-    "Level",
-    "OnStep",
-    "Sampler",
-    "integrate",
-    "level_at",
-    "sample",
-    "start_std",
-]
-
-
-class Level(NamedTuple):
-    """The noise level at one time, as scalars of the CPU."""
-
-    log_snr: Tensor
-    alpha: Tensor
-    sigma: Tensor
-
-    @property
-    def ratio(self) -> Tensor:
-        """``sigma / alpha``."""
-        return (-self.log_snr / 2).exp()
-
-
-def level_at(schedule: Schedule, t: Tensor) -> Level:
-    """The noise level of ``schedule`` at the scalar time ``t``."""
-    log_snr = schedule.log_snr(t)
-    return Level(log_snr, *schedule.scales(log_snr))
+__all__ = ["Estimate", "OnStep", "Past", "Sampler", "integrate", "sample"]
 
 
 class Estimate(NamedTuple):
-    """What a step learned on its first call: ``x0_hat`` [B, ...] at the scalar time ``t``."""
+    """What a step learned on its first call: ``x0_hat`` [B, ...] at a scalar level."""
 
-    t: Tensor
+    level: Level
     x0_hat: Tensor
+
+
+Past = Sequence[Estimate]
+"""First estimates of earlier steps, latest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +35,13 @@ class Sampler(ABC):
     Arguments:
         steps: Number of steps from noise to image.
         grid: Where to stop on the way.
+        name: What logs, tables and titles call it, which is the option of ``sampler=``; the name
+            of the class, in small letters, where none is given.
     """
 
     steps: int
     grid: Grid = field(default_factory=Uniform)
+    name: str = field(default="", compare=False)
 
     order: ClassVar[int]
     calls_per_step: ClassVar[int] = 1
@@ -73,6 +52,8 @@ class Sampler(ABC):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"sampler.steps must be at least 1, got {self.steps}")
+        if not self.name:
+            object.__setattr__(self, "name", type(self).__name__.lower())
 
     @property
     def stochastic(self) -> bool:
@@ -90,25 +71,18 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        noise: NoiseSource,
-        past: Sequence[Estimate] = (),
+        self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
-        """``x_s`` from ``x_t`` [B, ...], for scalar times ``t`` and ``s`` on the CPU.
+        """The samples [B, ...] at the level ``after``, given ``x_t`` at the level ``now``.
 
-        Deterministic samplers step in either direction, stochastic ones only to ``s < t``.
+        Deterministic samplers step in either direction, stochastic ones only to less noise. The
+        last step of sampling is the one where ``after.t == 0``.
 
         Arguments:
-            denoise: ``(x_t, t) -> x0_hat``.
-            schedule: Gives the scales.
-            x_t: Samples at ``t``.
-            t: Time now.
-            s: Time next.
+            denoise: ``(x_t, level) -> x0_hat``.
+            x_t: Samples at ``now``, [B, ...].
+            now: Level of ``x_t``, scalars of the CPU.
+            after: Level to go to, scalars of the CPU.
             noise: Source of randomness.
             past: First estimates of earlier steps, latest first, at most ``memory`` of them.
         """
@@ -125,10 +99,10 @@ def integrate(
     schedule: Schedule,
     x: Tensor,
     times: Tensor,
-    noise: NoiseSource,
+    noise: AnyNoise,
     *,
     on_step: OnStep | None = None,
-    constrain: Callable[[Tensor, Tensor], Tensor] | None = None,
+    constrain: Callable[[Tensor, Level], Tensor] | None = None,
 ) -> Tensor:
     """Carries ``x`` from ``times[0]`` through every time to ``times[-1]``.
 
@@ -140,33 +114,28 @@ def integrate(
         times: Any monotone times in [0, 1], float64 [N + 1].
         noise: Source of the randomness of every step.
         on_step: Called after each step.
-        constrain: ``(x_s, s) -> x_s``, applied to the outcome of each step.
+        constrain: ``(x_s, level) -> x_s``, applied to the outcome of each step.
 
     Returns:
         The samples at ``times[-1]``, with the shape, dtype and device of ``x``.
     """
     past: tuple[Estimate, ...] = ()
-    # Times and scales are scalars of the CPU, where they cost no kernel launch and no wait.
-    for i, (t, s) in enumerate(pairwise(times.cpu()), start=1):
+    # On the CPU, where scalars cost no kernel launch and no wait.
+    levels = [schedule.at(t) for t in times.cpu()]
+    for i, (now, after) in enumerate(pairwise(levels), start=1):
         estimates: list[Estimate] = []
 
-        def recording(x_u: Tensor, u: Tensor, into: list[Estimate] = estimates) -> Tensor:
-            into.append(Estimate(u, denoise(x_u, u)))
+        def recording(x_u: Tensor, level: Level, into: list[Estimate] = estimates) -> Tensor:
+            into.append(Estimate(level, denoise(x_u, level)))
             return into[-1].x0_hat
 
-        x = sampler.step(recording, schedule, x, t, s, noise, past)
+        x = sampler.step(recording, x, now, after, noise, past)
         past = (estimates[0], *past)[: sampler.memory]
         if constrain is not None:
-            x = constrain(x, s)
+            x = constrain(x, after)
         if on_step is not None:
             on_step(i, x, estimates[0].x0_hat)
     return x
-
-
-def start_std(schedule: Schedule, t: Tensor) -> Tensor:
-    """Of unit-variance data at ``t``: at the start ``alpha`` is small but need not be zero."""
-    _, alpha, sigma = level_at(schedule, t)
-    return (alpha.square() + sigma.square()).sqrt()
 
 
 def sample(
@@ -174,7 +143,7 @@ def sample(
     denoise: Denoise,
     schedule: Schedule,
     shape: Iterable[int],
-    noise: NoiseSource,
+    noise: AnyNoise,
     *,
     on_step: OnStep | None = None,
 ) -> Tensor:
@@ -192,5 +161,5 @@ def sample(
         The samples at t = 0, nominally in [-1, 1].
     """
     times = sampler.times(schedule)
-    x = start_std(schedule, times[0]) * noise.randn(torch.Size(shape))
+    x = schedule.at(times[0]).std * noise.randn(torch.Size(shape))
     return integrate(sampler, denoise, schedule, x, times, noise, on_step=on_step)

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from math import expm1
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
-from ccdiff.diffusion.samplers.core import Estimate, Sampler, level_at
-from ccdiff.diffusion.samplers.noise import NoiseSource
-from ccdiff.diffusion.schedules import Schedule
+from ccdiff.diffusion.samplers.core import Past, Sampler
+from ccdiff.diffusion.samplers.noise import AnyNoise
+from ccdiff.diffusion.schedules import Level
 
 __all__ = ["DPMpp2M", "UniPC"]
 
@@ -35,6 +34,7 @@ class DPMpp2M(Sampler):
     Arguments:
         steps: Number of steps from noise to image.
         grid: Where to stop on the way.
+        name: What it is called in logs and tables.
         eta: 0 solves the ODE, 1 the reverse SDE of ancestral sampling, in [0, 1].
     """
 
@@ -53,20 +53,12 @@ class DPMpp2M(Sampler):
         return self.eta > 0
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        noise: NoiseSource,
-        past: Sequence[Estimate] = (),
+        self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
-        now, after = level_at(schedule, t), level_at(schedule, s)
         h = (after.log_snr - now.log_snr) / 2
-        x0_hat = middle = denoise(x_t, t)
-        if past and s != 0:
-            h_past = (now.log_snr - schedule.log_snr(past[0].t)) / 2
+        x0_hat = middle = denoise(x_t, now)
+        if past and after.t != 0:
+            h_past = (now.log_snr - past[0].level.log_snr) / 2
             # Times beyond the clip of log_snr share one noise level: nothing to extrapolate from.
             if h_past != 0:
                 middle = x0_hat + h / (2 * h_past) * (x0_hat - past[0].x0_hat)
@@ -93,27 +85,19 @@ class UniPC(Sampler):
     memory: ClassVar[int] = 2
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        noise: NoiseSource,
-        past: Sequence[Estimate] = (),
+        self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
-        now, after = level_at(schedule, t), level_at(schedule, s)
-        known = [denoise(x_t, t), *(e.x0_hat for e in past)]
-        lams = [float(now.log_snr) / 2, *(float(schedule.log_snr(e.t)) / 2 for e in past)]
+        known = [denoise(x_t, now), *(e.x0_hat for e in past)]
+        lams = [float(now.log_snr) / 2, *(float(e.level.log_snr) / 2 for e in past)]
         shrink = after.sigma / now.sigma
-        weights = np.zeros(len(known))
+        weights = torch.zeros(len(known), dtype=torch.float64)
         if past:
             # Prediction and correction leave from the same x: they differ in x0_hat alone.
             came = lams[1], lams[0]
             weights += _adams(lams, *came)
             weights[1:] -= _adams(lams[1:], *came)
             weights *= float(shrink * now.alpha)
-        used = 1 if s == 0 else 2
+        used = 1 if after.t == 0 else 2
         going = lams[0], float(after.log_snr) / 2
         weights[:used] += float(after.alpha) * _adams(lams[:used], *going)
         x_s = shrink * x_t
@@ -122,19 +106,23 @@ class UniPC(Sampler):
         return x_s
 
 
-def _adams(lams: Sequence[float], start: float, end: float) -> np.ndarray:
+def _adams(lams: Sequence[float], start: float, end: float) -> Tensor:
     r"""Weights of the values at ``lams`` in ``\int_start^end exp(lam - end) P(lam) d lam``.
 
     ``P`` is the polynomial through those values. Of values at one place, the first counts.
     """
     h = end - start
-    weights = np.zeros(len(lams))
+    weights = torch.zeros(len(lams), dtype=torch.float64)
     if h == 0:
         return weights
-    places, first = np.unique((np.array(lams) - start) / h, return_index=True)
+    first = {(lam - start) / h: i for i, lam in reversed(list(enumerate(lams)))}
+    places = sorted(first)
     # Weights that integrate 1, tau, tau^2, ... exactly.
-    powers = np.vander(places, increasing=True).T
-    weights[first] = np.linalg.solve(powers, _moments(h, len(places)))
+    powers = torch.tensor(
+        [[place**k for place in places] for k in range(len(places))], dtype=torch.float64
+    )
+    moments = torch.tensor(_moments(h, len(places)), dtype=torch.float64)
+    weights[[first[place] for place in places]] = torch.linalg.solve(powers, moments)
     return weights
 
 

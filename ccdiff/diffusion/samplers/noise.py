@@ -7,11 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["BatchNoise", "GivenNoise", "NoiseSource", "SampleNoise"]
+__all__ = ["AnyNoise", "BatchNoise", "GivenNoise", "SampleNoise"]
 
 
-class NoiseSource(Protocol):
-    """The contract: :meth:`randn`."""
+class AnyNoise(Protocol):
+    """The contract of a source of noise: :meth:`randn`."""
 
     def randn(self, shape: torch.Size) -> Tensor:
         """Standard normal noise of ``shape`` [B, ...], a new draw at each call."""
@@ -64,7 +64,7 @@ class GivenNoise:
         then: Where further draws come from, if any are needed.
     """
 
-    def __init__(self, *draws: Tensor, then: NoiseSource | None = None) -> None:
+    def __init__(self, *draws: Tensor, then: AnyNoise | None = None) -> None:
         self.draws = list(draws)
         self.then = then
 

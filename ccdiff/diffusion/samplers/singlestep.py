@@ -4,7 +4,6 @@ With ``z = x / alpha`` and ``u = sigma / alpha`` the ODE of any schedule is ``dz
 where ``eps_hat = (x - alpha x0_hat) / sigma``: Karras et al., 2022 (arXiv:2206.00364), eq. 4.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import ClassVar
@@ -12,16 +11,16 @@ from typing import ClassVar
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
-from ccdiff.diffusion.samplers.core import Estimate, Level, Sampler, level_at
-from ccdiff.diffusion.samplers.noise import NoiseSource
-from ccdiff.diffusion.schedules import Schedule
+from ccdiff.diffusion.samplers.core import Past, Sampler
+from ccdiff.diffusion.samplers.noise import AnyNoise
+from ccdiff.diffusion.schedules import Level
 
 __all__ = ["Euler", "Heun", "StochasticHeun"]
 
 
-def _slope(denoise: Denoise, level: Level, x_t: Tensor, t: Tensor) -> Tensor:
+def _slope(denoise: Denoise, level: Level, x_t: Tensor) -> Tensor:
     """``dz/du = eps_hat`` at ``x_t``, with its shape."""
-    return (x_t - level.alpha * denoise(x_t, t)) / level.sigma
+    return (x_t - level.alpha * denoise(x_t, level)) / level.sigma
 
 
 def _along(now: Level, after: Level, x_t: Tensor, slope: Tensor) -> Tensor:
@@ -39,17 +38,9 @@ class Euler(Sampler):
     order: ClassVar[int] = 1
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        noise: NoiseSource,
-        past: Sequence[Estimate] = (),
+        self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
-        now, after = level_at(schedule, t), level_at(schedule, s)
-        return _along(now, after, x_t, _slope(denoise, now, x_t, t))
+        return _along(now, after, x_t, _slope(denoise, now, x_t))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,21 +55,13 @@ class Heun(Sampler):
     calls_per_step: ClassVar[int] = 2
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        noise: NoiseSource,
-        past: Sequence[Estimate] = (),
+        self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
-        now, after = level_at(schedule, t), level_at(schedule, s)
-        slope = _slope(denoise, now, x_t, t)
+        slope = _slope(denoise, now, x_t)
         x_s = _along(now, after, x_t, slope)
-        if s == 0:
+        if after.t == 0:
             return x_s
-        return _along(now, after, x_t, (slope + _slope(denoise, after, x_s, s)) / 2)
+        return _along(now, after, x_t, (slope + _slope(denoise, after, x_s)) / 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +73,7 @@ class StochasticHeun(Heun):
     Arguments:
         steps: Number of steps from noise to image.
         grid: Where to stop on the way.
+        name: What it is called in logs and tables.
         churn: The paper's S_churn: how much noise in all; 0 is :class:`Heun`.
         churn_min: S_tmin, the lowest noise level ``sigma / alpha`` at which noise is added.
         churn_max: S_tmax, the highest.
@@ -113,22 +97,13 @@ class StochasticHeun(Heun):
         return self.churn > 0
 
     def step(
-        self,
-        denoise: Denoise,
-        schedule: Schedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        noise: NoiseSource,
-        past: Sequence[Estimate] = (),
+        self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
-        now = level_at(schedule, t)
         if self.churn > 0 and self.churn_min <= now.ratio <= self.churn_max:
             growth = 1 + min(self.churn / self.steps, sqrt(2) - 1)
-            # The schedule may end below the level aimed at; its time then is 1.
-            t = schedule.time(-2 * (growth * now.ratio).log())
-            noisier = level_at(schedule, t)
+            # The schedule may end below the level aimed at; its end is taken then.
+            noisier = now.schedule.at_log_snr(-2 * (growth * now.ratio).log())
             added = (noisier.ratio.square() - now.ratio.square()).clamp(min=0).sqrt()
             fresh = self.inflate * added * noise.randn(x_t.shape)
-            x_t = noisier.alpha * (x_t / now.alpha + fresh)
-        return super().step(denoise, schedule, x_t, t, s, noise, past)
+            x_t, now = noisier.alpha * (x_t / now.alpha + fresh), noisier
+        return super().step(denoise, x_t, now, after, noise, past)

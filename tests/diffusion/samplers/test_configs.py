@@ -58,7 +58,7 @@ def test_every_sampler_takes_every_grid(sampler, grid):
     assert built.steps == 4
     assert built.grid == grid_class
     noise = BatchNoise(torch.Generator().manual_seed(0))
-    x = sample(built, lambda x_t, t: 0 * x_t, Cosine(), (1, 2), noise)
+    x = sample(built, lambda x_t, level: 0 * x_t, Cosine(), (1, 2), noise)
     assert x.isfinite().all()
 
 
@@ -68,6 +68,7 @@ def test_files_state_every_setting(sampler):
     cfg = composed(f"sampler={sampler}").sampler
     built = instantiate(cfg)
     assert set(cfg) - {"_target_"} == {field.name for field in fields(built)}
+    assert built.name == sampler, "one name everywhere: that of the option"
 
 
 @pytest.mark.parametrize("guidance", [o for o in options("guidance") if o != "autoguidance"])

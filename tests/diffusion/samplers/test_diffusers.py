@@ -26,7 +26,6 @@ from ccdiff.diffusion.samplers import (
     Heun,
     Sampler,
     sample,
-    start_std,
 )
 from ccdiff.diffusion.samplers.grids import Grid, Karras, Trailing, Uniform
 from ccdiff.diffusion.schedules import Linear
@@ -41,7 +40,7 @@ SHAPE = (2, 1, 4, 4)
 
 def oracle() -> FiniteOracle:
     points = torch.randn(5, *SHAPE[1:], generator=torch.Generator().manual_seed(1))
-    return FiniteOracle(SCHEDULE, points.double(), 0.2)
+    return FiniteOracle(points=points.double(), std=0.2)
 
 
 def draws(count: int) -> list[torch.Tensor]:
@@ -76,7 +75,7 @@ def test_ddim(steps, eta):
     start, *noises = draws(steps + 1)
     x = start
     for index, noise in zip(scheduler.timesteps, noises, strict=True):
-        x0_hat = oracle()(x, time_of(index))
+        x0_hat = oracle()(x, SCHEDULE.at(time_of(index)))
         given = {"eta": eta, "variance_noise": noise} if eta > 0 else {}
         x = scheduler.step(x0_hat, index, x, **given).prev_sample
     sampler = DDIM(steps=steps, eta=eta, grid=Trailing())
@@ -89,7 +88,9 @@ def test_ddpm(steps):
     (start,), generator = draws(1), torch.Generator().manual_seed(3)
     x = start
     for index in scheduler.timesteps:
-        x = scheduler.step(oracle()(x, time_of(index)), index, x, generator=generator).prev_sample
+        x = scheduler.step(
+            oracle()(x, SCHEDULE.at(time_of(index))), index, x, generator=generator
+        ).prev_sample
     noise = BatchNoise(torch.Generator().manual_seed(3), torch.float64)
     sampler = DDPM(steps=steps, grid=Trailing())
     assert_same(sample(sampler, oracle(), SCHEDULE, SHAPE, GivenNoise(start, then=noise)), x)
@@ -133,9 +134,9 @@ def test_euler(grid: Grid, steps, in_double):
     sampler = Euler(steps=steps, grid=grid)
     scheduler = by_noise_levels(EulerDiscreteScheduler, steps, levels(sampler))
     (start,), times = draws(1), sampler.times(SCHEDULE)
-    z = start * start_std(SCHEDULE, times[0]) / SCHEDULE.alpha(times[0])
+    z = start * SCHEDULE.at(times[0]).std / SCHEDULE.alpha(times[0])
     for t, index in zip(times, scheduler.timesteps, strict=False):
-        x0_hat = oracle()(SCHEDULE.alpha(t) * z, t)
+        x0_hat = oracle()(SCHEDULE.alpha(t) * z, SCHEDULE.at(t))
         z = in_double(scheduler, x0_hat, index, z)
     assert_same(sample(sampler, oracle(), SCHEDULE, SHAPE, GivenNoise(start)), z)
 
@@ -148,11 +149,11 @@ def test_heun(grid: Grid, steps):
     u_of_calls = torch.cat([u[:1], u[1:-1].repeat_interleave(2), u[-1:]])
     scheduler = by_noise_levels(HeunDiscreteScheduler, steps, u_of_calls)
     (start,), times = draws(1), sampler.times(SCHEDULE)
-    z = start * start_std(SCHEDULE, times[0]) / SCHEDULE.alpha(times[0])
+    z = start * SCHEDULE.at(times[0]).std / SCHEDULE.alpha(times[0])
     calls = [t for pair in pairwise(times) for t in pair][:-1]
     assert len(calls) == sampler.calls == len(scheduler.timesteps)
     for t, index in zip(calls, scheduler.timesteps, strict=True):
-        z = scheduler.step(oracle()(SCHEDULE.alpha(t) * z, t), index, z).prev_sample
+        z = scheduler.step(oracle()(SCHEDULE.alpha(t) * z, SCHEDULE.at(t)), index, z).prev_sample
     assert_same(sample(sampler, oracle(), SCHEDULE, SHAPE, GivenNoise(start)), z)
 
 
@@ -168,8 +169,8 @@ def test_dpmpp_2m(grid: Grid, steps, eta, algorithm, in_double):
     )
     start, *noises = draws(steps + 1)
     times = sampler.times(SCHEDULE)
-    x = start * start_std(SCHEDULE, times[0])
+    x = start * SCHEDULE.at(times[0]).std
     for t, index, noise in zip(times, scheduler.timesteps, noises, strict=False):
         given = {"variance_noise": noise} if eta else {}
-        x = in_double(scheduler, oracle()(x, t), index, x, **given)
+        x = in_double(scheduler, oracle()(x, SCHEDULE.at(t)), index, x, **given)
     assert_same(sample(sampler, oracle(), SCHEDULE, SHAPE, GivenNoise(start, *noises)), x)
