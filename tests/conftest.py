@@ -1,139 +1,26 @@
-"""What all tests share: one seed each, W&B offline, parts discovered from their base classes.
+"""What all tests share; their fixtures are in parts.py."""
 
-A test that takes ``schedule``, ``prediction``, ``weighting`` or ``time_density`` runs once for
-each concrete class of the package, so a new class is tested without an edit.
-"""
-
-import inspect
+import gc
 import os
-from collections.abc import Callable
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
 import pytest
-import torch
-from torch import nn
-
-from ccdiff.diffusion.conditioning import Conditioning, OneHot
-from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.predictions import EDM, Noise, Prediction
-from ccdiff.diffusion.schedules import Cosine, Linear, Quadratic, Schedule, Sigmoid
-from ccdiff.diffusion.times import LogitNormal, TimeDensity
-from ccdiff.diffusion.weightings import EDMWeighting, MinSNR, Weighting
-from ccdiff.nn import UNet
-
-# The networks of the tests are too small to gain from threads, and one thread is reproducible.
-torch.set_num_threads(1)
-
-# Settings other than the defaults that have gone wrong or could.
-VARIANTS: list[object] = [
-    Cosine(max_log_snr=6.0),
-    Linear(num_steps=50),
-    Linear(num_steps=100, beta_start=1e-3, beta_end=0.2),
-    Quadratic(beta_start=8.5e-4, beta_end=0.012),
-    Sigmoid(start=0.0, end=3.0, temperature=0.3),
-    EDM(sigma_data=1.5),
-    EDMWeighting(sigma_data=1.5),
-    MinSNR(gamma=1.0),
-    LogitNormal(mean=-1.2, std=1.2),
-]
 
 
-def concrete(base: type) -> list[type]:
-    """Every public class of the package that can be built and is a ``base``, by name."""
-    found: set[type] = set()
-    unseen = [base]
-    while unseen:
-        cls = unseen.pop()
-        unseen += cls.__subclasses__()
-        public = cls.__module__.startswith("ccdiff.") and not cls.__name__.startswith("_")
-        if public and not inspect.isabstract(cls):
-            found.add(cls)
-    return sorted(found, key=lambda cls: cls.__name__)
+def pytest_configure(config: pytest.Config) -> None:
+    # The process that hands files out runs no test: its workers need not wait until it has torch.
+    if config.getoption("dist", "no") == "no":
+        config.pluginmanager.import_plugin("parts")
 
 
-def instances(base: type) -> list[object]:
-    """Every concrete class with its default settings, then the variants."""
-    return [cls() for cls in concrete(base)] + [v for v in VARIANTS if isinstance(v, base)]
+@pytest.fixture(autouse=True, scope="module")
+def _spare_what_is_loaded() -> None:
+    """Collections of garbage pass over the libraries: for these they took most of a command."""
+    gc.collect()
+    gc.freeze()
 
 
-@pytest.fixture(params=instances(Schedule), ids=repr)
-def schedule(request) -> Schedule:
-    return request.param
-
-
-@pytest.fixture(params=instances(Prediction), ids=repr)
-def prediction(request) -> Prediction:
-    return request.param
-
-
-@pytest.fixture(params=instances(Weighting), ids=repr)
-def weighting(request) -> Weighting:
-    return request.param
-
-
-@pytest.fixture(params=instances(TimeDensity), ids=repr)
-def time_density(request) -> TimeDensity:
-    return request.param
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
-
-
-def awaken(module: nn.Module, scale: float = 0.1) -> nn.Module:
-    """Gives zero-initialised parameters small random values, so that every branch has a say."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.any():
-                parameter.normal_(0, scale)
-    return module
-
-
-@pytest.fixture
-def make_unet() -> Callable[..., UNet]:
-    """Builds a small U-Net for gray images, awake; keywords replace its settings."""
-
-    def make(*, asleep: bool = False, **settings) -> UNet:
-        defaults = {
-            "image_channels": 1,
-            "token_dim": 8,
-            "channels": [8, 16],
-            "bottleneck": 16,
-            "attention": [False, True],
-            "head_channels": 8,
-            "groups": 4,
-            "embed_dim": 16,
-        }
-        network = UNet(**{**defaults, **settings})
-        return network if asleep else awaken(network)
-
-    return make
-
-
-@pytest.fixture
-def make_denoiser(make_unet) -> Callable[..., Denoiser]:
-    """Builds a denoiser of three classes around a small U-Net; keywords replace its parts."""
-
-    def make(
-        network: nn.Module | None = None,
-        *,
-        conditioning: Conditioning | None = None,
-        prediction: Prediction | None = None,
-        schedule: Schedule | None = None,
-    ) -> Denoiser:
-        return Denoiser(
-            network or make_unet(),
-            conditioning=conditioning or OneHot(["a", "b", "c"], dim=8),
-            prediction=prediction or Noise(),
-            schedule=schedule or Cosine(),
-        )
-
-    return make
+def pytest_unconfigure() -> None:
+    gc.unfreeze()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import concrete
+from parts import concrete
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     FakeTensor,

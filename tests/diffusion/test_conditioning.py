@@ -3,7 +3,7 @@ from math import sqrt
 
 import pytest
 import torch
-from conftest import concrete
+from parts import concrete
 
 from ccdiff.diffusion.conditioning import Conditioning, MultiHot, OneHot
 from ccdiff.errors import UserError

@@ -3,7 +3,7 @@ from math import pi
 
 import pytest
 import torch
-from conftest import instances
+from parts import instances
 
 from ccdiff.diffusion.schedules import (
     Cosine,

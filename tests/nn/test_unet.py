@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import awaken
+from parts import awaken
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

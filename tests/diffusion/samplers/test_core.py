@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import concrete
+from parts import concrete
 
 from ccdiff.diffusion.conditioning import OneHot
 from ccdiff.diffusion.guidance import CFG

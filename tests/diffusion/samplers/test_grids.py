@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import concrete
+from parts import concrete
 
 from ccdiff.diffusion.samplers.grids import Grid, Karras, LogSNR, Quadratic, Trailing, Uniform
 from ccdiff.diffusion.schedules import Cosine, Flow, Linear
