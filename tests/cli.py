@@ -40,6 +40,12 @@ TINY = (
 )
 
 
+def rarely(steps: int) -> tuple[str, ...]:
+    """For so many steps of :data:`TINY`, which look at nothing but the last one."""
+    counts = ("steps", *(f"{what}_every" for what in ("log", "heldout", "sample", "checkpoint")))
+    return tuple(f"trainer.{name}={steps}" for name in counts)
+
+
 @dataclass(frozen=True)
 class Done:
     """How a command ended, and what it printed."""

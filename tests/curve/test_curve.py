@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli import TINY, call, succeed
+from cli import TINY, call, rarely, succeed
 from PIL import Image
 
 from ccdiff.curve.__main__ import list_arguments
@@ -36,7 +36,7 @@ def untrained(train, *, num_labels: int, flip: bool, device: object) -> Classifi
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("curve")
-    steps = ("trainer.steps=40", "trainer.checkpoint_every=40")
+    steps = rarely(40)
     succeed("train.py", *TINY, *steps, "hydra.run.dir=outputs/one", cwd=folder)
     return folder / "outputs" / "one"
 
