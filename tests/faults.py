@@ -28,7 +28,7 @@ from ccdiff.config import schema
 from ccdiff.data import Digits
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import read_metrics
+from ccdiff.runs.log import read_metrics
 from ccdiff.system.atomic import HashingWriter
 from ccdiff.train import assembly
 from ccdiff.train import job as experiment

@@ -12,7 +12,7 @@ import torch
 from cli import TINY
 from torch import nn
 
-from ccdiff.runs.tracker import read_metrics
+from ccdiff.runs.log import read_metrics
 from ccdiff.train import job as experiment
 from tests.benchmarks import (
     data_overhead,

@@ -20,8 +20,8 @@ from ccdiff.config.differences import flat
 from ccdiff.config.saved import load_composed, load_config
 from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run
+from ccdiff.runs.log import read_metrics
 from ccdiff.runs.record import Record, read_record
-from ccdiff.runs.tracker import read_metrics
 from ccdiff.system.atomic import write_text
 
 __all__ = ["Comparison", "Job", "Setting", "Spread", "compare", "find_runs", "read_job"]
@@ -226,7 +226,7 @@ def read_job(run: Run) -> Job:
         config=flat(config),
         choices=record.choices if record else _choices(config),
         record=record,
-        rows=read_metrics(run.metrics) if run.metrics.exists() else [],
+        rows=read_metrics(run.metrics),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ccdiff.metrics.label_use import BIN_EDGES, LabelUse, by_level
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import read_metrics
+from ccdiff.runs.log import read_metrics
 
 __all__ = ["plot_levels", "plot_training"]
 
@@ -42,7 +42,7 @@ def plot_levels(use: LabelUse, path: Path) -> Path:
 
 def plot_training(run: Run, path: Path) -> Path | None:
     """What was logged over training, one panel per figure; None where nothing was."""
-    rows = read_metrics(run.metrics) if run.metrics.exists() else []
+    rows = read_metrics(run.metrics)
     curves = {
         title: [(row["step"], row[key]) for row in rows if key in row]
         for key, title in _OVER_STEPS.items()

@@ -16,7 +16,7 @@ from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.runs.folder import Run, run_of
-from ccdiff.runs.tracker import read_metrics
+from ccdiff.runs.log import read_metrics
 from ccdiff.system.atomic import write_text, write_whole
 from ccdiff.trained.model import CONFIG_FILE, WEIGHTS_FILE
 from ccdiff.trained.run import new_folder, trained_config, trained_denoiser
@@ -121,7 +121,7 @@ def _table(title: str, rows: dict[str, str]) -> Sequence[str]:
 
 def _figures(run: Run, step: int) -> dict[str, str]:
     """The last value of each figure up to ``step`` that tells of the model."""
-    rows = read_metrics(run.metrics) if run.metrics.exists() else []
+    rows = read_metrics(run.metrics)
     last: dict[str, str] = {}
     for row in rows:
         for key, value in row.items():

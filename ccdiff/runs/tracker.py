@@ -1,6 +1,5 @@
-"""Where metrics and pictures go: ``metrics.jsonl`` always, Weights & Biases by choice."""
+"""Trackers of runs: Weights & Biases, or none beside the run's own log."""
 
-import json
 import logging
 import os
 from abc import ABC, abstractmethod
@@ -11,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ccdiff.errors import UserError
-from ccdiff.system.atomic import write_text
 from ccdiff.system.stopping import Preempted
 
 __all__ = [
     "NoSession",
     "NoTracker",
     "RunInfo",
-    "RunLog",
     "Tracker",
     "TrackerSession",
-    "Unlogged",
     "WandbTracker",
 ]
 
@@ -196,81 +192,3 @@ class _WandbSession(TrackerSession):
         header, *data = rows
         shown = wandb.Table(columns=[str(name) for name in header], data=[list(r) for r in data])
         self.run.log({key: shown}, step=step)
-
-
-class RunLog:
-    """The run's own record, ``metrics.jsonl``, with the tracker beside it.
-
-    Arguments:
-        path: The JSON-lines file; one row per step that has something to say.
-        session: The tracker.
-        step: Where the run goes on; rows of later steps, left by a crash, are taken out.
-    """
-
-    def __init__(self, path: Path, session: TrackerSession, *, step: int = 0) -> None:
-        self.path = path
-        self.session = session
-        self._told: dict[int, set[str]] = {}
-        self.rewind(step)
-
-    def rewind(self, step: int) -> None:
-        """Takes out the rows after ``step``, which will be taken anew.
-
-        A tracker keeps what it was told: its history does not go back, and is not repeated.
-        """
-        if not self.path.exists():
-            return
-        kept = []
-        for row in read_metrics(self.path):
-            if row["step"] <= step:
-                kept.append(row)
-            else:
-                self._told.setdefault(row["step"], set()).update(row)
-        text = "".join(json.dumps(row) + "\n" for row in kept)
-        write_text(self.path, text)
-
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
-        """Records numbers at a step."""
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        told = self._told.get(step, set())
-        if news := {key: value for key, value in values.items() if key not in told}:
-            self.session.metrics(news, step=step)
-
-    def image(self, key: str, path: Path, *, step: int) -> None:
-        """Records a picture that is already in the run directory."""
-        if step >= max(self._told, default=0):
-            self.session.image(key, path, step=step)
-
-    def sync(self) -> None:
-        """Brings the rows to the disk; a checkpoint must not outlive those before it."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
-
-
-class Unlogged(RunLog):
-    """The record of a process that keeps none."""
-
-    def rewind(self, step: int) -> None:
-        pass
-
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
-        pass
-
-    def image(self, key: str, path: Path, *, step: int) -> None:
-        pass
-
-    def sync(self) -> None:
-        pass
-
-
-def read_metrics(path: Path) -> Sequence[dict[str, Any]]:
-    """The rows of a ``metrics.jsonl``; a last line cut short by a crash is left out."""
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows

@@ -24,7 +24,7 @@ from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.extractors import Material
 from ccdiff.runs.checkpoints import Checkpoint
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import RunLog
+from ccdiff.runs.log import RunLog
 from ccdiff.settings import EvaluateSettings, OnNonFinite, TrainerSettings
 from ccdiff.system.compiling import compile_mode, explaining_failure
 from ccdiff.system.device import autocast_dtype, make_current, set_determinism

@@ -1,6 +1,7 @@
 """One training run from its config: build the parts, check that they fit, train, look."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -23,8 +24,9 @@ from ccdiff.distributed.ranks import is_main, rank, world_size
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.runs.folder import Run
+from ccdiff.runs.log import RunLog, Unlogged, read_metrics
 from ccdiff.runs.record import Record, read_record, recording
-from ccdiff.runs.tracker import NoSession, RunInfo, RunLog, Unlogged, read_metrics
+from ccdiff.runs.tracker import NoSession, RunInfo
 from ccdiff.settings import TrainerSettings
 from ccdiff.system.device import (
     device_name,
@@ -273,7 +275,10 @@ def _describe(
 
 def _last_heldout_error(run: Run) -> float:
     return next(
-        row["heldout/eps_mse"]
-        for row in reversed(read_metrics(run.metrics))
-        if "heldout/eps_mse" in row
+        (
+            row["heldout/eps_mse"]
+            for row in reversed(read_metrics(run.metrics))
+            if "heldout/eps_mse" in row
+        ),
+        math.inf,  # It was never finite.
     )

@@ -28,7 +28,8 @@ from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.runs.folder import Run, output_folder, run_of
-from ccdiff.runs.tracker import RunInfo, read_metrics
+from ccdiff.runs.log import finite, metric_rows
+from ccdiff.runs.tracker import RunInfo
 from ccdiff.system.device import autocast_dtype, pick_device
 
 __all__ = [
@@ -201,12 +202,11 @@ def track(
         tags=(),
         tracker_id=tracker_id,
     )
-    metrics = trained.run.metrics
-    logged = [row["step"] for row in read_metrics(metrics)] if metrics.exists() else []
+    logged = (row["step"] for row in metric_rows(trained.run.metrics))
     # Trackers drop what is logged for an earlier step.
     step = max([trained.checkpoint["step"], *logged])
     with instantiate(trained.config.tracker).session(info) as session:
-        session.metrics(values, step=step)
+        session.metrics(finite(values), step=step)
         for key, path in images.items():
             session.image(key, path, step=step)
         for key, rows in tables.items():

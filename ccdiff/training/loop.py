@@ -12,7 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.distributed.group import agreed
 from ccdiff.distributed.ranks import is_main
-from ccdiff.runs.tracker import RunLog
+from ccdiff.runs.log import RunLog
 from ccdiff.settings import TrainerSettings
 from ccdiff.system.stopping import Preempted, Stop
 from ccdiff.training.ddp import memory

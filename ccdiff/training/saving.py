@@ -18,7 +18,7 @@ from ccdiff.runs.checkpoints import (
     save_checkpoint,
 )
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import RunLog
+from ccdiff.runs.log import RunLog
 from ccdiff.training.ddp import load_optimizer
 from ccdiff.training.nonfinite import Diverged
 from ccdiff.training.state import TrainState

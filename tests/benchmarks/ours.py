@@ -16,7 +16,8 @@ from torch import Tensor
 from ccdiff.config import schema
 from ccdiff.data import Batches, DataSet, Split
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import NoSession, RunLog
+from ccdiff.runs.log import RunLog
+from ccdiff.runs.tracker import NoSession
 from ccdiff.settings import TrainerSettings
 from ccdiff.system.device import pick_device
 from ccdiff.train.assembly import Training

@@ -18,8 +18,9 @@ from ccdiff.compare.page import page
 from ccdiff.compare.table import MAIN, compare, find_runs, read_job
 from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run
+from ccdiff.runs.log import RunLog
 from ccdiff.runs.record import FAILED, FINISHED, Record, Session
-from ccdiff.runs.tracker import NoSession, RunLog
+from ccdiff.runs.tracker import NoSession
 
 LINEAR = {"_target_": "ccdiff.diffusion.schedules.Linear", "num_steps": 1000}
 COSINE = {"_target_": "ccdiff.diffusion.schedules.Cosine", "max_log_snr": 10}

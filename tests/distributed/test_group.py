@@ -25,8 +25,8 @@ from ccdiff.distributed.ranks import adopt_slurm, slice_of
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import load_checkpoint, open_checkpoint
 from ccdiff.runs.folder import Run
+from ccdiff.runs.log import read_metrics
 from ccdiff.runs.record import read_record
-from ccdiff.runs.tracker import read_metrics
 from ccdiff.settings import TrainerSettings
 from ccdiff.train import job as experiment
 from ccdiff.train.assembly import Training

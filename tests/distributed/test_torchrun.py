@@ -13,8 +13,8 @@ from cli import ROOT, TINY
 
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.runs.folder import Run
+from ccdiff.runs.log import read_metrics
 from ccdiff.runs.record import FINISHED, read_record
-from ccdiff.runs.tracker import read_metrics
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,8 @@ from cli import ROOT
 
 from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run, find_checkpoint, run_of
-from ccdiff.runs.tracker import NoSession, RunLog, read_metrics
+from ccdiff.runs.log import RunLog, read_metrics
+from ccdiff.runs.tracker import NoSession
 
 
 def made(path: Path, *, age: float) -> Path:

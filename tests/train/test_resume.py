@@ -19,7 +19,7 @@ from ccdiff.data import Digits, Split
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import load_checkpoint, save_checkpoint
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import read_metrics
+from ccdiff.runs.log import read_metrics
 from ccdiff.settings import TrainerSettings
 from ccdiff.system.stopping import EXIT_STATUS, Preempted, Stop
 from ccdiff.train import assembly, resuming

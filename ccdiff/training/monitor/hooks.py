@@ -14,7 +14,7 @@ from ccdiff.generation.pipeline import Pipeline, sample_seeds
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import RunLog
+from ccdiff.runs.log import RunLog
 from ccdiff.training.state import TrainState
 
 __all__ = [

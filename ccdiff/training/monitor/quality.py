@@ -22,7 +22,7 @@ from ccdiff.metrics.label_use import label_use
 from ccdiff.metrics.references import asked_labels, reference
 from ccdiff.metrics.sketch import Sketch
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import RunLog, read_metrics
+from ccdiff.runs.log import RunLog, read_metrics
 from ccdiff.seeding import seed_for
 from ccdiff.training.state import TrainState
 

@@ -15,7 +15,8 @@ from ccdiff.diffusion.objective import Objective
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR
 from ccdiff.runs.folder import Run
-from ccdiff.runs.tracker import NoTracker, read_metrics
+from ccdiff.runs.log import read_metrics
+from ccdiff.runs.tracker import NoTracker
 from ccdiff.system.device import make_current
 from ccdiff.train import assembly
 from ccdiff.training.checks import measure

@@ -9,8 +9,8 @@ from torch import nn
 
 from ccdiff.config.build import instantiate
 from ccdiff.runs.folder import Run
+from ccdiff.runs.log import read_metrics
 from ccdiff.runs.record import read_record
-from ccdiff.runs.tracker import read_metrics
 from ccdiff.train import assembly
 from ccdiff.training.monitor.timing import PARTS, StepTimer, clock_of
 

@@ -1,0 +1,161 @@
+"""The run's own log, ``metrics.jsonl``: one strict JSON object per line, with its ``step``.
+
+A number that is not finite is written as null, which JSON has and ``NaN`` is not.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ccdiff.runs.tracker import TrackerSession
+from ccdiff.system.atomic import write_text
+
+__all__ = ["RunLog", "Unlogged", "finite", "metric_rows", "read_metrics"]
+
+log = logging.getLogger(__name__)
+
+_LARGE = 1 << 63
+"""Whole numbers from here on are no figures of a training."""
+
+
+class RunLog:
+    """The run's own record, ``metrics.jsonl``, with the tracker beside it.
+
+    Arguments:
+        path: The JSON-lines file; one row per step that has something to say.
+        session: The tracker.
+        step: Where the run goes on; rows of later steps, left by a crash, are taken out.
+    """
+
+    def __init__(self, path: Path, session: TrackerSession, *, step: int = 0) -> None:
+        self.path = path
+        self.session = session
+        self._logged: dict[int, set[str]] = {}
+        self.rewind(step)
+
+    def rewind(self, step: int) -> None:
+        """Takes out the rows after ``step``, which will be taken anew.
+
+        Lines that are no rows are kept aside, in ``metrics.jsonl.aside``. A tracker keeps what it
+        was given: its history does not go back, and is not repeated.
+        """
+        if not self.path.exists():
+            if step > 0:
+                log.warning("%s is missing: figures before step %d are lost", self.path, step)
+            return
+        kept, aside = [], []
+        for line in _lines(self.path):
+            if line.row is None:
+                if not line.torn:
+                    aside.append(line.text)
+            elif line.row["step"] <= step:
+                kept.append(line.text)
+            else:
+                self._logged.setdefault(line.row["step"], set()).update(line.row)
+        if aside:
+            place = self.path.with_name(f"{self.path.name}.aside")
+            before = place.read_text() if place.exists() else ""
+            write_text(place, before + "".join(f"{text}\n" for text in aside))
+            log.warning(
+                "%d lines of %s that are no rows are now in %s", len(aside), self.path, place
+            )
+        write_text(self.path, "".join(f"{text}\n" for text in kept))
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        """Records numbers at a step; the tracker is given those that are finite."""
+        known = finite(values)
+        row = {"step": step, **{key: known.get(key) for key in values}}
+        with self.path.open("a") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+        logged = self._logged.get(step, set())
+        if news := {key: value for key, value in known.items() if key not in logged}:
+            self.session.metrics(news, step=step)
+
+    def image(self, key: str, path: Path, *, step: int) -> None:
+        """Records a picture that is already in the run directory."""
+        if step >= max(self._logged, default=0):
+            self.session.image(key, path, step=step)
+
+    def sync(self) -> None:
+        """Brings the rows to the disk; a checkpoint must not outlive those before it."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+class Unlogged(RunLog):
+    """The record of a process that keeps none."""
+
+    def rewind(self, step: int) -> None:
+        pass
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        pass
+
+    def image(self, key: str, path: Path, *, step: int) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Those that are finite: one NaN spoils the summary of a tracker for good."""
+    return {key: value for key, value in values.items() if math.isfinite(value)}
+
+
+def metric_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a ``metrics.jsonl``, one at a time: the ``step``, and figures that are finite.
+
+    The last line may have been cut short by a crash and is left out in silence; any other line
+    that is no row is left out with a warning that names it. Of a missing file there are no rows.
+    """
+    if not path.exists():
+        return
+    for number, line in enumerate(_lines(path), start=1):
+        if line.row is not None:
+            yield line.row
+        elif not line.torn:
+            log.warning("line %d of %s is no row of figures: it is left out", number, path)
+
+
+def read_metrics(path: Path) -> Sequence[dict[str, Any]]:
+    """All of :func:`metric_rows`."""
+    return list(metric_rows(path))
+
+
+class _Line(NamedTuple):
+    """A line, what it says if it is a row, and whether it is the last and has no end."""
+
+    text: str
+    row: dict[str, Any] | None
+    torn: bool
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for line in file:
+            text = line.rstrip("\r\n")
+            if text:
+                yield _Line(text, _row(text), torn=not line.endswith("\n"))
+
+
+def _row(text: str) -> dict[str, Any] | None:
+    try:
+        # Logs of earlier versions have NaN and Infinity, which are left out as null is.
+        content = json.loads(text, parse_constant=lambda name: None)
+    except (ValueError, RecursionError):
+        return None
+    step = content.get("step") if isinstance(content, dict) else None
+    if type(step) is not int or not 0 <= step < _LARGE:
+        return None
+    return {
+        key: value
+        for key, value in content.items()
+        if (type(value) is float and math.isfinite(value))
+        or (type(value) is int and abs(value) < _LARGE)
+    }
