@@ -5,9 +5,11 @@ In this process, because importing torch and its friends takes longer than all o
 
 import contextlib
 import io
+import json
 import logging
 import os
 import runpy
+import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
@@ -93,3 +95,17 @@ def succeed(script: str, *arguments: str, cwd: Path) -> Done:
     done = call(script, *arguments, cwd=cwd)
     assert done.status == 0, done.printed
     return done
+
+
+def wandb_sessions(run: Path) -> list[list[dict]]:
+    """The offline records of each session of a run, read back by W&B's own tool."""
+    from wandb.util import get_core_path
+
+    # What ``wandb leet inspect --json`` starts once it has loaded.
+    tool = [get_core_path(), "leet", "inspect", "--no-observability", "--json", "--run-file"]
+    sessions = []
+    for file in sorted((run / "wandb").glob("offline-run-*/run-*.wandb")):
+        done = subprocess.run([*tool, file, run], capture_output=True, text=True, check=True)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        sessions.append([json.loads(line) for line in lines])
+    return sessions

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from cli import ROOT, TINY, call, succeed
+from cli import ROOT, TINY, call, succeed, wandb_sessions
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import ccdiff.train.assembly
@@ -23,9 +23,9 @@ from ccdiff.runs.folder import Run
 from ccdiff.runs.record import read_record
 from ccdiff.system import device
 from tests.config.test_configs import composed
-from tests.train.test_train import rows, wandb_records
+from tests.train.test_train import rows
 
-SWEEP = ("-m", "seed=0,1,2", "hydra.sweep.dir=sweep", *TINY)
+SWEEP = ("-m", "seed=0,1,2", "schedule=linear", "hydra.sweep.dir=sweep", *TINY)
 OVERRIDES = [
     "seed=0",
     "schedule=linear,seed=0",
@@ -103,18 +103,18 @@ class Failing:
         self.left_over: weakref.ref | None = None
         self.freed: list[bool] = []
 
-    def __call__(self, state, *, seed, hooks, **settings):
+    def __call__(self, update, *, hooks, **settings):
         if self.left_over is not None:
             self.freed.append(self.left_over() is None)
 
         def fail(state):
-            if seed == 1 and state.step == 4:
+            if update.seed == 1 and state.step == 4:
                 raise self.error
 
-        if seed == 1:
-            self.left_over = weakref.ref(state.denoiser)
+        if update.seed == 1:
+            self.left_over = weakref.ref(update.state.denoiser)
         fail.every = 1
-        self.train(state, seed=seed, hooks=[*hooks, fail], **settings)
+        self.train(update, hooks=[*hooks, fail], **settings)
 
 
 @pytest.fixture(scope="module")
@@ -159,17 +159,24 @@ def test_summary_and_log_tell_what_happened(sweep):
     assert "Traceback" not in (folder / "sweep/seed-0/train.log").read_text()
 
 
-def test_wandb_has_the_state_and_the_flat_config_of_each_job(sweep):
+def test_wandb_has_the_group_the_state_and_the_flat_config_of_each_job(sweep):
     folder, _, _ = sweep
-    codes = {}
-    for seed in (0, 1):
-        records = wandb_records(folder / f"sweep/seed-{seed}")
-        (end,) = [r["exit"] for r in records if "exit" in r]
+    codes, ids = {}, set()
+    for seed, job in jobs(folder / "sweep").items():
+        (records,) = wandb_sessions(job)
+        (start,) = [record["run"] for record in records if "run" in record]
+        ids.add(start["run_id"])
+        assert start["run_group"].endswith("sweep")
+        assert start["job_type"] == "train"
+        assert {"schedule=linear", f"seed={seed}"} <= set(start["tags"])
+        (end,) = [record["exit"] for record in records if "exit" in record]
         codes[seed] = end.get("exit_code", 0)
         text = json.dumps(records)
+        assert "samples/ema" in text
         assert "optimizer/lr" in text
-        assert '\\"cosine\\"' in text or '"cosine"' in text
-    assert codes == {0: 0, 1: 1}
+        assert '\\"linear\\"' in text or '"linear"' in text
+    assert codes == {0: 0, 1: 1, 2: 0}
+    assert len(ids) == 3
 
 
 def test_the_same_command_trains_only_what_is_left(sweep, again):
@@ -229,7 +236,7 @@ def test_a_record_repeats_a_run_and_holds_no_secret(sweep, again):
     assert record.seeds == {"seed": 2, "grids": 0}
     assert record.images_seen == 6 * 16
     assert torch.__version__.startswith(record.packages["torch"])
-    assert record.choices["schedule"] == "cosine"
+    assert record.choices["schedule"] == "linear"
     assert record.device.startswith("cpu")
     assert "hush-hush" not in (folder / "sweep/seed-2/record.json").read_text()
 

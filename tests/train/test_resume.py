@@ -1,16 +1,13 @@
 """Going on with a run: exactly, only with its own config and data, and after a signal."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from cli import call
+from cli import call, wandb_sessions
 from faults import ARGUMENTS, STEPS, composed, outcome, same, train
 from omegaconf import OmegaConf
 from torch.utils._pytree import tree_map_only
@@ -338,17 +335,6 @@ def test_no_secret_is_kept(tmp_path, monkeypatch):
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any("wandb" in path.parts for path in files)
     assert [path for path in files if secret.encode() in path.read_bytes()] == []
-
-
-def wandb_sessions(run: Path) -> list[list[dict]]:
-    """The offline records of each session of a run, read back by W&B's own tool."""
-    sessions = []
-    for folder in sorted((run / "wandb").glob("offline-run-*")):
-        command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", folder]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        lines = [line for line in printed.splitlines() if line.startswith("{")]
-        sessions.append([json.loads(line) for line in lines])
-    return sessions
 
 
 def test_wandb_is_told_of_preemption(tmp_path, monkeypatch):

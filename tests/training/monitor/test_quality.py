@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,11 @@ def untrained(train, *, num_labels: int, flip: bool, device: object) -> Classifi
     return Classifier((1, 8, 8), num_labels=num_labels).eval()
 
 
-@pytest.fixture(autouse=True)
-def _no_training(monkeypatch) -> None:
-    monkeypatch.setattr("ccdiff.metrics.classifier.train_classifier", untrained)
+@pytest.fixture(autouse=True, scope="module")
+def _no_training() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ccdiff.metrics.classifier.train_classifier", untrained)
+        yield
 
 
 def rows(run: Path) -> list[dict]:
@@ -38,10 +42,11 @@ def looks(run: Path) -> dict[int, dict]:
     return {row["step"]: row for row in rows(run) if key in row}
 
 
-@pytest.fixture
-def run(tmp_path) -> Path:
-    succeed("train.py", *ARGUMENTS, "hydra.run.dir=run", cwd=tmp_path)
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("quality")
+    succeed("train.py", *ARGUMENTS, "hydra.run.dir=run", cwd=folder)
+    return folder / "run"
 
 
 def test_figures_are_logged_and_the_best_is_kept(run):
@@ -72,6 +77,7 @@ def test_a_resumed_run_remembers_its_best(run, monkeypatch, tmp_path):
     monkeypatch.setattr(
         WatchQuality, "_best", lambda self, real=WatchQuality._best: seen.append(real(self)) or 0.0
     )
+    run = shutil.copytree(run, tmp_path / "run")
     before = (run / "checkpoints" / "best.pt").read_bytes()
     succeed("train.py", f"resume={run}", "trainer.steps=9", cwd=tmp_path)
     assert seen == [best]
