@@ -107,11 +107,13 @@ class Failing:
         if self.left_over is not None:
             self.freed.append(self.left_over() is None)
 
+        seed = update.seed  # All that the hook may hold.
+
         def fail(state):
-            if update.seed == 1 and state.step == 4:
+            if seed == 1 and state.step == 4:
                 raise self.error
 
-        if update.seed == 1:
+        if seed == 1:
             self.left_over = weakref.ref(update.state.denoiser)
         fail.every = 1
         self.train(update, hooks=[*hooks, fail], **settings)
