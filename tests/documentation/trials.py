@@ -184,7 +184,10 @@ def compose(called: Call, folder: Path) -> None:
     if called.script == "ccdiff.compare" or "--help" in given or "--cfg" in given:
         return run(called, folder)
     given = [a for a in given if a != "-m"] if _swept(given) is None else _swept(given)
-    done = succeed(called.script, *given, "--cfg", "job", cwd=folder)
+    # What is written for a run that is gone on with follows what is given.
+    shown = ["--cfg", "job"]
+    given = [*shown, *given] if called.script == "train.py" else [*given, *shown]
+    done = succeed(called.script, *given, cwd=folder)
     assert "Traceback" not in done.printed
 
 
