@@ -181,9 +181,11 @@ def compose(called: Call, folder: Path) -> None:
         pytest.importorskip(f"hydra_plugins.{_plugin(given)}")
     if "sweep=search" in given:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    if called.script == "ccdiff.compare" or "--help" in given or "--cfg" in given:
+    at_once = {"--help", "--cfg", f"resume={SWEEP}"}
+    if called.script == "ccdiff.compare" or at_once & set(given):
         return run(called, folder)
-    given = [a for a in given if a != "-m"] if _swept(given) is None else _swept(given)
+    if "-m" in given:  # The first run of a sweep is what can be composed of it.
+        given = [a.partition(",")[0] for a in given if a != "-m"]
     # What is written for a run that is gone on with follows what is given.
     shown = ["--cfg", "job"]
     given = [*shown, *given] if called.script == "train.py" else [*given, *shown]
@@ -194,13 +196,6 @@ def compose(called: Call, folder: Path) -> None:
 def _plugin(given: list[str]) -> str:
     slurm = "hydra/launcher=slurm" in given
     return "hydra_submitit_launcher" if slurm else "hydra_joblib_launcher"
-
-
-def _swept(given: list[str]) -> list[str] | None:
-    """The first run of a sweep, which is what can be composed of it."""
-    if "-m" not in given:
-        return None
-    return [a.partition(",")[0] for a in given if a != "-m"]
 
 
 ALWAYS = _always()
