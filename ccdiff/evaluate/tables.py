@@ -37,6 +37,7 @@ _MEANING = {
     "label_bits_null": "bits that the label saves per image; its entropy at most, if ideal",
     "label_bits_wrong_label": "the same in bits per image, against a wrong label",
     "bits_per_dimension": "upper bound on bits for each 8-bit number of a held-out image; down",
+    "bits_per_dimension_error": "how far off the integration behind that figure may be, at most",
 }
 
 
