@@ -40,7 +40,7 @@ def cause() -> str | None:
         return None
 
 
-def leave_word(error: Exception) -> None:
+def leave_word(error: BaseException) -> None:
     """Lets the others name the cause, if this process is the first to fail."""
     try:
         _store.compare_set(_FAILED, "", f"rank {rank()} failed: {_described(error)}")
@@ -48,10 +48,10 @@ def leave_word(error: Exception) -> None:
         log.debug("the others could not be told", exc_info=True)
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     """An error in the words of its message; one of the program with its type and traceback."""
-    if isinstance(error, UserError | OSError):
-        return str(error)
+    if isinstance(error, UserError | OSError) or not isinstance(error, Exception):
+        return str(error) or type(error).__name__
     where = "".join(traceback.format_exception(error)).rstrip()
     return f"{type(error).__name__}: {error}\n{where}"
 

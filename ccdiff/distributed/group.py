@@ -109,7 +109,7 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
         with _contact(timeout_seconds):
             yield device_name
         orderly = True
-    except Exception as error:
+    except BaseException as error:
         if not isinstance(error, LostContact):
             failures.leave_word(error)
         # What is left of the work holds connections open, and the others wait for them to close.

@@ -28,7 +28,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 _FIRST_SEALED_FORMAT = 2
 
 _NO_COMMENT = b"\0\0"
@@ -57,6 +57,8 @@ class Checkpoint(TypedDict):
     loss_sum: Tensor
     """Sum of the losses since ``metrics.jsonl`` last had their mean."""
     loss_count: int
+    pending: list[str]
+    """What was to be looked at after this step, and is to be where the run goes on."""
     tracker_id: str | None
 
 
@@ -69,7 +71,12 @@ def _from_1(old: dict[str, Any]) -> dict[str, Any]:
     return {**old, "data": None, "draw": 0, "loss_sum": torch.zeros(()), "loss_count": 0}
 
 
-_MIGRATIONS = {1: _from_1}
+def _from_2(old: dict[str, Any]) -> dict[str, Any]:
+    """Format 3 added what was interrupted."""
+    return {**old, "pending": []}
+
+
+_MIGRATIONS = {1: _from_1, 2: _from_2}
 """What turns each old format into the next one."""
 
 

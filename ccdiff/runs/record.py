@@ -67,6 +67,7 @@ class Record:
             :func:`~ccdiff.config.differences.config_hash`.
         choices: Option of each group.
         seeds: Of what is random.
+        title: What the run is, in a line: data set, model, what was asked for besides.
         error: Why it failed.
         refused: Why a later launch left this run alone although it was to be trained.
         device: Name of the processor that trained.
@@ -87,6 +88,7 @@ class Record:
     config_hash: str
     choices: dict[str, str]
     seeds: dict[str, int]
+    title: str = ""
     status: str = RUNNING
     error: str | None = None
     refused: str | None = None

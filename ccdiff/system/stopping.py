@@ -10,7 +10,7 @@ from types import FrameType
 
 from ccdiff.distributed.ranks import is_main
 
-__all__ = ["EXIT_STATUS", "Preempted", "Stop"]
+__all__ = ["EXIT_STATUS", "Interrupted", "Preempted", "Stop", "StoppedAtOnce", "heed"]
 
 # sysexits.h calls it a temporary failure: try again. Status 1 means that trying again is no use.
 EXIT_STATUS = os.EX_TEMPFAIL if hasattr(os, "EX_TEMPFAIL") else 75
@@ -20,12 +20,37 @@ _SIGNALS = [
 ]
 
 
-class Preempted(Exception):
+# As a KeyboardInterrupt, none of the three is an Exception: whoever makes do with a file that
+# cannot be read, say, must not take a signal for that.
+class Preempted(BaseException):
     """The run was told to stop, has saved, and can go on; commands exit with EXIT_STATUS."""
 
 
+class StoppedAtOnce(Preempted):
+    """Told to stop where there was nothing to save, and raised wherever the program was."""
+
+
+class Interrupted(BaseException):
+    """Told to stop in the midst of work that is left as it is, to be done anew."""
+
+
+_heeded: "Stop | None" = None
+
+
+def heed() -> None:
+    """Has work that takes long, such as drawing images, end early where training is to stop.
+
+    Called every second or so by whatever may take longer, it does nothing anywhere else.
+
+    Raises:
+        Interrupted: Within :meth:`Stop.heeded`, where there is a reason to stop.
+    """
+    if _heeded is not None and (reason := _heeded.reason) is not None:
+        raise Interrupted(reason)
+
+
 class Stop:
-    """Knows whether training shall stop after the step at hand, and why.
+    """Knows whether training shall stop, and why.
 
     Arguments:
         max_seconds: Time from now after which it shall; None for any.
@@ -35,6 +60,7 @@ class Stop:
         self.max_seconds = max_seconds
         self._started = time.monotonic()
         self._signal: signal.Signals | None = None
+        self._deferring = False
 
     @property
     def reason(self) -> str | None:
@@ -47,10 +73,15 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within, SIGTERM, SIGINT and SIGUSR1 ask to stop, and a second Ctrl-C leaves at once."""
+        """Within, SIGTERM, SIGINT and SIGUSR1 stop the program, by an exception or by asking.
+
+        Raises:
+            StoppedAtOnce: Where a signal other than Ctrl-C comes, but within :meth:`deferring`.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python hands signals to the main thread alone.
             return
+        self._owner = os.getpid()
         before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
         try:
             yield
@@ -58,12 +89,38 @@ class Stop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def deferring(self) -> Iterator[None]:
+        """Within, a signal is the :attr:`reason` to stop; a second Ctrl-C leaves at once."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Within, :func:`heed` raises where there is a reason to stop."""
+        global _heeded
+        before, _heeded = _heeded, self
+        try:
+            yield
+        finally:
+            _heeded = before
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT == self._signal:
+        if os.getpid() != self._owner:
+            # A process that was forked, to read data say, has nothing to save.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        again = number == signal.SIGINT == self._signal
+        if again or (number == signal.SIGINT and not self._deferring):
             raise KeyboardInterrupt
+        asked = self._signal is not None
         self._signal = signal.Signals(number)
+        if not self._deferring and not asked:
+            raise StoppedAtOnce(f"{self.reason} while no step was taken: nothing was to be saved")
         if number == signal.SIGINT and is_main():
             # Logging is not safe in a signal handler, which may have interrupted it.
-            os.write(
-                2, b"\nstopping after this step and what it draws; Ctrl-C again leaves at once\n"
-            )
+            os.write(2, b"\nsaving, then stopping; Ctrl-C again leaves at once\n")

@@ -20,11 +20,12 @@ from torch.optim import Optimizer
 
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objective import Objective
-from ccdiff.distributed.group import barrier, gather, sum_tensor_
+from ccdiff.distributed.group import barrier, broadcast, gather, sum_tensor_
 from ccdiff.distributed.ranks import is_main, rank, world_size
 from ccdiff.errors import UserError
 from ccdiff.seeding import seed_for
 from ccdiff.settings import Shard, TrainerSettings
+from ccdiff.system.stopping import Interrupted
 from ccdiff.training.state import Hook, LabelledDraw, TrainState
 
 if TYPE_CHECKING:
@@ -214,6 +215,11 @@ class OnMain:
     saves: bool = False
 
     @property
+    def name(self) -> str:
+        """That of the hook."""
+        return self.hook.name
+
+    @property
     def every(self) -> int:
         """Steps between calls."""
         return self.hook.every
@@ -221,6 +227,12 @@ class OnMain:
     def __call__(self, state: TrainState) -> None:
         if self.saves:
             collect_optimizer(state.optimizer)
+        reason = None
         if is_main():
-            self.hook(state)
+            try:
+                self.hook(state)
+            except Interrupted as interrupted:
+                reason = str(interrupted)
         barrier()
+        if (reason := broadcast(reason)) is not None:
+            raise Interrupted(reason)

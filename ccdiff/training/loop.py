@@ -14,7 +14,7 @@ from ccdiff.distributed.group import agreed
 from ccdiff.distributed.ranks import is_main
 from ccdiff.runs.log import RunLog
 from ccdiff.settings import TrainerSettings
-from ccdiff.system.stopping import Preempted, Stop
+from ccdiff.system.stopping import Interrupted, Preempted, Stop, heed
 from ccdiff.training.ddp import memory
 from ccdiff.training.monitor.speed import Speed
 from ccdiff.training.monitor.timing import StepTimer
@@ -67,6 +67,7 @@ def train(
     timer.start()
     quiet = None if is_main() else True  # None: where it is no terminal.
     bar = tqdm(initial=state.step, total=settings.steps, unit="step", disable=quiet)
+    look = _Looks(state, meter, save=save, stop=stop)
 
     # Tracebacks keep what it refers to; were that the update, they would keep connections open.
     def go_back(error: Diverged) -> None:
@@ -77,6 +78,7 @@ def train(
         bar.update(state.step - bar.n)
 
     with bar, logging_redirect_tqdm():
+        look.take_up(hooks)
         while state.step < settings.steps:
             started = time.perf_counter()
             last = state.step + 1 == settings.steps
@@ -105,10 +107,7 @@ def train(
                 meter.reset()
             bar.update()
             state.seconds += time.perf_counter() - started
-            for hook in due:
-                with meter.paused():
-                    hook(state)
-                state.denoiser.train()
+            look(due)
             if after_step is not None:
                 after_step()
             timer.lap("hooks")
@@ -122,6 +121,64 @@ def train(
                     if save not in due:
                         save(state)
                 raise Preempted(f"{reason}: saved at step {state.step} of {settings.steps}")
+
+
+class _Looks:
+    """Calls hooks between steps; one that is interrupted is called again where the run goes on.
+
+    Arguments:
+        state: What is trained.
+        meter: Leaves the time that hooks take out of the throughput.
+        save: Writes a checkpoint.
+        stop: Interrupts hooks that heed it.
+    """
+
+    def __init__(
+        self, state: TrainState, meter: "_Meter", *, save: Hook, stop: Stop | None
+    ) -> None:
+        self.state = state
+        self.meter = meter
+        self.save = save
+        self.stop = stop or Stop()
+
+    def __call__(self, due: Sequence[Hook]) -> None:
+        """Calls ``due`` in order.
+
+        Raises:
+            Preempted: Where the run was told to stop meanwhile; what is left is in the checkpoint.
+        """
+        state = self.state
+        for i, hook in enumerate(due):
+            try:
+                with self.meter.paused(), self.stop.heeded(), _heeding(state):
+                    hook(state)
+            except Interrupted as interrupted:
+                state.pending = [left.name for left in due[i:] if left is not self.save]
+                self.save(state)
+                raise Preempted(
+                    f"{interrupted}: saved at step {state.step}; still to do there: "
+                    f"{', '.join(state.pending)}"
+                ) from None
+            state.denoiser.train()
+
+    def take_up(self, hooks: Sequence[Hook]) -> None:
+        """Calls those of ``hooks`` that an earlier launch was interrupted in."""
+        if not self.state.pending:
+            return
+        pending, self.state.pending = self.state.pending, []
+        self([*(hook for hook in hooks if hook.name in pending), self.save])
+
+
+@contextmanager
+def _heeding(state: TrainState) -> Iterator[None]:
+    """Within, every call of a denoiser is an occasion to stop, see :func:`heed`."""
+    denoisers = (state.denoiser, state.averaged)
+    handles = [denoiser.register_forward_pre_hook(lambda *_: heed()) for denoiser in denoisers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _say(state: TrainState, settings: TrainerSettings, row: dict[str, float]) -> None:

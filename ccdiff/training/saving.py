@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ class SaveCheckpoint:
     config: str
     data: str
     run_log: RunLog
+    name: ClassVar[str] = "checkpoint"
 
     def __call__(self, state: TrainState) -> None:
         self.write(state, self.run.checkpoint(state.step))
@@ -75,6 +76,7 @@ class SaveCheckpoint:
                 draw=state.draw,
                 loss_sum=state.loss_sum,
                 loss_count=state.loss_count,
+                pending=list(state.pending),
                 tracker_id=self.run_log.session.tracker_id,
             ),
             path,
@@ -110,6 +112,7 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
     state.draw = checkpoint["draw"]
     state.loss_sum.copy_(checkpoint["loss_sum"])
     state.loss_count = checkpoint["loss_count"]
+    state.pending = list(checkpoint["pending"])
     torch.set_rng_state(checkpoint["rng"]["cpu"])
     if state.loss_sum.is_cuda and checkpoint["rng"]["cuda"]:
         torch.cuda.set_rng_state(checkpoint["rng"]["cuda"][0], state.loss_sum.device)

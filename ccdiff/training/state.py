@@ -32,6 +32,8 @@ class TrainState:
     loss_sum: Tensor = field(init=False)
     """Sum of the losses since their mean was last logged, on the device."""
     loss_count: int = 0
+    pending: list[str] = field(default_factory=list)
+    """Names of hooks that are still to be called after this step, where they were interrupted."""
     base_rates: list[float] = field(init=False)
     """Learning rates after warm-up; those of the config, whatever a checkpoint was using."""
 
@@ -79,7 +81,15 @@ class LabelledDraw(NamedTuple):
 
 
 class Hook(Protocol):
-    """Something to do every so many steps, and after the last."""
+    """Something to do every so many steps, and after the last.
+
+    It may end by an :class:`~ccdiff.system.stopping.Interrupted` before it has recorded anything,
+    and is then called again, maybe by another process, at the same step.
+    """
+
+    @property
+    def name(self) -> str:
+        """What a checkpoint calls it where it was interrupted."""
 
     @property
     def every(self) -> int:

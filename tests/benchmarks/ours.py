@@ -93,6 +93,7 @@ class Never:
     """A hook that does nothing: neither checkpoints nor grids are timed."""
 
     every: int = 1 << 40
+    name: str = "never"
 
     def __call__(self, state: TrainState) -> None:
         pass

@@ -115,7 +115,7 @@ class Failing:
 
         if seed == 1:
             self.left_over = weakref.ref(update.state.denoiser)
-        fail.every = 1
+        fail.every, fail.name = 1, "failing"
         self.train(update, hooks=[*hooks, fail], **settings)
 
 

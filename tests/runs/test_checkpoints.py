@@ -41,6 +41,7 @@ CHECKPOINT = Checkpoint(
     draw=0,
     loss_sum=torch.tensor(0.5),
     loss_count=1,
+    pending=[],
     tracker_id=None,
 )
 
@@ -145,13 +146,15 @@ def test_sealed_nonsense_is_refused(tmp_path):
 
 def test_the_first_format_is_migrated(tmp_path):
     old = {
-        k: v for k, v in CHECKPOINT.items() if k not in ("data", "draw", "loss_sum", "loss_count")
+        k: v
+        for k, v in CHECKPOINT.items()
+        if k not in ("data", "draw", "loss_sum", "loss_count", "pending")
     }
     torch.save({**old, "format": 1}, tmp_path / "old.pt")
     new = load_checkpoint(tmp_path / "old.pt")
     assert new.keys() == Checkpoint.__annotations__.keys()
     assert new["format"] == FORMAT
-    assert (new["data"], new["draw"], new["loss_count"]) == (None, 0, 0)
+    assert (new["data"], new["draw"], new["loss_count"], new["pending"]) == (None, 0, 0, [])
     torch.save({**old, "format": 2}, tmp_path / "unsealed.pt")
     with pytest.raises(DamagedCheckpoint, match="checksum is gone"):
         load_checkpoint(tmp_path / "unsealed.pt")

@@ -91,7 +91,7 @@ def test_a_checkpoint_of_another_memory_layout_goes_on_the_same(whole, tmp_path,
 
 def test_a_second_interrupt_leaves_at_once():
     stop = Stop()
-    with stop.listening():
+    with stop.listening(), stop.deferring():
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.reason == "received SIGINT"
         with pytest.raises(KeyboardInterrupt):

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -70,6 +71,7 @@ class HeldOutLoss:
     trained: Split
     batch_size: int
     run_log: RunLog
+    name: ClassVar[str] = "held-out loss"
 
     def __call__(self, state: TrainState) -> None:
         errors, trained = (
@@ -157,6 +159,7 @@ class DrawGrids:
     showcase: Showcase
     run: Run
     run_log: RunLog
+    name: ClassVar[str] = "grids"
 
     def __call__(self, state: TrainState) -> None:
         for name, denoiser in (("raw", state.denoiser), ("ema", state.averaged)):

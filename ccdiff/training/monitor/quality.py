@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -69,6 +70,7 @@ class WatchQuality:
     save: Callable[[TrainState, Path], None]
     run: Run
     run_log: RunLog
+    name: ClassVar[str] = "quality"
 
     def __post_init__(self) -> None:
         # Before training: it is opened after hundreds of steps.
