@@ -9,6 +9,7 @@ from ccdiff.config import schema
 from ccdiff.errors import UserError
 from ccdiff.launch.arguments import sampling_arguments
 from ccdiff.launch.entry import end_before_parsing, rank_arguments, shared_command
+from ccdiff.launch.labels import label_arguments
 
 schema.register()
 
@@ -25,7 +26,7 @@ def main(cfg: DictConfig) -> None:
 
 if __name__ == "__main__":
     try:
-        sys.argv[1:] = rank_arguments(sampling_arguments(sys.argv[1:]))
+        sys.argv[1:] = rank_arguments(sampling_arguments(label_arguments(sys.argv[1:])))
     except UserError as error:
         end_before_parsing(error)
     main()

@@ -1,13 +1,18 @@
 """Runs side by side: ``python -m ccdiff.compare multirun/<day>/<time>``, or several runs."""
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
 from ccdiff.compare.page import page
-from ccdiff.compare.table import MAIN, compare, find_runs, read_job
+from ccdiff.compare.read import Job, find_runs, read_job
+from ccdiff.compare.table import MAIN, Comparison, compare
 from ccdiff.errors import UserError
+from ccdiff.runs.folder import Run
 from ccdiff.system.atomic import made_folder, write_text
+from ccdiff.system.console import guard_console, leave_closed_pipe
+from ccdiff.system.text import printable
 
 __all__ = ["main"]
 
@@ -32,10 +37,13 @@ def main(arguments: list[str]) -> None:
     )
     options = parser.parse_args(arguments)
     runs = find_runs(options.runs)
-    comparison = compare([read_job(run) for run in runs])
+    jobs = list(filter(None, map(_read, runs)))
+    if not jobs:
+        raise UserError("there is nothing to compare: none of the runs can be read")
+    comparison = compare(jobs)
     single = len(options.runs) == 1
     out = options.out or (options.runs[0] if single else Path("compare"))
-    title = "/".join(options.runs[0].absolute().parts[-2:]) if single else f"{len(runs)} runs"
+    title = _title(comparison, options.runs[0].absolute() if single else None)
     if differ := comparison.data_differ:
         title += f": other images are held out ({', '.join(differ)}), so errors do not compare"
     made_folder(out)
@@ -43,17 +51,50 @@ def main(arguments: list[str]) -> None:
     write_text(out / "compare.html", page(comparison, title=title))
     best = None if differ else comparison.best(MAIN)
     if best is not None and (spread := best.spread(MAIN)) is not None:
-        print(f"best {MAIN}: {spread.mean:.4f} by {best.label}")
+        _say(f"best {MAIN}: {spread.mean:.4f} by {best.label}")
     if differ:
-        print(f"careful: {title}")
-    failed = [job for job in comparison.jobs if job.problem is not None]
-    for job in failed:
-        print(f"no result: {job.run.path.name}: {job.problem}")
-    print(f"{len(runs)} runs: {out / 'compare.html'} and {out / 'compare.csv'}")
+        _say(f"careful: {title}")
+    for job in comparison.jobs:
+        if job.problem is not None:
+            _say(f"no result: {job.run.path.name}: {job.problem}")
+    _say(f"{len(jobs)} runs: {out / 'compare.html'} and {out / 'compare.csv'}")
+
+
+def _read(run: Run) -> Job | None:
+    """A run; None, and said, where it cannot be read."""
+    try:
+        return read_job(run)
+    except UserError as error:
+        _say(f"left out: {run.path.name}: {error}")
+        return None
+
+
+def _title(comparison: Comparison, folder: Path | None) -> str:
+    """What is compared: the axes, the data, and the place where there is one."""
+    data = {job.choices.get("data", "") for job in comparison.jobs} - {""}
+    what = " x ".join(comparison.axes[:3]) + (" x ..." if len(comparison.axes) > 3 else "")
+    parts = [
+        what or f"{len(comparison.jobs)} runs",
+        *([f"on {data.pop()}"] if len(data) == 1 else []),
+    ]
+    if folder is not None:
+        parts.append(f"({'/'.join(folder.parts[-2:])})")
+    return " ".join(parts)
+
+
+def _say(text: str) -> None:
+    """Prints a line, in which text from runs cannot act on the terminal."""
+    print(printable(text))
 
 
 if __name__ == "__main__":
+    # Lines that are no rows are told as any other log line.
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    guard_console()
     try:
         main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        leave_closed_pipe()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {printable(str(error))}")

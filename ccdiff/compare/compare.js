@@ -5,12 +5,21 @@ const $ = (id) => document.getElementById(id);
 const colourOf = (setting) => COLOURS[setting % COLOURS.length];
 const state = { metric: data.metrics.length ? data.metrics[0].key : null, sort: null };
 const metricOf = (key) => data.metrics.find((m) => m.key === key);
-const better = (key) => (metricOf(key).higher ? (a, b) => b - a : (a, b) => a - b);
+const higher = (key) => metricOf(key).better === "higher";
+const bests = {};
 
+// The setting with the best mean; null where it is not stated which way is better.
 function bestSetting(key) {
-  const known = data.settings.map((s, i) => [s.metrics[key], i]).filter(([spread]) => spread);
-  known.sort((a, b) => better(key)(a[0][0], b[0][0]));
-  return known.length ? known[0][1] : null;
+  if (!(key in bests)) {
+    let best = null;
+    const sign = higher(key) ? 1 : -1;
+    data.settings.forEach((s, i) => {
+      const spread = s.metrics[key];
+      if (spread && (best === null || sign * spread[0] > sign * data.settings[best].metrics[key][0])) best = i;
+    });
+    bests[key] = metricOf(key).better ? best : null;
+  }
+  return bests[key];
 }
 
 function plural(n, word) { return `${n} ${word}${n === 1 ? "" : "s"}`; }
@@ -48,9 +57,9 @@ function compareValues(a, b) {
 
 function fillSettings() {
   const rows = data.settings.map((setting, i) => i);
-  const worst = (key) => (metricOf(key).higher ? -Infinity : Infinity);
+  const worst = (key) => (higher(key) ? -Infinity : Infinity);
   const value = (key) => (i) => (data.settings[i].metrics[key] || [worst(key)])[0];
-  const by = state.sort || { of: value(state.metric), down: state.metric && metricOf(state.metric).higher };
+  const by = state.sort || { of: value(state.metric), down: state.metric && higher(state.metric) };
   if (state.metric || state.sort) {
     rows.sort((a, b) => compareValues(by.of(a), by.of(b)) * (by.down ? -1 : 1));
   }
@@ -69,7 +78,7 @@ function fillSettings() {
     cells.push(element("td", { class: "figure" }, done === all ? all : `${done} of ${all}`));
     for (const { key } of data.metrics) {
       const spread = setting.metrics[key];
-      const best = spread && metricOf(key).ranked && bestSetting(key) === i;
+      const best = spread && bestSetting(key) === i;
       const parts = spread ? [figure(spread[0])] : ["–"];
       if (spread && spread[1] !== null) parts.push(element("span", { class: "sd" }, ` ± ${figure(spread[1])}`));
       cells.push(element("td", { class: best ? "figure best" : "figure" }, parts));
@@ -78,7 +87,7 @@ function fillSettings() {
   });
   $("settings").replaceChildren(element("thead", {}, [head]), element("tbody", {}, body));
   $("settings-note").textContent =
-    "Mean ± standard deviation over seeds; only what differs is shown. ▸ marks the best. Click a heading to sort.";
+    "Mean ± standard deviation over seeds; only what differs is shown. ▸ marks the best, where it is known which way is better. Click a heading to sort.";
 }
 
 function distinct(axis) {
@@ -88,7 +97,8 @@ function distinct(axis) {
 function goodness(key) {
   const means = data.settings.map((s) => s.metrics[key]).filter(Boolean).map((s) => s[0]);
   const [low, high] = extent(means);
-  return (value) => (metricOf(key).higher ? value - low : high - value) / (high - low);
+  // Where neither way is better, darker is more.
+  return (value) => (metricOf(key).better === "lower" ? high - value : value - low) / (high - low);
 }
 
 function drawHeat(key) {
@@ -100,7 +110,7 @@ function drawHeat(key) {
     return spread ? { value: spread[0], text: spreadText(spread), best: bestSetting(key) === i } : null;
   };
   $("map-title").textContent = `${rowAxis} against ${columnAxis}`;
-  $("map-note").textContent = `${key}; the darker the better, the best outlined.`;
+  $("map-note").textContent = metricOf(key).better ? `${key}; the darker the better, the best outlined.` : `${key}; the darker the more.`;
   const titles = { rowTitle: rowAxis, columnTitle: columnAxis, goodness: goodness(key) };
   return plotHeat(distinct(rowAxis), distinct(columnAxis), cell, titles);
 }
@@ -138,7 +148,7 @@ function drawParallel(key) {
   }));
   lines.sort((a, b) => a.best - b.best);
   $("map-title").textContent = "All settings at once";
-  $("map-note").textContent = `One line per setting, the darker the better by ${key}, the best in red.`;
+  $("map-note").textContent = `One line per setting, the darker the ${metricOf(key).better ? `better by ${key}, the best in red` : `more of ${key}`}.`;
   return plotParallel(axes, lines);
 }
 

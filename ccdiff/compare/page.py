@@ -1,25 +1,30 @@
-"""A comparison as one HTML page: figures, curves and pictures inside, nothing to fetch."""
+"""A comparison as one HTML page: figures, curves and pictures inside, nothing to fetch.
 
-import base64
-import io
+The page stays below some 8 MB: with many runs, curves have fewer points and pictures are smaller,
+then fewer.
+"""
+
 import json
-import math
 import re
-from bisect import bisect_right
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from ccdiff.compare.table import MAIN, Comparison, Job, higher_is_better, shown
+from ccdiff.compare.pictures import embedded
+from ccdiff.compare.read import Curve, Job
+from ccdiff.compare.table import MAIN, Comparison, direction, shown
+from ccdiff.system.text import printable
 
 __all__ = ["page"]
 
 _GRID = re.compile(r"ema_(\d+)\.png")
 _MAX_STEPS = 16
-_MAX_WIDTH = 480
-_MAX_BYTES = 48_000
+_CURVE_POINTS = 400
+"""More than a plot of a thousand pixels shows."""
+_ALL_POINTS = 130_000
+_PICTURES_BYTES = 3_500_000
+_LEGIBLE_BYTES = 9_000
+"""Of a picture: before they get smaller than that, fewer steps are shown."""
 
 
 def page(comparison: Comparison, *, title: str) -> str:
@@ -47,17 +52,22 @@ def _part(name: str) -> str:
 
 def _content(comparison: Comparison, title: str) -> dict[str, Any]:
     """What the script draws."""
-    number = {id(job): i for i, job in enumerate(comparison.jobs)}
-    steps = _steps(comparison.jobs)
+    jobs = comparison.jobs
+    number = {id(job): i for i, job in enumerate(jobs)}
+    grids = [_grids(job) for job in jobs]
+    steps = _steps(grids)
     comparable = not comparison.data_differ
     best = comparison.best(MAIN) if comparable else None
+    num_curves = sum(metric in job.curves for job in jobs for metric in comparison.metrics)
+    points = max(2, min(_CURVE_POINTS, _ALL_POINTS // max(1, num_curves)))
+    shown_grids = [{step: path for step, path in g.items() if step in steps} for g in grids]
+    room = _PICTURES_BYTES // max(1, sum(map(len, shown_grids)))
     return {
-        "title": title,
+        "title": printable(title),
         "axes": comparison.axes,
         "metrics": [
-            # What the loss measures differs between schedules, predictions and weightings.
-            {"key": m, "higher": higher_is_better(m), "ranked": comparable and m != "train/loss"}
-            for m in comparison.metrics
+            {"key": metric, "better": direction(metric) if comparable else None}
+            for metric in comparison.metrics
         ],
         "best": None if best is None else comparison.settings.index(best),
         "steps": steps,
@@ -70,45 +80,52 @@ def _content(comparison: Comparison, title: str) -> dict[str, Any]:
             }
             for setting in comparison.settings
         ],
-        "jobs": [_job(job, comparison, steps) for job in comparison.jobs],
+        "jobs": [
+            {
+                **_job(job),
+                "curves": {
+                    metric: _curve(job, job.curves[metric], points)
+                    for metric in comparison.metrics
+                    if metric in job.curves
+                },
+                "grids": {
+                    step: uri
+                    for step, path in pictures.items()
+                    if (uri := embedded(path, most_bytes=room)) is not None
+                },
+            }
+            for job, pictures in zip(jobs, shown_grids, strict=True)
+        ],
     }
 
 
-def _job(job: Job, comparison: Comparison, steps: list[int]) -> dict[str, Any]:
+def _job(job: Job) -> dict[str, Any]:
     return {
-        "name": job.run.path.name,
+        "name": printable(job.run.path.name),
         "seed": shown(job.config.get("seed")),
         "status": job.record.status if job.record else "",
-        "problem": job.problem,
-        "command": job.record.command if job.record else "",
-        "results": job.results,
-        "curves": {metric: _curve(job, metric) for metric in comparison.metrics},
-        "grids": {step: _embedded(path) for step, path in _grids(job).items() if step in steps},
+        "problem": None if job.problem is None else printable(job.problem),
+        "command": printable(job.record.command) if job.record else "",
+        "results": {name: _short(value) for name, value in job.results.items()},
     }
 
 
-def _curve(job: Job, metric: str) -> list[tuple[int, float | None, float]]:
+def _curve(job: Job, curve: Curve, points: int) -> list[tuple[int, float | None, float]]:
     """Images seen, seconds of training (None where nothing was timed by then) and value."""
-    timed = [(row["step"], row["train/seconds"]) for row in job.rows if "train/seconds" in row]
-    per_step = job.config.get("trainer.batch_size", 1)
+    batch_size = job.config.get("trainer.batch_size", 1)
+    per_step = batch_size if isinstance(batch_size, int) else 1
+    places = curve.places(points)
+    steps = [curve.steps[i] for i in places]
+    values = [_short(curve.values[i]) for i in places]
     return [
-        (row["step"] * per_step, _seconds(row["step"], timed), row[metric])
-        for row in job.rows
-        # JSON has no other numbers.
-        if metric in row and math.isfinite(row[metric])
+        (step * per_step, seconds, value)
+        for step, seconds, value in zip(steps, job.seconds(steps), values, strict=True)
     ]
 
 
-def _seconds(step: int, timed: list[tuple[int, float]]) -> float | None:
-    """Interpolated between the steps whose time is known."""
-    points = [(0, 0.0), *timed]
-    i = bisect_right(points, (step, float("inf")))
-    if len(points) == 1:
-        return None
-    if i == len(points):
-        i -= 1
-    (a, t), (b, u) = points[i - 1], points[i]
-    return round(t + (u - t) * (step - a) / max(b - a, 1), 3)
+def _short(value: float) -> float:
+    """To as many digits as a page shows."""
+    return float(f"{value:.6g}")
 
 
 def _grids(job: Job) -> dict[int, Path]:
@@ -116,23 +133,14 @@ def _grids(job: Job) -> dict[int, Path]:
     return {int(match[1]): path for match, path in found if match}
 
 
-def _steps(jobs: list[Job]) -> list[int]:
+def _steps(grids: list[dict[int, Path]]) -> list[int]:
     """Steps at which there are grids, thinned out evenly; the last always stays."""
-    steps = sorted({step for job in jobs for step in _grids(job)})
-    if len(steps) <= _MAX_STEPS:
+    steps = sorted(set().union(*grids))
+    drawn = max(1, sum(1 for g in grids if g))
+    most = max(1, min(_MAX_STEPS, _PICTURES_BYTES // (_LEGIBLE_BYTES * drawn)))
+    if len(steps) <= most:
         return steps
     last = len(steps) - 1
-    return [steps[round(i * last / (_MAX_STEPS - 1))] for i in range(_MAX_STEPS)]
-
-
-def _embedded(path: Path) -> str:
-    """A picture as a data URI: as it is where small, else made smaller."""
-    content, kind = path.read_bytes(), "png"
-    if len(content) > _MAX_BYTES:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
-            small.thumbnail((_MAX_WIDTH, 4 * _MAX_WIDTH))
-            buffer = io.BytesIO()
-            small.save(buffer, format="JPEG", quality=85)
-        content, kind = buffer.getvalue(), "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return (
+        [steps[last]] if most == 1 else [steps[round(i * last / (most - 1))] for i in range(most)]
+    )

@@ -23,6 +23,7 @@ _LISTS = {"sampler": "samplers", "samplers": "samplers", "steps": "steps", "seed
 class CurveConfig:
     """What ``python -m ccdiff.curve`` takes; conf/curve.yaml says what each key means."""
 
+    extractor: Any = MISSING
     threshold: Any = MISSING
     guidance: Any = MISSING
     schedule: Any = None

@@ -1,39 +1,42 @@
 """Measures samplers at several numbers of steps against a reference, from the same noise."""
 
 import logging
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import torch
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from ccdiff.config.build import instantiate
+from ccdiff.curve.draw import Draw, Progress
 from ccdiff.curve.plot import plot_curve
-from ccdiff.curve.samplers import compose_sampler
 from ccdiff.curve.table import Measurement, Row, Setting, summarise, table, write_csv
+from ccdiff.curve.variance import variance_kept
 from ccdiff.data import Split, to_float
-from ccdiff.diffusion.denoiser import Denoise, Denoiser
-from ccdiff.diffusion.guidance import Guidance
 from ccdiff.diffusion.samplers import Sampler
-from ccdiff.diffusion.schedules import Level
+from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
-from ccdiff.generation.pipeline import Pipeline, sample_seeds
-from ccdiff.metrics import (
-    Classifier,
-    Moments,
-    frechet_distance,
-    label_agreement,
-    load_classifier,
-)
+from ccdiff.metrics.extractors import Material
+from ccdiff.metrics.judge import Judge, images_like
+from ccdiff.metrics.references import reference
+from ccdiff.runs.folder import refuse_filled
 from ccdiff.trained.run import OpenedRun, new_folder, open_run, track
 
-__all__ = ["run_curve"]
+__all__ = ["compose_sampler", "run_curve"]
 
 log = logging.getLogger(__name__)
+
+_OFF = 0.1
+"""By how much of a Gaussian's variance a sampler may be off before it is said."""
+_IMAGES_FOR_STD = 1000
 
 
 def run_curve(cfg: DictConfig) -> Path:
@@ -45,6 +48,7 @@ def run_curve(cfg: DictConfig) -> Path:
     Raises:
         UserError: Where the run, a sampler or a number will not do, before anything is drawn.
     """
+    refuse_filled(cfg.out)
     _check(cfg)
     grid = {
         Setting(name, compose_sampler(name, steps, cfg.sampler_overrides))
@@ -52,31 +56,37 @@ def run_curve(cfg: DictConfig) -> Path:
         for steps in cfg.steps
     }
     settings = sorted(grid, key=lambda s: (list(cfg.samplers).index(s.name), s.sampler.steps))
-    reference = Setting(cfg.reference, compose_sampler(cfg.reference, cfg.reference_steps))
+    compared_with = Setting(cfg.reference, compose_sampler(cfg.reference, cfg.reference_steps))
     solution = Setting(cfg.solution, compose_sampler(cfg.solution, cfg.solution_steps))
     if solution.sampler.stochastic:
         raise UserError(
             f"solution={cfg.solution} draws noise, so it solves no ODE: take a deterministic "
             f"sampler, such as dpmpp_2m or heun"
         )
+    source = instantiate(cfg.extractor)
+    source.check()
     trained = open_run(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
     y, titles = _labels(heldout, len(data.names), cfg.num_per_label)
-    classifier = load_classifier(
-        train,
-        heldout,
+    material = Material(
+        train=train,
+        heldout=heldout,
         num_labels=len(data.names),
         flip=data.flip,
         cache=Path(cfg.cache).expanduser(),
         device=trained.device,
     )
-    judge = _Judge(classifier, heldout, y)
+    judge = Judge.open(source, material)
+    against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
+    like = images_like(train, y)
+    real = judge.glance(like.images, like.labels.cpu(), against)
     out = new_folder(cfg.out, trained.run.path / "curve", cfg)
+    schedule = instantiate(cfg.schedule) if cfg.schedule else trained.denoiser.schedule
+    kept = _variances([compared_with, *settings], schedule, train)
     rows: list[Row] = []
-    everything = [solution, reference, *settings]
+    everything = [solution, compared_with, *settings]
     work = len(cfg.seeds) * len(y) * sum(setting.sampler.calls for setting in everything)
-    real = judge.real(_like(train, y))
     log.info(
         "drawing %d images in %d ways from %d seeds; what is known goes to %s",
         len(y),
@@ -88,24 +98,26 @@ def run_curve(cfg: DictConfig) -> Path:
         logging_redirect_tqdm(),
         tqdm(total=work, unit="call", unit_scale=True, smoothing=0.05, disable=None) as bar,
     ):
-        progress = _Progress(bar)
-        draw = _Draw(trained, cfg, y, titles, progress)
+        progress = Progress(bar)
+        draw = Draw(trained, cfg, y, titles, progress)
         draw.warm_up(settings[0].sampler)
-        measured: dict[Setting, list[Measurement]] = {s: [] for s in [reference, *settings]}
+        measured: dict[Setting, list[Measurement]] = {s: [] for s in [compared_with, *settings]}
         for seed in cfg.seeds:
             exact, _ = draw(solution, seed)
             for setting in measured:
                 images, seconds = draw(setting, seed)
-                solved = None if setting.sampler.stochastic else exact
-                measured[setting].append(judge(images, solved, seconds))
-                log.info(
-                    "seed %d, %s: %s, %s left",
-                    seed,
-                    setting,
-                    measured[setting][-1],
-                    progress.left(),
+                found = Measurement(
+                    seconds_per_image=seconds,
+                    rms_to_solution=None if setting.sampler.stochastic else _rms(images, exact),
+                    readings=judge.readings(images, y, against),
                 )
-                rows = [summarise(s, done) for s, done in measured.items() if done]
+                measured[setting].append(found)
+                log.info("seed %d, %s: %s, %s left", seed, setting, found, progress.left())
+                rows = [
+                    summarise(s, done, variance_kept=kept[s])
+                    for s, done in measured.items()
+                    if done
+                ]
                 write_csv(table(rows, real, images=len(y)), out / "curve.csv")
             plot_curve(rows, real, out / "curve.png", title=_title(trained, cfg, len(y)))
     values = {k: v for row in rows for k, v in row.flat().items()}
@@ -113,6 +125,33 @@ def run_curve(cfg: DictConfig) -> Path:
     track(trained, values, images={"curve": out / "curve.png"}, tables=tables)
     log.info("the table and the plot are in %s", out)
     return out
+
+
+def compose_sampler(name: str, steps: int, overrides: Sequence[str] = ()) -> Sampler:
+    """The sampler of ``conf/sampler/<name>.yaml`` with so many steps; call it inside a command.
+
+    Arguments:
+        name: Of the file.
+        steps: Number of steps.
+        overrides: Such as ``sampler/grid=karras`` and ``sampler.eta=0.5``.
+
+    Raises:
+        UserError: Where there is no such sampler, with near matches, or it has no such setting.
+    """
+    names = GlobalHydra.instance().config_loader().get_group_options("sampler")
+    if name not in names:
+        near = get_close_matches(name, names)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UserError(f"there is no sampler {name!r}{hint} (there are: {', '.join(names)})")
+    for override in overrides:
+        if override.startswith("sampler.steps="):
+            raise UserError(f"{override}: the numbers of steps to compare are steps=5,10,...")
+    try:
+        # Of this config the sampler alone is used.
+        composed = compose("sample", [f"sampler={name}", *overrides, f"sampler.steps={steps}"])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"sampler={name} with {', '.join(overrides)}: {error}") from error
+    return instantiate(composed.sampler)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -145,120 +184,31 @@ def _labels(heldout: Split, num_labels: int, num_per_label: int) -> tuple[Tensor
     return y, [f"curve {i}" for i in range(len(y))]
 
 
-def _like(train: Split, y: Tensor) -> Split:
-    """Training images with the classes ``y``; with attributes, as many as come."""
-    labels = train.labels.cpu()
-    if y.ndim == 2:
-        return train.take(len(y))
-    index = []
-    for label, count in zip(*(u.tolist() for u in y.unique(return_counts=True)), strict=True):
-        of_class = (labels == label).nonzero().squeeze(1)
-        index.append(of_class[:: max(1, len(of_class) // count)][:count])
-    chosen = torch.cat(index)
-    return Split(train.images[chosen], labels[chosen])
+def _variances(
+    settings: Iterable[Setting], schedule: Schedule, train: Split
+) -> dict[Setting, float]:
+    """How much of a Gaussian's variance, as wide as training images are, each setting keeps."""
+    std = to_float(train.take(_IMAGES_FOR_STD).images).std().item()
+    if std == 0:
+        raise UserError("all training images are the same flat picture: there is nothing to draw")
+    kept = {setting: variance_kept(setting.sampler, schedule, std=std) for setting in settings}
+    for setting, share in kept.items():
+        if abs(share - 1) > _OFF:
+            log.warning(
+                "%s on the grid %s gives a Gaussian as wide as the data (std %.3f) %.3g times its "
+                "variance: even an exact model's samples, before any threshold, come out with too "
+                "%s contrast",
+                setting,
+                setting.grid,
+                std,
+                share,
+                "much" if share > 1 else "little",
+            )
+    return kept
 
 
-class _Progress:
-    """Counts calls of the network, one for each image, also where no bar is shown."""
-
-    def __init__(self, bar: tqdm) -> None:
-        self.bar = bar
-        self.calls = 0
-        self.start = time.perf_counter()
-
-    def add(self, calls: int) -> None:
-        """So many have been made."""
-        self.calls += calls
-        self.bar.update(calls)
-
-    def left(self) -> str:
-        """The time to go, such as ``02:10``."""
-        elapsed = time.perf_counter() - self.start
-        return tqdm.format_interval(elapsed * (self.bar.total / self.calls - 1))
-
-
-class _Draw:
-    """Draws the images of a setting, keeping time; the noise is a function of the seed alone."""
-
-    def __init__(
-        self,
-        trained: OpenedRun,
-        cfg: DictConfig,
-        y: Tensor,
-        titles: Sequence[str],
-        progress: _Progress,
-    ) -> None:
-        self.trained = trained
-        self.cfg = cfg
-        self.y = y
-        self.titles = titles
-        self.progress = progress
-
-    def _pipeline(self, sampler: Sampler) -> Pipeline:
-        pipeline = self.trained.pipeline(self.cfg, sampler)
-        counted = _Counted(guidance=pipeline.guidance, progress=self.progress)
-        return replace(pipeline, guidance=counted)
-
-    def warm_up(self, sampler: Sampler) -> None:
-        """The first batch of a process is slower than all others."""
-        few = self.y[: self.cfg.batch_size]
-        pipeline = self.trained.pipeline(self.cfg, replace(sampler, steps=1))
-        pipeline(self.trained.denoiser, few, None, seeds=range(len(few)))
-
-    def __call__(self, setting: Setting, seed: int) -> tuple[Tensor, float]:
-        """Images uint8 [N, C, H, W] and the seconds that one took."""
-        self.progress.bar.set_description(f"seed {seed}, {setting}")
-        start = time.perf_counter()
-        images, _ = self._pipeline(setting.sampler)(
-            self.trained.denoiser, self.y, None, seeds=sample_seeds(seed, self.titles, 1)
-        )
-        return images, (time.perf_counter() - start) / len(images)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Counted(Guidance):
-    """The same guidance, whose calls are counted."""
-
-    guidance: Guidance
-    progress: _Progress
-
-    def __call__(self, denoiser: Denoiser, y: Tensor, drop: Tensor | None = None) -> Denoise:
-        denoise = self.guidance(denoiser, y, drop)
-
-        def counted(x_t: Tensor, level: Level) -> Tensor:
-            x0_hat = denoise(x_t, level)
-            self.progress.add(len(x_t))
-            return x0_hat
-
-        return counted
-
-
-class _Judge:
-    """Measures images that were drawn for the labels ``y``, against held-out ones."""
-
-    def __init__(self, classifier: Classifier, heldout: Split, y: Tensor) -> None:
-        self.classifier = classifier
-        self.y = y
-        self.heldout = Moments()
-        for judgement in classifier.judge(heldout.images):
-            self.heldout.add(judgement.features)
-
-    def __call__(self, images: Tensor, exact: Tensor | None, seconds: float) -> Measurement:
-        """Of images, with the exact solution from their noise where they have one."""
-        agreement, distance = self._see(images, self.y)
-        gap = None
-        if exact is not None:
-            gap = (to_float(images) - to_float(exact)).square().mean().sqrt().item()
-        return Measurement(seconds, gap, agreement, distance)
-
-    def real(self, train: Split) -> Measurement:
-        """Of as many training images: what a perfect model would get."""
-        return Measurement(0.0, None, *self._see(train.images, train.labels.cpu()))
-
-    def _see(self, images: Tensor, y: Tensor) -> tuple[float, float]:
-        features, logits = zip(*self.classifier.judge(images), strict=True)
-        distance = frechet_distance(Moments(torch.cat(features)), self.heldout)
-        return label_agreement(torch.cat(logits), y), distance
+def _rms(images: Tensor, exact: Tensor) -> float:
+    return (to_float(images) - to_float(exact)).square().mean().sqrt().item()
 
 
 def _title(trained: OpenedRun, cfg: DictConfig, num_images: int) -> str:

@@ -8,6 +8,7 @@ Labels are hidden per sample by an explicit mask, never by the training mode of 
 classifier-free guidance (Ho & Salimans, 2022, arXiv:2207.12598).
 """
 
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -180,6 +181,10 @@ def label_index(name: str, names: Sequence[str]) -> int:
     """
     if name in names:
         return names.index(name)
+    # The same letters may be written in two ways: é as one character, or as e and an accent.
+    composed = [unicodedata.normalize("NFC", known) for known in names]
+    if (text := unicodedata.normalize("NFC", name)) in composed:
+        return composed.index(text)
     by_lower = {known.lower(): known for known in names}
     near = [by_lower[match] for match in get_close_matches(name.lower(), by_lower)]
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

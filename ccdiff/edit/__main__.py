@@ -1,5 +1,6 @@
 """Tools for images: ``python -m ccdiff.edit task=img2img run=latest images=[0] labels=[3]``."""
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ from omegaconf import MISSING, DictConfig
 
 from ccdiff.config import schema
 from ccdiff.launch.entry import command
+from ccdiff.launch.labels import label_arguments
 from ccdiff.settings import Precision
 
 __all__ = ["EditConfig"]
@@ -109,4 +111,5 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = label_arguments(sys.argv[1:])
     main()

@@ -19,6 +19,7 @@ from ccdiff.edit.tasks import Given, Pictures, Task
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import Labels, parse_labels
 from ccdiff.pictures import grid, save_gif, save_png
+from ccdiff.runs.folder import refuse_filled
 from ccdiff.system.atomic import write_whole
 from ccdiff.trained.run import OpenedRun, new_folder, open_run
 
@@ -37,6 +38,7 @@ def run_edit(cfg: DictConfig) -> Path:
     Raises:
         UserError: Where the run, an image, a label or the folder will not do.
     """
+    refuse_filled(cfg.out)
     if cfg.task is None:
         raise UserError("which task? pass task=strip, invert, interpolate, inpaint or img2img")
     task: Task = instantiate(cfg.task)

@@ -16,7 +16,7 @@ from ccdiff.diffusion.samplers import GivenNoise, OnStep, SampleNoise, Sampler, 
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import Labels
-from ccdiff.generation.pipeline import frame_steps, sample_seeds
+from ccdiff.generation.pipeline import check_finite, frame_steps, sample_seeds
 
 __all__ = [
     "Given",
@@ -102,7 +102,13 @@ class Pictures:
 
 
 def side_by_side(*columns: Tensor) -> Tensor:
-    """Columns [N, C, H, W] side by side in N rows, as uint8 [N * len(columns), C, H, W]."""
+    """Columns [N, C, H, W] side by side in N rows, as uint8 [N * len(columns), C, H, W].
+
+    Raises:
+        NotFinite: Where one holds what is no image.
+    """
+    for column in columns:
+        check_finite(column)
     return to_uint8(torch.stack(columns, 1).flatten(0, 1)).cpu()
 
 
@@ -231,6 +237,7 @@ class Interpolate(Task):
             GivenNoise(noise, then=then),
             on_step=given.on_step,
         )
+        check_finite(x)
         return Pictures(
             images=to_uint8(x).cpu(),
             columns=self.frames,

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from ccdiff.diffusion.denoiser import bind_label
 from ccdiff.distributed.group import first
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
-from ccdiff.evaluate.judge import judge
+from ccdiff.evaluate.narrowing import narrowings
 from ccdiff.evaluate.page import write_page
 from ccdiff.evaluate.report import (
     Real,
@@ -27,7 +26,7 @@ from ccdiff.evaluate.report import (
     sample_figures,
     seen_by,
 )
-from ccdiff.evaluate.shards import Shard, Shards
+from ccdiff.evaluate.shards import Shard, Shards, looks
 from ccdiff.evaluate.subject import Subject, open_subject
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.agreement import label_agreement
@@ -108,7 +107,7 @@ def _draw_and_measure(cfg: DictConfig, subject: Subject, earlier: Sequence[Figur
         cfg.n,
         _draw(cfg, subject, pipeline),
         size=pipeline.batch_size,
-        extractors=list(dict.fromkeys([subject.extractor, subject.classifier])),
+        extractors=subject.judge.eyes,
     )
     if is_main():
         report = _measure(cfg, subject, shards, batch_size=min(pipeline.batch_size, _MEASURED))
@@ -129,6 +128,8 @@ def _write(
         log.info("%s", figure)
     if report.use.blind:
         log.warning("%s", report.use.warning)
+    for told in narrowings(report.figures, pairs):
+        log.warning("%s", told)
     log.info("the page is %s", subject.folder / "index.html")
 
 
@@ -138,7 +139,7 @@ def _check(cfg: DictConfig) -> None:
     for key, least in (
         ("heldout_images", _FEWEST),
         ("likelihood_images", 0),
-        ("likelihood_steps", 2),
+        ("likelihood_steps", 1),
     ):
         if cfg[key] < least:
             raise UserError(f"{key} must be at least {least}, got {cfg[key]}")
@@ -155,20 +156,14 @@ def _draw(cfg: DictConfig, subject: Subject, pipeline: Pipeline) -> Callable[[ra
 
 
 def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_size: int) -> Report:
-    material, extractor, classifier = subject.material, subject.extractor, subject.classifier
-    judged = judge(
-        shards,
-        subject.y,
-        extractor=extractor,
-        classifier=classifier,
-        num_labels=material.num_labels,
-    )
+    material, judge = subject.material, subject.judge
+    judged = judge.judged(looks(shards, subject.y, judge))
     splits = {"train": material.train, "heldout": material.heldout}
     real = {
         name: Real(
             sketch=reference(
                 split,
-                extractor,
+                judge.extractor,
                 name=name,
                 cache=material.cache,
                 fingerprint=subject.fingerprints[name],
@@ -181,8 +176,7 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
         judged,
         real=real,
         real_agreement=_real_agreement(subject, cfg.n),
-        extractor=extractor,
-        classifier=classifier,
+        judge=judge,
         base=subject.of_samples,
     )
     use = label_use(
@@ -190,10 +184,8 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
         material.heldout.take(cfg.heldout_images),
         batch_size=batch_size,
     )
-    bits, error = _bits(cfg, subject)
-    found += model_figures(
-        use, bits, base=subject.of_model, steps=cfg.likelihood_steps, error=error
-    )
+    bits = _bits(cfg, subject)
+    found += model_figures(use, bits, base=subject.of_model, steps=cfg.likelihood_steps)
     return Report(
         title=f"{subject.trained.run.path.name}, step {subject.trained.checkpoint['step']}",
         facts=subject.facts,
@@ -211,20 +203,17 @@ def _real_agreement(subject: Subject, n: int) -> float:
     """Of as many held-out images, seen as samples are."""
     heldout = subject.material.heldout
     index = shuffled(len(heldout))[:n]
-    logits = subject.classifier.classifier.logits(heldout.images[index])
+    logits = subject.judge.classifier.classifier.logits(heldout.images[index])
     return label_agreement(logits, heldout.labels[index].cpu())
 
 
-def _bits(cfg: DictConfig, subject: Subject) -> tuple[Tensor, float]:
-    """Bits per dimension of held-out images given their labels, float64, in single precision.
-
-    With them comes the mean error that the integration leaves, in the same unit.
-    """
+def _bits(cfg: DictConfig, subject: Subject) -> Tensor:
+    """Bits per dimension of held-out images given their labels, float64, in single precision."""
     heldout, denoiser = subject.material.heldout, subject.trained.denoiser
     device = subject.trained.device
     index = shuffled(len(heldout))[: cfg.likelihood_images]
     generator = generator_for("likelihood")
-    found, errors = ([torch.zeros(0, dtype=torch.float64)] for _ in range(2))
+    found = [torch.zeros(0, dtype=torch.float64)]
     dtype, denoiser.autocast_dtype = denoiser.autocast_dtype, None
     try:
         # The noise of an image depends on its part, so parts do not depend on the machine.
@@ -238,12 +227,10 @@ def _bits(cfg: DictConfig, subject: Subject) -> tuple[Tensor, float]:
                 steps=cfg.likelihood_steps,
                 generator=generator,
             )
-            num_pixels = x0[0].numel()
-            found.append(bits_per_dimension(density.value, num_pixels=num_pixels).cpu())
-            errors.append(density.error.cpu() / (num_pixels * math.log(2)))
+            found.append(bits_per_dimension(density, num_pixels=x0[0].numel()).cpu())
     finally:
         denoiser.autocast_dtype = dtype
-    return torch.cat(found), torch.cat(errors).mean().item()
+    return torch.cat(found)
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:
@@ -265,9 +252,9 @@ def _read_figures(place: str) -> list[Figure]:
 
 def _refuse_another_way(earlier: Sequence[Figure], subject: Subject) -> None:
     """Raises where earlier samples were drawn or judged in another way than ours will be."""
-    ours = seen_by(subject.of_samples, subject.classifier)
+    ours = seen_by(subject.of_samples, subject.judge.classifier)
     for figure in earlier:
-        if figure.name == subject.classifier.metric("label_agreement"):
+        if figure.name == subject.judge.agreement_name:
             compare(figure, replace(figure, provenance=ours))
 
 

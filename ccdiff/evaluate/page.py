@@ -19,7 +19,7 @@ from ccdiff.evaluate.tables import (
     confusion_table,
     facts_table,
     figure_table,
-    warning,
+    warnings,
 )
 from ccdiff.metrics.figures import Figure
 from ccdiff.metrics.references import shuffled
@@ -74,7 +74,7 @@ def write_page(
     pictures = [path for path in (samples, levels, training) if path is not None]
     parts = [
         f"<h1>{escape(report.title)}</h1>",
-        warning(report),
+        warnings(report, against),
         facts_table(report),
         "<h2>Figures</h2>",
         figure_table(report),

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ccdiff.evaluate.judge import Judged
 from ccdiff.metrics.distances import KINDS, class_distances, distances, intervals
 from ccdiff.metrics.extractors import Extractor
 from ccdiff.metrics.figures import Figure, Provenance
+from ccdiff.metrics.intervals import bootstrap
+from ccdiff.metrics.judge import Judge, Judged
 from ccdiff.metrics.label_use import BIN_EDGES, LabelUse, by_level
 from ccdiff.metrics.neighbours import Nearest, copying, nearest
 from ccdiff.metrics.sketch import Sketch
-from ccdiff.metrics.spread import bootstrap
 
 __all__ = [
     "Real",
@@ -45,8 +45,7 @@ def sample_figures(
     *,
     real: dict[str, Real],
     real_agreement: float,
-    extractor: Extractor,
-    classifier: Extractor,
+    judge: Judge,
     base: Provenance,
 ) -> tuple[list[Figure], Nearest]:
     """All figures of samples, and which training image each sample is nearest to.
@@ -55,17 +54,17 @@ def sample_figures(
         judged: The samples.
         real: Under ``train`` and ``heldout``.
         real_agreement: Label agreement of held-out images.
-        extractor: Made the features.
-        classifier: Judged the labels.
+        judge: Who looked at the samples.
         base: What all of these figures depend on.
     """
+    extractor = judge.extractor
     found = [
         Figure(
-            name=classifier.metric("label_agreement"),
+            name=judge.agreement_name,
             value=judged.agreement.mean().item(),
             interval=bootstrap(judged.agreement),
             real=real_agreement,
-            provenance=seen_by(base, classifier),
+            provenance=seen_by(base, judge.classifier),
         )
     ]
     seen = seen_by(base, extractor)
@@ -129,9 +128,7 @@ def _set_figures(
         )
 
 
-def model_figures(
-    use: LabelUse, bits: Tensor, *, base: Provenance, steps: int, error: float
-) -> list[Figure]:
+def model_figures(use: LabelUse, bits: Tensor, *, base: Provenance, steps: int) -> list[Figure]:
     """Figures of the model itself on held-out images, without a sample.
 
     Arguments:
@@ -139,7 +136,6 @@ def model_figures(
         bits: Bits per dimension of some images, [M], M may be 0.
         base: What all of these figures depend on.
         steps: Of the integration for ``bits``.
-        error: What the integration leaves of error in the mean of ``bits``, about.
     """
     of_errors = replace(base, n=len(use.told))
     named = {
@@ -166,7 +162,6 @@ def model_figures(
                 provenance=precise,
             )
         )
-        found.append(Figure(name="bits_per_dimension_error", value=error, provenance=precise))
     return found
 
 

@@ -20,9 +20,10 @@ from ccdiff.distributed.ranks import is_main
 from ccdiff.distributed.turns import by_turns, parts_of
 from ccdiff.metrics.cache import keep, kept
 from ccdiff.metrics.extractors import Extractor, Seen
+from ccdiff.metrics.judge import Judge, Look
 from ccdiff.system.background import Background
 
-__all__ = ["Shard", "Shards", "first"]
+__all__ = ["Shard", "Shards", "looks"]
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +160,19 @@ class _Progress:
         log.info("%d/%d samples, %s left", self.have, self.n, left)
 
 
-def first(shards: Sequence[Shard], n: int) -> Iterator[tuple[Shard, int]]:
-    """The parts that hold the first ``n`` samples, each with how many of its samples count."""
+def looks(shards: Sequence[Shard], y: Tensor, judge: Judge) -> Iterator[tuple[Look, Tensor]]:
+    """What the judge sees in samples, part by part, each with what its samples were asked for.
+
+    Arguments:
+        shards: At least as many samples as labels; further ones are left out.
+        y: What each sample was asked for, [N] or [N, K].
+        judge: Who looks at them.
+    """
     for shard in shards:
-        if shard.numbers.start < n:
-            yield shard, min(n, shard.numbers.stop) - shard.numbers.start
+        asked = y[shard.numbers.start : shard.numbers.stop]
+        if len(asked) == 0:
+            return
+        (features, logits), found = judge.put_together(*map(shard.seen, judge.eyes))
+        n = len(asked)
+        seen = Seen(features[:n], None if logits is None else logits[:n])
+        yield Look(seen, found[:n]), asked

@@ -14,15 +14,13 @@ from ccdiff.config.build import instantiate
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
-from ccdiff.metrics.extractors import (
-    ClassifierExtractor,
-    ClassifierSource,
-    Extractor,
-    Material,
-)
+from ccdiff.metrics.cache import split_fingerprint
+from ccdiff.metrics.extractors import Material
 from ccdiff.metrics.figures import Provenance
-from ccdiff.metrics.references import asked_labels, split_fingerprint
+from ccdiff.metrics.judge import Judge
+from ccdiff.metrics.references import asked_labels
 from ccdiff.system.atomic import write_text
+from ccdiff.system.text import printable
 from ccdiff.trained.run import OpenedRun, open_run
 
 __all__ = ["Subject", "open_subject"]
@@ -37,8 +35,7 @@ class Subject:
         material: Its data.
         label_names: Of classes or attributes.
         sampler: How samples are drawn.
-        classifier: Judges labels.
-        extractor: Gives features; may be the classifier.
+        judge: Of what samples show and look like.
         fingerprints: Of the images of ``train`` and ``heldout``.
         y: What each sample is asked for, [N] or [N, K].
         of_model: What figures of the model alone depend on.
@@ -51,8 +48,7 @@ class Subject:
     material: Material
     label_names: tuple[str, ...]
     sampler: Sampler
-    classifier: ClassifierExtractor
-    extractor: Extractor
+    judge: Judge
     fingerprints: dict[str, str]
     y: Tensor
     of_model: Provenance
@@ -67,6 +63,7 @@ def open_subject(cfg: DictConfig) -> Subject:
     Raises:
         UserError: Where one of them will not do.
     """
+    _check_name(cfg.name)
     source = instantiate(cfg.extractor)
     # Before the classifier, whose training takes minutes.
     source.check()
@@ -81,8 +78,7 @@ def open_subject(cfg: DictConfig) -> Subject:
         cache=Path(cfg.cache).expanduser(),
         device=trained.device,
     )
-    classifier = ClassifierSource().open(material)
-    extractor = classifier if isinstance(source, ClassifierSource) else source.open(material)
+    judge = Judge.open(source, material)
     sampler = instantiate(cfg.sampler)
     fingerprints = {"train": split_fingerprint(train), "heldout": split_fingerprint(heldout)}
     of_model = Provenance(
@@ -99,8 +95,7 @@ def open_subject(cfg: DictConfig) -> Subject:
         material=material,
         label_names=data.names,
         sampler=sampler,
-        classifier=classifier,
-        extractor=extractor,
+        judge=judge,
         fingerprints=fingerprints,
         y=asked_labels(heldout, n=cfg.n, num_labels=len(data.names)),
         of_model=of_model,
@@ -115,7 +110,7 @@ def open_subject(cfg: DictConfig) -> Subject:
             schedule=way.get("schedule"),
         ),
         folder=_folder(cfg, trained, sampler, way),
-        facts=_facts(cfg, trained, way, classifier, extractor),
+        facts=_facts(cfg, trained, way, judge),
     )
 
 
@@ -136,6 +131,22 @@ def describe(node: Any) -> str:
 def _precision(trained: OpenedRun) -> str:
     dtype = trained.denoiser.autocast_dtype
     return "bf16" if dtype is torch.bfloat16 else "fp32"
+
+
+def _check_name(name: str | None) -> None:
+    """Raises a UserError where a name would leave the run, or is no name of a folder."""
+    if name is None:
+        return
+    if (
+        name in (".", "..")
+        or not name.strip()
+        or printable(name) != name
+        or set(name) & set("/\\")
+    ):
+        raise UserError(
+            f"name={printable(name)} is not the name of one folder, which is made in evaluation/ "
+            f"of the run: pass letters, digits, dots and dashes"
+        )
 
 
 def _folder(cfg: DictConfig, trained: OpenedRun, sampler: Sampler, way: dict[str, str]) -> Path:
@@ -170,12 +181,9 @@ def _folder(cfg: DictConfig, trained: OpenedRun, sampler: Sampler, way: dict[str
 
 
 def _facts(
-    cfg: DictConfig,
-    trained: OpenedRun,
-    way: dict[str, str],
-    classifier: ClassifierExtractor,
-    extractor: Extractor,
+    cfg: DictConfig, trained: OpenedRun, way: dict[str, str], judge: Judge
 ) -> dict[str, str]:
+    extractor, classifier = judge.extractor, judge.classifier
     step, seconds = trained.checkpoint["step"], trained.checkpoint["seconds"]
     size = " x ".join(map(str, trained.image_shape))
     return {

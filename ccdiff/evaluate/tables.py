@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from html import escape
 from math import isnan
 
+from ccdiff.evaluate.narrowing import narrowings
 from ccdiff.evaluate.report import Report
+from ccdiff.metrics.definitions import definition
 from ccdiff.metrics.figures import Figure, compare
 
 __all__ = [
@@ -14,36 +16,17 @@ __all__ = [
     "confusion_table",
     "facts_table",
     "figure_table",
-    "warning",
+    "warnings",
 ]
 
 _MOST_IN_MATRIX = 40
-_MEANING = {
-    "label_agreement": "share of samples that show what was asked for; up to 1",
-    "fd": "Fréchet distance of features: fidelity and diversity together; down to 0",
-    "fid": "Fréchet distance of Inception features; down to 0",
-    "kd": "kernel distance of features, unbiased in n; down to about 0",
-    "kid": "kernel distance of Inception features, unbiased in n; down to about 0",
-    "precision": "share of samples among real images: fidelity; up to 1",
-    "recall": "share of real images among samples: diversity; up to 1",
-    "density": "how densely real images surround samples; about 1 for real images",
-    "coverage": "share of real images with a sample nearby: diversity; up to 1",
-    "score": "sure of each, varied over all: 1 to the number of classes",
-    "inception_score": "sure of each, varied over all; higher is better",
-    "copying": "0.5: no nearer to training images than held-out ones are; towards 1: copies",
-    "heldout_eps_mse": "error on the noise of held-out images, mean over log-SNR -12..12; down",
-    "label_gain_null": "by how much the label lowers that error, against no label; above 0",
-    "label_gain_wrong_label": "by how much the label lowers that error, against a wrong one",
-    "label_bits_null": "bits that the label saves per image; its entropy at most, if ideal",
-    "label_bits_wrong_label": "the same in bits per image, against a wrong label",
-    "bits_per_dimension": "upper bound on bits for each 8-bit number of a held-out image; down",
-    "bits_per_dimension_error": "how far off the integration behind that figure may be, at most",
-}
 
 
-def warning(report: Report) -> str:
-    """A banner where the model ignores its label."""
-    return f'<p class="w">{escape(report.use.warning)}.</p>' if report.use.blind else ""
+def warnings(report: Report, pairs: Sequence[tuple[Figure, Figure]]) -> str:
+    """Banners: where the model ignores its label, and where figures rise as variety is lost."""
+    told = [report.use.warning] if report.use.blind else []
+    told += narrowings(report.figures, pairs)
+    return "".join(f'<p class="w">{escape(text)}.</p>' for text in told)
 
 
 def facts_table(report: Report) -> str:
@@ -66,9 +49,8 @@ def _span(figure: Figure) -> str:
 
 
 def _meaning(figure: Figure) -> str:
-    extractor = figure.provenance.extractor
-    kind = figure.name.removesuffix(f"_{extractor}") if extractor else figure.name
-    return _MEANING.get(kind, "")
+    known = definition(figure.name)
+    return "" if known is None else known.meaning
 
 
 def figure_table(report: Report) -> str:

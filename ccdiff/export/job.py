@@ -15,9 +15,10 @@ from ccdiff.config.build import image_shape_of, instantiate
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
-from ccdiff.runs.folder import Run, run_of
+from ccdiff.runs.folder import Run, refuse_filled, run_of
 from ccdiff.runs.log import read_metrics
 from ccdiff.system.atomic import write_text, write_whole
+from ccdiff.system.text import markdown
 from ccdiff.trained.model import CONFIG_FILE, WEIGHTS_FILE
 from ccdiff.trained.run import new_folder, trained_config, trained_denoiser
 
@@ -45,6 +46,7 @@ def run_export(cfg: DictConfig) -> Path:
     """
     from safetensors.torch import save
 
+    refuse_filled(cfg.out)
     if cfg.run is None:
         raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
     path, checkpoint = open_checkpoint(cfg.run)
@@ -91,7 +93,7 @@ def _card(
             "```python",
             "import ccdiff",
             'model = ccdiff.load("path/to/this/folder")',
-            f"images = model.sample({example!r}, num_per_label=4, seed=0)",
+            f"images = model.sample({example!a}, num_per_label=4, seed=0)",
             "print(images.shape, images.dtype)  # uint8 [N, C, H, W]",
             "```",
             "",
@@ -110,12 +112,11 @@ def _class_name(node: DictConfig) -> str:
 
 
 def _table(title: str, rows: dict[str, str]) -> Sequence[str]:
-    """A Markdown table; bars and line breaks of names would end its cells."""
-    cells = {key: value.replace("|", "\\|").replace("\n", " ") for key, value in rows.items()}
+    """A Markdown table; names of data are text in it, not markup."""
     return [
         f"| {title} | |",
         "|---|---|",
-        *(f"| {key} | {value} |" for key, value in cells.items()),
+        *(f"| {markdown(key)} | {markdown(value)} |" for key, value in rows.items()),
     ]
 
 
@@ -127,5 +128,5 @@ def _figures(run: Run, step: int) -> dict[str, str]:
         for key, value in row.items():
             told = row["step"] <= step and "/" in key
             if told and not key.startswith(_OF_TRAINING):
-                last[f"`{key}`"] = f"{value:.4g} (step {row['step']})"
+                last[key] = f"{value:.4g} (step {row['step']})"
     return last

@@ -8,6 +8,7 @@
   of names, or of K bits, 0 or 1.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -69,12 +70,25 @@ def _text(label: Any) -> str:
     return str(label).strip()
 
 
+def _named(text: str, names: Sequence[str]) -> bool:
+    """Whether a label has that name, in whichever way its letters are composed."""
+    composed = unicodedata.normalize("NFC", text)
+    return any(unicodedata.normalize("NFC", name) == composed for name in names)
+
+
+def _bits(row: list[Any], names: Sequence[str]) -> bool:
+    """Whether a row holds bits, which a command line gives as text, and not names."""
+    if all(bit in ("0", "1") and bit in names for bit in row):
+        return False
+    return all(bit in (0, 1, "0", "1") for bit in row)
+
+
 def _class(label: Any, names: Sequence[str]) -> int:
     """The index of one class, named or numbered."""
     if isinstance(label, list):
         raise UserError(f"the model knows one class per image, but labels has the row {label!r}")
     text = _text(label)
-    if text in names or not text.removeprefix("-").isdecimal():
+    if _named(text, names) or not text.removeprefix("-").isdecimal():
         return label_index(text, names)
     # Longer ones are outside too, and Python converts no number of any length.
     if len(text) > _MAX_DIGITS or int(text) not in range(len(names)):
@@ -84,13 +98,13 @@ def _class(label: Any, names: Sequence[str]) -> int:
 
 def _told(row: Any, names: Sequence[str]) -> dict[int, bool]:
     """Which attributes a row tells, and whether each is present."""
-    if isinstance(row, list) and len(row) == len(names) and all(bit in (0, 1) for bit in row):
-        return {k: bool(bit) for k, bit in enumerate(row)}
+    if isinstance(row, list) and len(row) == len(names) and _bits(row, names):
+        return {k: bool(int(bit)) for k, bit in enumerate(row)}
     words = row if isinstance(row, list) else _text(row).split(",")
     told: dict[int, bool] = {}
     for text in filter(None, map(_text, words)):
         # A name may itself begin with a minus sign.
-        absent = text not in names and text.startswith("-")
+        absent = text.startswith("-") and not _named(text, names)
         k = label_index(text[1:].strip() if absent else text, names)
         if k in told:
             both = f"both {names[k]} and -{names[k]}" if told[k] == absent else f"{names[k]} twice"

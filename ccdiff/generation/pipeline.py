@@ -12,10 +12,11 @@ from ccdiff.diffusion.guidance import Guidance
 from ccdiff.diffusion.samplers import SampleNoise, Sampler, sample
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.diffusion.thresholding import Threshold
+from ccdiff.errors import UserError
 from ccdiff.generation.batch_size import Portions, largest_batch_size
 from ccdiff.seeding import seed_for
 
-__all__ = ["Pipeline", "frame_steps", "sample_seeds"]
+__all__ = ["NotFinite", "Pipeline", "check_finite", "frame_steps", "sample_seeds"]
 
 
 def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[int]:
@@ -29,6 +30,25 @@ def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[i
 def frame_steps(steps: int, frames: int) -> set[int]:
     """At most ``frames`` step numbers in 1..steps, evenly spread, the last always among them."""
     return {round((i + 1) * steps / frames) for i in range(frames)} - {0}
+
+
+class NotFinite(UserError):
+    """What was sampled is no image: it holds numbers that are not finite."""
+
+
+def check_finite(x: Tensor) -> None:
+    """Looks at what was sampled, [N, ...], before it becomes pixels, which hide it.
+
+    Raises:
+        NotFinite: With how many of the samples are no images, and what may be the reason.
+    """
+    bad = int((~torch.isfinite(x)).flatten(1).any(1).sum())
+    if bad:
+        raise NotFinite(
+            f"{bad} of {len(x)} samples hold numbers that are not finite, so they are no images: "
+            f"is the guidance scale a number of the usual size, has the model diverged in "
+            f"training, is the precision enough (precision=fp32)?"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +94,9 @@ class Pipeline:
 
         Returns:
             Images uint8 [N, C, H, W] and frames uint8 [F, N, C, H, W], on the CPU.
+
+        Raises:
+            NotFinite: Where what comes out is no image.
         """
         parts = []
         for start in range(0, len(y), self.batch_size):
@@ -131,5 +154,6 @@ class Pipeline:
         noise = SampleNoise(seeds, device=device)
         shape = (len(y), *self.image_shape)
         x = sample(self.sampler, denoise, schedule, shape, noise, on_step=on_step)
+        check_finite(x)
         empty = torch.empty(0, *shape, dtype=torch.uint8)
         return to_uint8(x).cpu(), torch.stack(film) if film else empty

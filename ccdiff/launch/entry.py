@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from ccdiff.distributed.failures import let_main_tell, told_by_main
 from ccdiff.distributed.ranks import adopt_slurm, is_main, local_rank, rank, world_size
 from ccdiff.errors import UserError
+from ccdiff.system.console import guard_console
 from ccdiff.system.stopping import EXIT_STATUS, Preempted
 
 __all__ = ["command", "end_before_parsing", "rank_arguments", "shared_command"]
@@ -61,6 +62,7 @@ def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], 
         sys.stderr = sys.__stderr__ if isinstance(sys.stderr, _Unheard) else sys.stderr
         if not is_main():
             logging.getLogger().handlers[:] = [logging.NullHandler()]
+        guard_console()
         try:
             # Before torch does, in C++ that takes a Ctrl-C for a numpy that is not there.
             import numpy  # noqa: F401

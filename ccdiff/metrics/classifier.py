@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ccdiff.data import Batches, Split, augment, to_float
 from ccdiff.metrics.agreement import label_agreement
-from ccdiff.metrics.cache import keep, kept
+from ccdiff.metrics.cache import keep, kept, split_fingerprint
 from ccdiff.seeding import generator_for, seed_for
 
 __all__ = ["Classifier", "Judgement", "load_classifier"]
@@ -145,8 +145,11 @@ def load_classifier(
     Returns:
         The classifier in evaluation mode, without gradients.
     """
-    print_ = fingerprint(train, heldout, num_labels=num_labels, flip=flip)
-    path = cache / "classifiers" / f"{print_}.pt"
+    path = (
+        cache
+        / "classifiers"
+        / f"{fingerprint(train, heldout, num_labels=num_labels, flip=flip)}.pt"
+    )
     c, h, w = train.images.shape[1:]
     classifier = Classifier((c, h, w), num_labels=num_labels)
     if not _restore(classifier, path):
@@ -165,18 +168,6 @@ def load_classifier(
             100 * accuracy,
         )
     return classifier.to(device).requires_grad_(False).eval()
-
-
-def fingerprint(train: Split, heldout: Split, *, num_labels: int, flip: bool) -> str:
-    """A hash of everything that a classifier depends on, 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((_FORMAT, num_labels, flip)).encode())
-    for split in (train, heldout):
-        digest.update(repr((split.images.shape, split.labels.shape, split.labels.dtype)).encode())
-        for tensor in (split.images, split.labels):
-            for part in tensor.split(_CHUNK):
-                digest.update(part.cpu().contiguous().numpy())
-    return digest.hexdigest()
 
 
 def train_classifier(
@@ -249,3 +240,9 @@ def _restore(classifier: Classifier, path: Path) -> bool:
         log.warning("%s is damaged (%s): making it anew", path, type(error).__name__)
         return False
     return True
+
+
+def fingerprint(train: Split, heldout: Split, *, num_labels: int, flip: bool) -> str:
+    """A hash of everything that a classifier depends on, 32 hexadecimal digits."""
+    parts = (_FORMAT, num_labels, flip, split_fingerprint(train), split_fingerprint(heldout))
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()

@@ -8,19 +8,19 @@ import torch
 from torch import Tensor
 
 from ccdiff.metrics.frechet import Moments, frechet_distance
+from ccdiff.metrics.intervals import Interval, half_samples
 from ccdiff.metrics.kernel import kernel_distance
 from ccdiff.metrics.neighbours import DENSITY_NEIGHBOURS, manifold
 from ccdiff.metrics.sketch import Sketch
-from ccdiff.metrics.spread import Interval, half_samples
 
-__all__ = ["KINDS", "class_distances", "distances", "intervals"]
+__all__ = ["KINDS", "class_distances", "distances", "intervals", "spread_ratio"]
 
-KINDS = ("fd", "kd", "precision", "recall", "density", "coverage")
+KINDS = ("fd", "kd", "precision", "recall", "density", "coverage", "spread_ratio")
 """What :func:`distances` returns, in order; an extractor's name makes them names of figures."""
 _FEW_SUBSETS = 10
 # What each of KINDS can be; an unbiased estimate such as kd may be negative.
-_LEAST = (0.0, -inf, 0.0, 0.0, 0.0, 0.0)
-_MOST = (inf, inf, 1.0, 1.0, inf, 1.0)
+_LEAST = (0.0, -inf, 0.0, 0.0, 0.0, 0.0, 0.0)
+_MOST = (inf, inf, 1.0, 1.0, inf, 1.0, inf)
 
 
 def distances(samples: Sketch, real: Sketch, *, subsets: int = 100) -> list[float]:
@@ -40,7 +40,18 @@ def distances(samples: Sketch, real: Sketch, *, subsets: int = 100) -> list[floa
         nan if few else frechet_distance(samples.moments, real.moments),
         nan if few else kernel_distance(samples.features, real.features, subsets=subsets),
         *([nan] * 4 if lonely else manifold(samples.features, as_many)),
+        nan if few else spread_ratio(samples.moments, real.moments),
     ]
+
+
+def spread_ratio(samples: Moments, real: Moments) -> float:
+    """Root mean square distance of features to their mean, samples over real images; 1 is right.
+
+    Precision, density and coverage rise where it falls: samples that shrink towards the mean come
+    to lie among real images. It is nan where real images are all alike.
+    """
+    ours, theirs = samples.covariance.trace(), real.covariance.trace()
+    return float((ours / theirs).sqrt()) if theirs > 0 else nan
 
 
 def intervals(samples: Sketch, real: Sketch, values: Sequence[float]) -> list[Interval]:

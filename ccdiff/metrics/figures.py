@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 from ccdiff.errors import UserError
-from ccdiff.metrics.spread import Interval
+from ccdiff.metrics.intervals import Interval
 
 __all__ = ["Comparison", "Figure", "Provenance", "compare"]
 

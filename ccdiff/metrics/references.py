@@ -1,6 +1,5 @@
 """What real images look like to an extractor: made once per data set, and kept."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,28 +9,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ccdiff.data import Split
-from ccdiff.metrics.cache import keep, kept
+from ccdiff.metrics.cache import keep, kept, split_fingerprint
 from ccdiff.metrics.extractors import Extractor
 from ccdiff.metrics.sketch import Sketch
 from ccdiff.seeding import generator_for
 
-__all__ = ["asked_labels", "reference", "shuffled", "split_fingerprint"]
+__all__ = ["asked_labels", "reference", "shuffled"]
 
 log = logging.getLogger(__name__)
 
 # Part of the key: a change of what is kept needs a new number.
 _FORMAT = 1
 _BATCH = 512
-
-
-def split_fingerprint(split: Split) -> str:
-    """A hash of images and labels, 16 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(repr((split.images.shape, split.labels.shape, split.labels.dtype)).encode())
-    for tensor in (split.images, split.labels):
-        for part in tensor.split(_BATCH):
-            digest.update(part.cpu().contiguous().numpy())
-    return digest.hexdigest()
 
 
 def shuffled(n: int) -> Tensor:

@@ -16,7 +16,7 @@ from ccdiff.errors import UserError
 from ccdiff.system.atomic import made_folder
 from ccdiff.system.locks import locked
 
-__all__ = ["Run", "find_checkpoint", "output_folder", "run_of"]
+__all__ = ["Run", "find_checkpoint", "output_folder", "refuse_filled", "run_of"]
 
 log = logging.getLogger(__name__)
 
@@ -183,10 +183,30 @@ def _numbered_folder(parent: Path) -> Path:
         return folder
 
 
+def refuse_filled(out: str | None) -> None:
+    """Looks at the folder that a command shall write to, before it works.
+
+    Raises:
+        UserError: Where it is no folder, or holds something, which nothing shall be mixed with.
+    """
+    if out is None:
+        return
+    path = Path(out).expanduser()
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            what = "not empty" if path.is_dir() else "a file"
+            raise UserError(f"out={out} is {what}: pass another folder, or none")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"out={out} cannot be looked into ({error}): pass another folder"
+        ) from error
+
+
 def output_folder(out: str | None, parent: Path) -> Path:
     """Makes the folder asked for, where there is none, or a numbered one under ``parent``.
 
     Raises:
-        UserError: Where it cannot be made.
+        UserError: Where it cannot be made, or holds something.
     """
+    refuse_filled(out)
     return _numbered_folder(parent) if out is None else made_folder(out)

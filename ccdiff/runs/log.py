@@ -8,18 +8,24 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ccdiff.runs.tracker import TrackerSession
 from ccdiff.system.atomic import write_text
 
-__all__ = ["RunLog", "Unlogged", "finite", "metric_rows", "read_metrics"]
+__all__ = ["RunLog", "Unlogged", "finite", "metric_rows", "read_metrics", "thinned_rows"]
 
 log = logging.getLogger(__name__)
 
+_MOST_KINDS = 64
 _LARGE = 1 << 63
 """Whole numbers from here on are no figures of a training."""
+
+
+# Logs of earlier versions have NaN and Infinity, which are left out as null is.
+_DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
 
 class RunLog:
@@ -128,6 +134,54 @@ def read_metrics(path: Path) -> Sequence[dict[str, Any]]:
     return list(metric_rows(path))
 
 
+def thinned_rows(path: Path, *, most: int) -> Iterator[dict[str, Any]]:
+    """Rows in order, of each kind evenly thinned to at most ``2 * most``, and the last.
+
+    A kind is what the first figure of a row says: rows of one hook have the same figures. Only
+    rows that are kept are read, so that a million lines take seconds.
+
+    Arguments:
+        path: A ``metrics.jsonl``; of a missing one there are no rows.
+        most: Rows of each kind, from which on every other one is left out, again and again.
+    """
+    if not path.exists():
+        return
+    kinds: dict[str, _Kind] = {}
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            start = line.find('"', len('{"step"'))
+            name = line[start : line.find('"', start + 1)]
+            if name not in kinds:
+                name = name if len(kinds) < _MOST_KINDS else ""
+                kinds.setdefault(name, _Kind([], 1))
+            kind = kinds[name]
+            if kind.seen % kind.stride == 0:
+                kind.kept.append((number, line))
+                if len(kind.kept) == 2 * most:
+                    kind.kept, kind.stride = kind.kept[::2], 2 * kind.stride
+            kind.seen += 1
+            # The last line of all may be torn.
+            kind.last = [*kind.last[-1:], (number, line)]
+    kept = {number: line for kind in kinds.values() for number, line in (*kind.kept, *kind.last)}
+    for number in sorted(kept):
+        text = kept[number].strip()
+        row = _row(text)
+        if row is not None:
+            yield row
+        elif text and kept[number].endswith("\n"):
+            log.warning("line %d of %s is no row of figures: it is left out", number, path)
+
+
+@dataclass
+class _Kind:
+    """Rows with the same figures: which are kept, one in how many, and the last two."""
+
+    kept: list[tuple[int, str]]
+    stride: int
+    seen: int = 0
+    last: list[tuple[int, str]] = field(default_factory=list)
+
+
 class _Line(NamedTuple):
     """A line, what it says if it is a row, and whether it is the last and has no end."""
 
@@ -146,8 +200,9 @@ def _lines(path: Path) -> Iterator[_Line]:
 
 def _row(text: str) -> dict[str, Any] | None:
     try:
-        # Logs of earlier versions have NaN and Infinity, which are left out as null is.
-        content = json.loads(text, parse_constant=lambda name: None)
+        content, end = _DECODER.raw_decode(text)
+        if text[end:].strip():
+            return None
     except (ValueError, RecursionError):
         return None
     step = content.get("step") if isinstance(content, dict) else None

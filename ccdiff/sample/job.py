@@ -20,7 +20,7 @@ from ccdiff.errors import UserError
 from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import sample_seeds
 from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
-from ccdiff.runs.folder import Run, output_folder
+from ccdiff.runs.folder import output_folder, refuse_filled
 from ccdiff.system.atomic import write_whole
 from ccdiff.system.background import Background
 from ccdiff.system.compiling import compile_mode, explaining_failure
@@ -50,6 +50,8 @@ def run_sampling(cfg: DictConfig) -> Path:
     if cfg.num_per_label < 1:
         raise UserError(f"num_per_label must be at least 1, got {cfg.num_per_label}")
     check_batch_size(cfg)
+    if is_main():
+        refuse_filled(cfg.out)
     with together(cfg) as mine, explaining_failure("compile"):
         return _sample(mine)
 
@@ -71,7 +73,7 @@ def _sample(cfg: DictConfig) -> Path:
         )
 
     # After all that may be refused, which so leaves no folder, and before the work.
-    out = _output_folder(cfg.out, trained.run) if is_main() else Path()
+    out = output_folder(cfg.out, trained.run.path / "generated") if is_main() else Path()
 
     def draw(numbers: range) -> tuple[Tensor, Tensor]:
         """Some images, and the frames of those that the film shows."""
@@ -107,13 +109,6 @@ def _left_out(rows: int, columns: int) -> str:
     if rows > _FILM_ROWS:
         left_out.append(f"denoising.gif shows the first {_FILM_ROWS} labels")
     return f" ({', '.join(left_out)})" if left_out else ""
-
-
-def _output_folder(out: str | None, run: Run) -> Path:
-    """The folder asked for, or the first free number under ``generated/`` of the run."""
-    if out is not None and (Path(out).expanduser() / "samples.npz").exists():
-        raise UserError(f"out={out} already holds samples: pass another folder, or none")
-    return output_folder(out, run.path / "generated")
 
 
 def _file_name(row: int, title: str, column: int) -> str:

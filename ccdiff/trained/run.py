@@ -242,8 +242,6 @@ def new_folder(out: str | None, parent: Path, cfg: DictConfig) -> Path:
         UserError: Where the folder already holds something, or cannot be made.
     """
     folder = output_folder(out, parent)
-    if any(folder.iterdir()):
-        raise UserError(f"out={out} is not empty: pass another folder, or none")
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     return folder
 

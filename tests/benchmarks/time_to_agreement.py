@@ -21,7 +21,7 @@ import torch
 
 from ccdiff.config.build import build_data
 from ccdiff.data import Split
-from ccdiff.metrics import label_agreement
+from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.classifier import Classifier, load_classifier
 from tests.benchmarks.kit import machine
 from tests.benchmarks.learners import STEPS, Learner, Ours

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from ccdiff.compare.page import page
-from ccdiff.compare.table import MAIN, compare, find_runs, read_job
+from ccdiff.compare.read import find_runs, read_job
+from ccdiff.compare.table import MAIN, compare, direction
 from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog
@@ -216,6 +217,108 @@ def test_page_is_whole_and_needs_no_network(sweep):
     assert data["steps"] == [20, 40]
     curve = data["jobs"][0]["curves"][MAIN]
     assert [point[:2] for point in curve] == [[200, 2.0], [400, 4.0]]
+
+
+def test_a_page_of_many_runs_has_room_for_all(tmp_path, monkeypatch):
+    for i in range(12):
+        path = make_run(tmp_path / f"sweep/{i}", lr=1e-3 * (i + 1))
+        log = RunLog(Run(path).metrics, NoSession(), step=40)
+        for step in range(41, 241):
+            log.metrics({MAIN: 1 / step}, step=step)
+        for step in range(41, 51):
+            noise = Image.effect_noise((300, 300), 100)
+            noise.save(path / f"samples/ema_{step:08d}.png")
+    monkeypatch.setattr("ccdiff.compare.page._ALL_POINTS", 12 * 2 * 30)
+    monkeypatch.setattr("ccdiff.compare.page._PICTURES_BYTES", 240_000)
+    text = page(comparison_of(tmp_path / "sweep"), title="many")
+    content = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    data = json.loads(content[1])
+    for job in data["jobs"]:
+        points = job["curves"][MAIN]
+        assert len(points) == 30
+        assert (points[0][0], points[-1][0]) == (200, 2400), "both ends stay"
+    assert data["steps"] == [20, 50], "the last always stays"
+    assert sum(len(uri) for job in data["jobs"] for uri in job["grids"].values()) < 240_000
+    assert all("50" in job["grids"] for job in data["jobs"])
+
+
+def test_only_a_stated_direction_ranks():
+    assert direction("evaluate/label_gain_wrong_label") == "higher"
+    assert direction("evaluate/label_certainty") == "higher"
+    assert direction("evaluate/fd_my_own_net_to_train") == "lower"
+    assert direction("evaluate/inception_score") == "higher"
+    assert direction(MAIN) == "lower"
+    for neither in ("evaluate/density_classifier_to_train", "evaluate/spread_ratio_classifier"):
+        assert direction(neither) is None
+    for unknown in ("mine/accuracy", "train/grad_norm", "train/loss", "evaluate/novelty", "fdx"):
+        assert direction(unknown) is None
+
+
+def test_what_has_no_direction_has_no_best(tmp_path):
+    for name, value in (("a", 0.2), ("b", 0.9)):
+        path = make_run(tmp_path / "sweep" / name, lr=value)
+        RunLog(path / "metrics.jsonl", NoSession(), step=99).metrics(
+            {"mine/accuracy": value}, step=40
+        )
+    comparison = comparison_of(tmp_path / "sweep")
+    assert "mine/accuracy" in comparison.metrics
+    assert comparison.best("mine/accuracy") is None
+    assert '{"key": "mine/accuracy", "better": null}' in page(comparison, title="x")
+
+
+DAMAGED = {
+    "config.yaml": [
+        b"",
+        b"a: [",
+        b"\xff\xfe",
+        b"- 1\n",
+        b"seed: ${oc.env:HOME}\n",
+        b"a: &x 1\nb: *x\n",
+    ],
+    "metrics.jsonl": [b"", b"\x00" * 50, b"[]\n", b'{"step": 1}\n'],
+    "record.json": [b"", b"{", b"[]", b"null"],
+    "samples/ema_00000040.png": [b"", b"no picture"],
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "content"), [(f, c) for f, contents in DAMAGED.items() for c in contents]
+)
+def test_a_damaged_run_does_not_keep_the_others_from_being_compared(file, content, tmp_path):
+    for i in range(3):
+        make_run(tmp_path / f"sweep/{i}", lr=1e-3 * (i + 1), error=0.1 * (i + 1))
+    (tmp_path / "sweep/0" / file).write_bytes(content)
+    done = succeed("ccdiff.compare", "sweep", cwd=tmp_path)
+    assert "Traceback" not in done.printed
+    assert "best heldout/eps_mse" in done.printed
+    table = list(csv.DictReader((tmp_path / "sweep/compare.csv").read_text().splitlines()))
+    assert {"1", "2"} <= {line["folder"] for line in table}
+    if file == "config.yaml":
+        assert "left out: 0:" in done.printed
+    if file == "metrics.jsonl":
+        assert "no result: 0: no figures" in done.printed
+
+
+def test_a_run_without_its_log_is_told(tmp_path):
+    path = make_run(tmp_path / "one")
+    (path / "metrics.jsonl").unlink()
+    done = succeed("ccdiff.compare", "one", cwd=tmp_path)
+    assert "no result: one: no figures: its metrics.jsonl is missing or empty" in done.printed
+
+
+def test_text_of_runs_acts_neither_on_the_terminal_nor_in_a_spreadsheet(tmp_path):
+    for name in ("a", "b"):
+        path = make_run(tmp_path / name)
+        acting = {"_target_": "ccdiff.data.Folder", "table": f"=cmd|x\x1b[2J{name}"}
+        OmegaConf.save({**OmegaConf.load(Run(path).config), "data": acting}, Run(path).config)
+        kept = json.loads((path / "record.json").read_text())
+        (path / "record.json").write_text(json.dumps({**kept, "status": "\x1b]0;x\x07"}))
+    done = succeed("ccdiff.compare", "a", "b", cwd=tmp_path)
+    assert "\x1b" not in done.printed
+    text = (tmp_path / "compare/compare.csv").read_text()
+    assert "\x1b" not in text
+    cells = [cell for line in csv.reader(text.splitlines()) for cell in line]
+    assert any(cell.startswith("'=cmd") for cell in cells)
 
 
 def test_large_grids_become_small(tmp_path):

@@ -1,20 +1,26 @@
 """Quality against cost in one command: the table, the picture, the errors, the tracker."""
 
 import csv
-import itertools
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from cli import TINY, call, rarely, succeed
+from parts import concrete
 from PIL import Image
 
 from ccdiff.curve.__main__ import list_arguments
-from ccdiff.curve.plot import plot_curve, spread_out
+from ccdiff.curve.plot import plot_curve
 from ccdiff.curve.table import Measurement, Setting, summarise
-from ccdiff.diffusion.samplers import DDIM, DDPM, Heun
-from ccdiff.metrics import Classifier
+from ccdiff.curve.variance import variance_kept
+from ccdiff.diffusion.oracle import GaussianOracle
+from ccdiff.diffusion.samplers import DDIM, DDPM, BatchNoise, Heun, Sampler, sample
+from ccdiff.diffusion.schedules import Cosine
+from ccdiff.metrics.classifier import Classifier
+from ccdiff.metrics.intervals import Interval
+from ccdiff.metrics.judge import Reading
 from ccdiff.runs.tracker import TrackerSession, WandbTracker
 
 QUICK = (
@@ -25,6 +31,7 @@ QUICK = (
     "solution_steps=40",
 )
 COMMAND = "ccdiff.curve"
+DISTANCE = "fd_classifier_to_heldout"
 
 
 def untrained(train, *, num_labels: int, flip: bool, device: object) -> Classifier:
@@ -82,12 +89,19 @@ def tracked() -> Tracked:
 
 
 @pytest.fixture(scope="module")
-def table(run, tracked) -> list[dict[str, str]]:
+def printed() -> list[str]:
+    """What the command of the table said, line by line."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def table(run, tracked, printed) -> list[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ccdiff.metrics.classifier.train_classifier", untrained)
         patch.setattr(WandbTracker, "session", lambda self, info: tracked.session(info))
         chosen = ("sampler=ddim,heun,ddpm", "steps=10,3", "seeds=0,1")
-        succeed(COMMAND, f"run={run}", *chosen, *QUICK, cwd=run)
+        done = succeed(COMMAND, f"run={run}", *chosen, *QUICK, cwd=run)
+    printed += done.printed.splitlines()
     with (run / "curve" / "001" / "curve.csv").open() as file:
         return list(csv.DictReader(file))
 
@@ -110,9 +124,10 @@ def test_the_table_has_a_row_for_everything(table):
     ]
     for measured in table[:-1]:
         assert (measured["seeds"], measured["images_per_seed"]) == ("2", "20")
-        assert 0 <= float(measured["label_agreement"]) <= 1
-        assert float(measured["fd_classifier"]) > 0
-        assert float(measured["fd_classifier_sd"]) > 0
+        assert 0 <= float(measured["label_agreement_classifier"]) <= 1
+        distance = float(measured[DISTANCE])
+        assert float(measured[f"{DISTANCE}_sd"]) > 0
+        assert float(measured[f"{DISTANCE}_low"]) < distance < float(measured[f"{DISTANCE}_high"])
         assert float(measured["seconds_per_image"]) > 0
 
 
@@ -144,8 +159,8 @@ def test_the_tracker_goes_on_with_the_run(table, run, tracked):
     assert tracked.info.tracker_id == checkpoint["tracker_id"] is not None
     assert tracked.recorder.images == ["curve"]
     assert tracked.recorder.steps == {40}
-    logged = tracked.recorder.values["curve/heun_10/fd_classifier"]
-    assert logged == pytest.approx(float(row(table, "heun", 10)["fd_classifier"]), rel=1e-4)
+    logged = tracked.recorder.values[f"curve/heun_10/{DISTANCE}"]
+    assert logged == pytest.approx(float(row(table, "heun", 10)[DISTANCE]), rel=1e-4)
     header, *lines = tracked.recorder.tables["curve/table"]
     assert header == list(table[0])
     assert [line[0] for line in lines] == [r["sampler"] for r in table]
@@ -162,7 +177,8 @@ def test_nothing_is_overwritten_and_the_grid_is_a_choice(table, run, monkeypatch
         ddim = row(list(csv.DictReader(file)), "ddim", 4)
     assert ddim["grid"] == "logsnr"
     assert ddim["rms_to_solution"] == "", "with eta it draws noise"
-    assert ddim["fd_classifier_sd"] == "", "one seed has no spread"
+    assert ddim[f"{DISTANCE}_sd"] == "", "one seed has no spread"
+    assert float(ddim[f"{DISTANCE}_low"]) < float(ddim[DISTANCE]) < float(ddim[f"{DISTANCE}_high"])
 
 
 @pytest.mark.parametrize(
@@ -177,6 +193,7 @@ def test_nothing_is_overwritten_and_the_grid_is_a_choice(table, run, monkeypatch
         (["sampler=heun", "sampler.eta=1"], ["heun", "eta"]),
         (["sampler.steps=4"], ["sampler.steps=4", "steps=5,10"]),
         (["data.root=elsewhere"], ["data.root=elsewhere", "Digits"]),
+        (["extractor=path"], ["extractor.file="]),
         (["run=nowhere"], ["there is no run nowhere"]),
         (["run=null"], ["run="]),
         (["out=."], ["out=.", "not empty"]),
@@ -203,34 +220,66 @@ def test_commas_become_lists():
     ]
 
 
+def measurement(seconds: float, gap: float | None, agreement: float) -> Measurement:
+    reading = Reading(agreement, Interval(agreement - 0.1, agreement + 0.1))
+    return Measurement(
+        seconds_per_image=seconds,
+        rms_to_solution=gap,
+        readings={"label_agreement_classifier": reading, DISTANCE: Reading(3.0, Interval(2, 4))},
+    )
+
+
 def test_a_row_is_mean_and_standard_deviation():
-    measured = [Measurement(1.0, 0.5, 0.8, 3.0), Measurement(3.0, None, 0.9, 3.0)]
-    of_two = summarise(Setting("heun", Heun(steps=3)), measured)
+    measured = [measurement(1.0, 0.5, 0.8), measurement(3.0, None, 0.9)]
+    of_two = summarise(Setting("heun", Heun(steps=3)), measured, variance_kept=1.0)
     assert of_two.calls == 5
-    assert of_two.metrics["seconds_per_image"] == (2.0, pytest.approx(2**0.5))
-    assert of_two.metrics["rms_to_solution"] == (0.5, None)
-    nothing = summarise(Setting("ddim", DDIM(steps=3)), measured[1:])
+    assert of_two.metrics["seconds_per_image"] == (2.0, pytest.approx(2**0.5), 2)
+    assert of_two.metrics["rms_to_solution"] == (0.5, None, 1)
+    # Student's quantile for two values is 12.706, and their standard error half their distance.
+    span = of_two.intervals["label_agreement_classifier"]
+    assert span == pytest.approx((0.85 - 12.706 * 0.05, 0.85 + 12.706 * 0.05), rel=1e-4)
+    nothing = summarise(Setting("ddim", DDIM(steps=3)), measured[1:], variance_kept=1.0)
     assert nothing.metrics["rms_to_solution"] is None
     assert "curve/ddim_3/rms_to_solution" not in nothing.flat()
-
-
-@pytest.mark.parametrize("places", [[0, 0, 0], [5, 1, 1.5, 30], [3, 2, 1], [0, 9, 10, 11, 40]])
-def test_names_are_moved_apart_and_no_further(places):
-    moved = spread_out(places, gap=4)
-    order = sorted(moved)
-    assert all(b - a >= 4 - 1e-9 for a, b in itertools.pairwise(order))
-    assert sum(moved) == pytest.approx(sum(places))
-    assert spread_out([0, 10, 20], gap=4) == [0, 10, 20]
+    assert nothing.intervals["label_agreement_classifier"] == pytest.approx((0.8, 1.0))
 
 
 @pytest.mark.parametrize("gap", [None, 0.0, 0.1])
-def test_few_points_make_a_picture_too(gap, tmp_path):
+@pytest.mark.parametrize("steps", [12, 1000])
+def test_few_points_make_a_picture_too(gap, steps, tmp_path):
     """Of the reference alone, of the solution against itself: a log axis has no room for zero."""
-    measured = Measurement(1.0, None, 0.9, 3.0)
-    rows = [summarise(Setting("ddpm", DDPM(steps=1000)), [measured])]
+    measured = measurement(1.0, None, 0.9)
+    rows = [summarise(Setting("ddpm", DDPM(steps=steps)), [measured], variance_kept=1.0)]
     if gap is not None:
-        again = measured._replace(rms_to_solution=gap)
-        rows.append(summarise(Setting("ddim", DDIM(steps=10)), [again]))
-    plot_curve(rows, measured, tmp_path / "curve.png", title="few")
+        again = replace(measured, rms_to_solution=gap)
+        rows.append(summarise(Setting("ddim", DDIM(steps=10)), [again], variance_kept=0.7))
+    real = {name: reading.value for name, reading in measured.readings.items()}
+    plot_curve(rows, real, tmp_path / "curve.png", title="few")
     with Image.open(tmp_path / "curve.png") as picture:
         assert min(picture.size) > 800
+
+
+@pytest.mark.parametrize("kind", concrete(Sampler), ids=lambda kind: kind.__name__)
+def test_the_variance_kept_is_that_of_many_samples(kind):
+    """Exact by linearity, so also a test that a newcomer's sampler is linear and draws no more."""
+    sampler, schedule, std = kind(steps=6), Cosine(), 0.4
+    noise = BatchNoise(torch.Generator().manual_seed(0), dtype=torch.float64)
+    oracle = GaussianOracle(mean=torch.tensor(0.0), std=torch.tensor(std).double())
+    x = sample(sampler, oracle, schedule, (40_000, 1, 1, 1), noise)
+    assert variance_kept(sampler, schedule, std=std) == pytest.approx(
+        float(x.var()) / std**2, rel=0.03
+    )
+
+
+def test_an_ode_solver_of_many_steps_keeps_the_variance_and_of_few_does_not():
+    few, many = (variance_kept(Heun(steps=n), Cosine(), std=0.5) for n in (4, 200))
+    assert abs(many - 1) < 0.02 < abs(few - 1)
+
+
+def test_a_sampler_that_is_off_in_variance_is_told(table, printed):
+    told = [line for line in printed if "times its variance" in line]
+    for measured in table[:-1]:
+        setting = "{sampler} with {steps} steps on the grid {grid}".format(**measured)
+        off = abs(float(measured["variance_kept"]) - 1) > 0.1
+        assert any(setting in line for line in told) == off, setting
+    assert float(row(table, "ddim", 3)["variance_kept"]) < 0.5, "three steps lose most of it"

@@ -12,13 +12,13 @@ from cli import TINY, call, rarely, succeed
 from torch import Tensor
 
 from ccdiff.data import Digits, Split
-from ccdiff.evaluate.judge import judge
-from ccdiff.evaluate.shards import Shards
+from ccdiff.evaluate.shards import Shards, looks
 from ccdiff.evaluate.subject import describe
 from ccdiff.generation.pipeline import Pipeline
-from ccdiff.metrics import Classifier
+from ccdiff.metrics.classifier import Classifier
 from ccdiff.metrics.extractors import ClassifierExtractor
 from ccdiff.metrics.figures import Figure
+from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.references import asked_labels
 from ccdiff.runs.tracker import TrackerSession, WandbTracker
 
@@ -105,13 +105,13 @@ def figures(metrics) -> dict[str, Figure]:
 
 
 def test_every_figure_is_there_with_an_interval_and_its_provenance(figures):
-    sets = ("fd", "kd", "precision", "recall", "density", "coverage")
+    sets = ("fd", "kd", "precision", "recall", "density", "coverage", "spread_ratio")
     expected = {f"{kind}_classifier_to_{to}" for kind in sets for to in ("train", "heldout")}
     expected |= {"label_agreement_classifier", "score_classifier", "copying_classifier_to_train"}
     expected |= {"heldout_eps_mse", "label_gain_wrong_label", "label_bits_wrong_label"}
-    assert set(figures) == expected | {"bits_per_dimension", "bits_per_dimension_error"}
+    assert set(figures) == expected | {"bits_per_dimension"}
     for key, figure in figures.items():
-        if key not in ("score_classifier", "bits_per_dimension_error"):
+        if key != "score_classifier":
             assert figure.interval is not None, key
             assert figure.interval.low <= figure.value <= figure.interval.high, key
     of_samples = figures["fd_classifier_to_train"].provenance
@@ -244,6 +244,9 @@ def test_against_an_earlier_evaluation(run, folder, metrics, tmp_path):
         (["name=whole", "seed=1"], ["name=whole", "another"]),
         (["against=nowhere"], ["against=nowhere"]),
         (["extractor=path"], ["extractor.file"]),
+        (["name=../../elsewhere"], ["name=../../elsewhere", "not the name of one folder"]),
+        (["name=.."], ["not the name of one folder"]),
+        (["name=/tmp/x"], ["not the name of one folder"]),
         (["extractor=path", "extractor.file=nowhere.ts"], ["nowhere.ts", "no such file"]),
         (["extractor=huge"], ["extractor", "dinov2"]),
         (["run=nowhere"], ["there is no run nowhere"]),
@@ -277,7 +280,8 @@ def test_attributes_are_judged_one_by_one(tmp_path):
     classifier = ClassifierExtractor(Classifier((1, 8, 8), num_labels=3).eval(), scored=False)
     shards = Shards(tmp_path).complete(30, images, size=8)
     y = torch.randint(2, (27, 3)).to(torch.uint8)
-    found = judge(shards, y, extractor=classifier, classifier=classifier, num_labels=3)
+    judge = Judge(extractor=classifier, classifier=classifier, num_labels=3)
+    found = judge.judged(looks(shards, y, judge))
     logits = torch.cat([shard.seen(classifier).logits for shard in shards])[:27]
     assert found.confusion is None
     assert found.sketch.score is None

@@ -7,11 +7,12 @@ import pytest
 import torch
 from cli import call, succeed
 from faults import composed, train
+from omegaconf import OmegaConf
 from safetensors import safe_open
 
 import ccdiff
 from ccdiff.errors import UserError
-from ccdiff.runs.checkpoints import load_checkpoint
+from ccdiff.runs.checkpoints import load_checkpoint, save_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.trained.run import trained_denoiser
 
@@ -91,3 +92,25 @@ def test_what_cannot_be_exported_is_told(run, arguments, told):
     done = call("ccdiff.export", f"run={run}", *arguments, cwd=run.parent)
     assert done.status == 1
     assert told in done.printed
+
+
+def test_names_of_data_are_text_in_the_card(tmp_path):
+    evil = ["<img src=x onerror=alert(1)>", "[a](http://b)", "c|d\n# e", "\x1b[2J"]
+    names = [*evil, *(str(i) for i in range(6))]
+    run = tmp_path / "run"
+    cfg = composed()
+    train(cfg, run)
+    path = Run(run).latest_checkpoint()
+    checkpoint = load_checkpoint(path)
+    config = OmegaConf.create(checkpoint["config"])
+    config.data.label_names = config.conditioning.label_names = names
+    save_checkpoint({**checkpoint, "config": OmegaConf.to_yaml(config)}, path)
+    succeed("ccdiff.export", f"run={run}", f"out={tmp_path / 'out'}", cwd=tmp_path)
+    card = (tmp_path / "out" / "README.md").read_text()
+    table = card.partition("```\n\n")[2]
+    assert "<" not in table
+    assert "\\[a\\]" in table
+    assert "\x1b" not in card
+    assert all(
+        line.count("|") - line.count("\\|") == 3 for line in table.splitlines() if "|" in line
+    )

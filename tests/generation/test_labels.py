@@ -152,3 +152,22 @@ def test_without_attribute_drop_whole_rows_are_drawn_as_ever():
     for bad in (-0.1, 1.0):
         with pytest.raises(UserError, match="attribute_drop must be"):
             MultiHot(NAMES, dim=4, attribute_drop=bad)
+
+
+def test_letters_composed_in_two_ways_are_the_same_name():
+    composed, apart = "Gr\u00f6\u00dfe", "Gro\u0308\u00dfe"
+    for known, typed in ((composed, apart), (apart, composed)):
+        asked = parse_labels([typed], OneHot(["cat", known], dim=4))
+        assert asked.y.tolist() == [1]
+        assert asked.titles == [known]
+        rows = parse_labels([f"-{typed}", f"cat,{typed}"], MultiHot(["cat", known], dim=4))
+        assert rows.y.tolist() == [[0, 0], [1, 1]]
+    # Where both are names, each is its own.
+    assert parse_labels([apart, composed], OneHot([composed, apart], dim=4)).y.tolist() == [1, 0]
+
+
+def test_bits_may_arrive_as_text():
+    rows = parse_labels([["0", "1", "1", "0"], [1, 0, 0, 0]], CLOSED)
+    assert rows.y.tolist() == [[0, 1, 1, 0], [1, 0, 0, 0]]
+    # Unless they are what the attributes are called.
+    assert parse_labels([["1", "0"]], MultiHot(["0", "1"], dim=4)).y.tolist() == [[1, 1]]

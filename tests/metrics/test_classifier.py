@@ -8,8 +8,14 @@ import torch
 from torch import Tensor
 
 from ccdiff.data import Digits, Split
-from ccdiff.metrics import Classifier, label_agreement, load_classifier
-from ccdiff.metrics.classifier import _shift, fingerprint, train_classifier
+from ccdiff.metrics.agreement import label_agreement
+from ccdiff.metrics.classifier import (
+    Classifier,
+    _shift,
+    fingerprint,
+    load_classifier,
+    train_classifier,
+)
 
 DIGITS = [str(i) for i in range(10)]
 

@@ -6,7 +6,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from ccdiff.metrics import Moments, frechet_distance
+from ccdiff.metrics.frechet import Moments, frechet_distance
 
 
 def features(n: int, dim: int, *, seed: int = 0, shift: float = 0.0) -> Tensor:

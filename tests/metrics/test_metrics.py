@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ccdiff.metrics.agreement import Attributes, Confusion, agreements, label_agreement
 from ccdiff.metrics.frechet import Moments, frechet_distance
+from ccdiff.metrics.intervals import bootstrap, half_samples
 from ccdiff.metrics.kernel import kernel_distance
 from ccdiff.metrics.neighbours import copying, manifold, nearest
 from ccdiff.metrics.score import ClassScore
-from ccdiff.metrics.spread import bootstrap, half_samples
 
 
 def features(n: int, *, dim: int = 16, seed: int = 0, shift: float = 0.0) -> Tensor:

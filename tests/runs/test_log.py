@@ -1,11 +1,13 @@
 """The run's own log: nothing good is lost, nothing bad passes for a figure, all of it is JSON."""
 
+import itertools
 import json
 import math
 
 import pytest
 
-from ccdiff.runs.log import RunLog, metric_rows, read_metrics
+from ccdiff.runs import log as runs_log
+from ccdiff.runs.log import RunLog, metric_rows, read_metrics, thinned_rows
 from ccdiff.runs.tracker import NoSession
 
 
@@ -89,3 +91,33 @@ def test_a_missing_file_is_told_where_rows_should_be(tmp_path, caplog):
     assert not caplog.text
     RunLog(path, NoSession(), step=7)
     assert "figures before step 7 are lost" in caplog.text
+
+
+def test_of_many_rows_few_are_read_and_the_ends_are_kept(tmp_path, monkeypatch):
+    path, read = tmp_path / "metrics.jsonl", []
+    with path.open("w") as file:
+        for step in range(1, 5001):
+            file.write(json.dumps({"step": step, "train/loss": step / 2}) + "\n")
+            if step % 100 == 0:
+                file.write(json.dumps({"step": step, "heldout/eps_mse": -step}) + "\n")
+        file.write('{"step": 5001, "train/lo')
+    plain = runs_log._row
+    monkeypatch.setattr(runs_log, "_row", lambda text: read.append(text) or plain(text))
+    rows = list(thinned_rows(path, most=60))
+    steps = [row["step"] for row in rows if "train/loss" in row]
+    assert steps[0] == 1
+    assert steps[-1] == 5000, "the torn line stands for none"
+    assert 60 <= len(steps) <= 125
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+    assert max(b - a for a, b in itertools.pairwise(steps)) <= 2 * 5000 / 60
+    rare = [row["step"] for row in rows if "heldout/eps_mse" in row]
+    assert rare == list(range(100, 5001, 100)), "what is rare is not thinned with the rest"
+    assert len(read) < 250
+
+
+@pytest.mark.parametrize("bad", BAD, ids=range(len(BAD)))
+def test_of_few_rows_all_are_read_and_bad_lines_told(bad, tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    written(path, [*ROWS[:5], bad, *ROWS[5:]])
+    assert list(thinned_rows(path, most=50)) == [json.loads(row) for row in ROWS]
+    assert f"line 6 of {path}" in caplog.text

@@ -8,12 +8,12 @@ import torch
 from cli import TINY, call, rarely, succeed
 from PIL import Image
 
+from ccdiff.config.saved import load_config
 from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.checkpoints import load_checkpoint
-from ccdiff.runs.folder import Run
+from ccdiff.runs.folder import output_folder
 from ccdiff.sample import job as sampling
-from ccdiff.sample.job import _output_folder
 from ccdiff.trained.run import trained_denoiser
 
 QUICK = ("sampler.steps=3", "device=cpu", "precision=fp32")
@@ -166,16 +166,40 @@ def test_a_folder_that_cannot_be_made_is_told_before_drawing(run, monkeypatch):
     monkeypatch.setattr("ccdiff.sample.job.by_turns", lambda parts, draw: pytest.fail("drew"))
     done = call("sample.py", "run=outputs/one", "out=text", *QUICK, cwd=folder)
     assert done.status != 0
-    assert "the folder text cannot be made (File exists)" in done.printed
+    assert "out=text is a file" in done.printed
 
 
 def test_samplings_at_once_take_folders_of_their_own(tmp_path):
-    first, second = (_output_folder(None, Run(tmp_path)) for _ in range(2))
+    first, second = (output_folder(None, tmp_path / "generated") for _ in range(2))
     assert [first.name, second.name] == ["001", "002"]
 
 
-def test_samples_are_never_overwritten(run, three_and_seven):
-    out, _ = three_and_seven
-    done = call("sample.py", f"run={run}", f"out={out}", *QUICK, cwd=run)
-    assert done.status != 0
-    assert "already holds samples" in done.printed
+@pytest.mark.parametrize("command", ["sample.py", "ccdiff.edit", "ccdiff.curve", "ccdiff.export"])
+def test_a_folder_that_holds_something_is_refused_before_any_work(command, tmp_path, monkeypatch):
+    """Also one that holds nothing of ours: nothing is mixed with what a user keeps there."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    task = ["task=strip"] if command == "ccdiff.edit" else []
+    # Of a run that is not there: it is not even looked for.
+    done = call(command, "run=nowhere", "out=mine", *task, cwd=tmp_path)
+    assert done.status == 1
+    assert "out=mine is not empty" in done.printed
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("names", [["1_0", "10"], ["true", "null"], ["Größe 38", "жук"]])
+def test_labels_are_looked_up_as_they_were_typed(names, tmp_path):
+    for i, name in enumerate(names):
+        for j in range(4):
+            path = tmp_path / "data" / name / f"{j}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 90 * i + j).save(path)
+    data = ("data=folder", "data.root=data", "data.image_size=8", "data.channels=1")
+    run = ("hydra.run.dir=one", "trainer.steps=1", "tracker=none")
+    succeed("train.py", *TINY, *data, *run, cwd=tmp_path)
+    known = load_config(tmp_path / "one" / "config.yaml").data.label_names
+    for i, name in enumerate(names):
+        asked = (f"labels=[{name}]", f"out=of{i}", "num_per_label=1")
+        succeed("sample.py", "run=one", *asked, *QUICK, cwd=tmp_path)
+        with np.load(tmp_path / f"of{i}" / "samples.npz") as file:
+            assert file["labels"].tolist() == [known.index(name)]

@@ -10,7 +10,7 @@ import yaml
 from cli import call, succeed
 
 import ccdiff
-from ccdiff.metrics import Classifier
+from ccdiff.metrics.classifier import Classifier
 
 MADE = Path(__file__).parents[1] / "runs" / "version_0_1_0"
 """A run of a tiny network on digits, its export, and what ``sample.py`` of that time drew."""

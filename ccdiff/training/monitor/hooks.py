@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ccdiff.data import Split
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.generation.pipeline import Pipeline, sample_seeds
+from ccdiff.generation.pipeline import NotFinite, Pipeline, sample_seeds
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
 from ccdiff.runs.folder import Run
@@ -164,13 +164,18 @@ class DrawGrids:
     def __call__(self, state: TrainState) -> None:
         for name, denoiser in (("raw", state.denoiser), ("ema", state.averaged)):
             film = name == "ema" and state.step == self.last_step
-            images, frames = self.pipeline(
-                denoiser.eval(),
-                self.showcase.labels,
-                None,
-                seeds=self.showcase.seeds,
-                num_frames=_FRAMES if film else 0,
-            )
+            try:
+                images, frames = self.pipeline(
+                    denoiser.eval(),
+                    self.showcase.labels,
+                    None,
+                    seeds=self.showcase.seeds,
+                    num_frames=_FRAMES if film else 0,
+                )
+            except NotFinite as error:
+                # A picture less is no reason to end a training.
+                log.warning("step %d, %s weights: no grid: %s", state.step, name, error)
+                continue
             self._keep(images, f"{name}_{state.step:08d}", key=f"samples/{name}", step=state.step)
             if film:
                 self._finish(images, frames, step=state.step)

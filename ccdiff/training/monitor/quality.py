@@ -10,15 +10,9 @@ from typing import ClassVar
 import torch
 
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.generation.pipeline import Pipeline
-from ccdiff.metrics import Moments, frechet_distance, label_agreement
-from ccdiff.metrics.extractors import (
-    ClassifierExtractor,
-    ClassifierSource,
-    Extractor,
-    Material,
-    Source,
-)
+from ccdiff.generation.pipeline import NotFinite, Pipeline
+from ccdiff.metrics.extractors import Material, Source
+from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.label_use import label_use
 from ccdiff.metrics.references import asked_labels, reference
 from ccdiff.metrics.sketch import Sketch
@@ -32,15 +26,6 @@ __all__ = ["WatchQuality"]
 log = logging.getLogger(__name__)
 
 _HELDOUT_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class _Yardstick:
-    """What samples are held against."""
-
-    classifier: ClassifierExtractor
-    extractor: Extractor
-    heldout: Sketch
 
 
 @dataclass(kw_only=True)
@@ -78,7 +63,11 @@ class WatchQuality:
 
     def __call__(self, state: TrainState) -> None:
         denoiser = state.averaged.eval()
-        row = self._measure(denoiser) | self._label(denoiser)
+        try:
+            row = self._measure(denoiser) | self._label(denoiser)
+        except NotFinite as error:
+            log.warning("step %d: samples are not judged: %s", state.step, error)
+            return
         best = self._best()
         self.run_log.metrics(row, step=state.step)
         if row[self._distance] < best:
@@ -86,27 +75,27 @@ class WatchQuality:
         log.info(
             "step %d  label agreement %.1f %%, %s %.4g%s",
             state.step,
-            100 * row["evaluate/label_agreement_classifier"],
-            self._yardstick.extractor.metric("fd"),
+            100 * row[f"evaluate/{self._judge.agreement_name}"],
+            self._judge.extractor.metric("fd"),
             row[self._distance],
             ", the best so far" if row[self._distance] < best else "",
         )
 
     @cached_property
-    def _yardstick(self) -> _Yardstick:
-        """Made at the first measurement: it may take training a classifier."""
+    def _judge(self) -> Judge:
+        """Opened at the first measurement: it may take training a classifier."""
         with torch.random.fork_rng(devices=[]):
-            classifier = ClassifierSource().open(self.material)
-            same = isinstance(self.source, ClassifierSource)
-            extractor = classifier if same else self.source.open(self.material)
-        heldout = reference(
-            self.material.heldout, extractor, name="heldout", cache=self.material.cache
-        )
-        return _Yardstick(classifier, extractor, heldout)
+            return Judge.open(self.source, self.material)
+
+    @cached_property
+    def _heldout(self) -> Sketch:
+        material = self.material
+        extractor = self._judge.extractor
+        return reference(material.heldout, extractor, name="heldout", cache=material.cache)
 
     @property
     def _distance(self) -> str:
-        return f"evaluate/{self._yardstick.extractor.metric('fd')}_to_heldout"
+        return f"evaluate/{self._judge.distance_name}"
 
     def _best(self) -> float:
         """The smallest distance so far, in whatever session of the run."""
@@ -120,15 +109,8 @@ class WatchQuality:
         y = asked_labels(material.heldout, n=self.images, num_labels=material.num_labels)
         seeds = [seed_for("quality", i) for i in range(self.images)]
         images, _ = self.pipeline(denoiser, y, None, seeds=seeds)
-        yardstick = self._yardstick
-        judged = yardstick.classifier.see(images)
-        assert judged.logits is not None
-        same = yardstick.extractor is yardstick.classifier
-        features = (judged if same else yardstick.extractor.see(images)).features
-        return {
-            "evaluate/label_agreement_classifier": label_agreement(judged.logits, y),
-            self._distance: frechet_distance(Moments(features), yardstick.heldout.moments),
-        }
+        found = self._judge.glance(images, y, self._heldout)
+        return {f"evaluate/{name}": value for name, value in found.items()}
 
     def _label(self, denoiser: Denoiser) -> dict[str, float]:
         use = label_use(

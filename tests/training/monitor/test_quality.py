@@ -12,7 +12,7 @@ from cli import TINY, call, succeed
 from PIL import Image
 
 from ccdiff.diffusion.conditioning import OneHot
-from ccdiff.metrics import Classifier
+from ccdiff.metrics.classifier import Classifier
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.training.monitor.quality import WatchQuality
 
