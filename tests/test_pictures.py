@@ -5,13 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from ccdiff.training.monitor.showcase import Showcase, showcase
 from PIL import Image
 
 from ccdiff.generation.pipeline import frame_steps, sample_seeds
 from ccdiff.pictures import grid, save_gif, save_png
 from ccdiff.runs.folder import Run
-from ccdiff.training.monitor.hooks import DrawGrids
+from ccdiff.training.monitor.hooks import DrawGrids, Showcase, showcase
 
 
 def cell(picture: Image.Image, row: int, column: int, *, zoom: int, size: int) -> np.ndarray:
@@ -96,7 +95,7 @@ def test_a_run_films_no_wider_than_a_gif_can_be(tmp_path):
     hook = DrawGrids(
         every=1,
         last_step=1,
-        generator=lambda denoiser, y, drop, *, seeds, num_frames: (frames[-1], frames),
+        pipeline=lambda denoiser, y, drop, *, seeds, num_frames: (frames[-1], frames),
         showcase=Showcase(torch.arange(2), ["a", "b"], columns),
         run=Run(tmp_path),
         run_log=SimpleNamespace(image=lambda key, path, *, step: None),

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -139,7 +140,7 @@ def _check(cfg: DictConfig) -> None:
     for key, least in (
         ("heldout_images", _FEWEST),
         ("likelihood_images", 0),
-        ("likelihood_steps", 1),
+        ("likelihood_steps", 2),
     ):
         if cfg[key] < least:
             raise UserError(f"{key} must be at least {least}, got {cfg[key]}")
@@ -184,8 +185,10 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
         material.heldout.take(cfg.heldout_images),
         batch_size=batch_size,
     )
-    bits = _bits(cfg, subject)
-    found += model_figures(use, bits, base=subject.of_model, steps=cfg.likelihood_steps)
+    bits, error = _bits(cfg, subject)
+    found += model_figures(
+        use, bits, base=subject.of_model, steps=cfg.likelihood_steps, error=error
+    )
     return Report(
         title=f"{subject.trained.run.path.name}, step {subject.trained.checkpoint['step']}",
         facts=subject.facts,
@@ -207,13 +210,16 @@ def _real_agreement(subject: Subject, n: int) -> float:
     return label_agreement(logits, heldout.labels[index].cpu())
 
 
-def _bits(cfg: DictConfig, subject: Subject) -> Tensor:
-    """Bits per dimension of held-out images given their labels, float64, in single precision."""
+def _bits(cfg: DictConfig, subject: Subject) -> tuple[Tensor, float]:
+    """Bits per dimension of held-out images given their labels, float64, in single precision.
+
+    With them comes the mean error that the integration leaves, in the same unit.
+    """
     heldout, denoiser = subject.material.heldout, subject.trained.denoiser
     device = subject.trained.device
     index = shuffled(len(heldout))[: cfg.likelihood_images]
     generator = generator_for("likelihood")
-    found = [torch.zeros(0, dtype=torch.float64)]
+    found, errors = ([torch.zeros(0, dtype=torch.float64)] for _ in range(2))
     dtype, denoiser.autocast_dtype = denoiser.autocast_dtype, None
     try:
         # The noise of an image depends on its part, so parts do not depend on the machine.
@@ -227,10 +233,12 @@ def _bits(cfg: DictConfig, subject: Subject) -> Tensor:
                 steps=cfg.likelihood_steps,
                 generator=generator,
             )
-            found.append(bits_per_dimension(density, num_pixels=x0[0].numel()).cpu())
+            num_pixels = x0[0].numel()
+            found.append(bits_per_dimension(density.value, num_pixels=num_pixels).cpu())
+            errors.append(density.error.cpu() / (num_pixels * math.log(2)))
     finally:
         denoiser.autocast_dtype = dtype
-    return torch.cat(found)
+    return torch.cat(found), torch.cat(errors).mean().item()
 
 
 def _write_json(content: dict[str, Any], path: Path) -> None:

@@ -128,7 +128,9 @@ def _set_figures(
         )
 
 
-def model_figures(use: LabelUse, bits: Tensor, *, base: Provenance, steps: int) -> list[Figure]:
+def model_figures(
+    use: LabelUse, bits: Tensor, *, base: Provenance, steps: int, error: float
+) -> list[Figure]:
     """Figures of the model itself on held-out images, without a sample.
 
     Arguments:
@@ -136,6 +138,7 @@ def model_figures(use: LabelUse, bits: Tensor, *, base: Provenance, steps: int) 
         bits: Bits per dimension of some images, [M], M may be 0.
         base: What all of these figures depend on.
         steps: Of the integration for ``bits``.
+        error: What the integration leaves of error in the mean of ``bits``, about.
     """
     of_errors = replace(base, n=len(use.told))
     named = {
@@ -162,6 +165,7 @@ def model_figures(use: LabelUse, bits: Tensor, *, base: Provenance, steps: int) 
                 provenance=precise,
             )
         )
+        found.append(Figure(name="bits_per_dimension_error", value=error, provenance=precise))
     return found
 
 

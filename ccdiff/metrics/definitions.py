@@ -79,6 +79,9 @@ _OF_MODELS = {
     "bits_per_dimension": Definition(
         "upper bound on bits for each 8-bit number of a held-out image; down", "lower"
     ),
+    "bits_per_dimension_error": Definition(
+        "how far off the integration behind that figure may be, at most", "lower"
+    ),
     "heldout/eps_mse": Definition(
         "error on the noise of held-out images, mean over log-SNR -12..12; down", "lower"
     ),

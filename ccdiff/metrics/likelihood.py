@@ -2,14 +2,15 @@ r"""Bits per dimension of images by the probability-flow ODE.
 
 In ``y = x_t / alpha`` and ``u = log(sigma / alpha) = -log_snr / 2`` the probability-flow ODE
 (Song et al., Score-Based Generative Modeling through Stochastic Differential Equations, 2021,
-arXiv:2011.13456, eq. 13) is ``dy/du = y - x0_hat``, whatever the schedule, and the density along
-it changes by ``d log p / du = tr(d x0_hat / dy) - D`` for images of ``D`` numbers. So
+arXiv:2011.13456, eq. 13) is ``dy/du = y - x0_hat``, whatever the schedule. It is integrated for
+``z = y / r`` with ``r^2 = 1 + e^{2u}``, which keeps its size on the way to the noise where ``y``
+grows by thousands, so that steps may be long:
 
-``log p(y at the clean end) = log p(y at the noisy end) + \int (D - tr(d x0_hat / dy)) du``
+``dz/du = z / r^2 - x0_hat / r``, ``d log p(z) / du = tr(d x0_hat / dy) - D / r^2``
 
-with ``y ~ N(0, 1 + e^{2u})`` at the noisy end, where samplers start. The trace is estimated by
-random signs ``v`` as ``v^T (d x0_hat / dy) v`` (Hutchinson, 1989; Grathwohl et al., FFJORD, 2019,
-arXiv:1810.01367), exact in expectation.
+for images of ``D`` numbers, with ``z ~ N(0, 1)`` at the noisy end, where samplers start. The
+trace is estimated by random signs ``v`` as ``v^T (d x0_hat / dy) v`` (Hutchinson, 1989; Grathwohl
+et al., FFJORD, 2019, arXiv:1810.01367), exact in expectation.
 
 Images are whole numbers, a model's density is over continuous ones. Each pixel is spread uniformly
 over its own step of ``1/127.5``; by Jensen's inequality (Theis et al., A Note on the Evaluation of
@@ -19,6 +20,7 @@ bits that a code of the model needs for the 8-bit image, per pixel and channel.
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ from torch import Tensor
 from ccdiff.diffusion.denoiser import Denoise
 from ccdiff.diffusion.schedules import Schedule
 
-__all__ = ["bits_per_dimension", "dequantise", "log_density"]
+__all__ = ["LogDensity", "bits_per_dimension", "dequantise", "log_density"]
 
 _LEVELS_PER_UNIT = 127.5
 """8-bit steps in a distance of 1 in [-1, 1]."""
@@ -40,6 +42,19 @@ def dequantise(images: Tensor, generator: torch.Generator) -> Tensor:
     return (images.double() + moved - 0.5) / _LEVELS_PER_UNIT - 1
 
 
+class LogDensity(NamedTuple):
+    """Natural logarithms of densities, float64 [B].
+
+    Arguments:
+        value: The logarithms.
+        error: How much the last refinement of the integration changed them; what remains of its
+            error is smaller by far where the solution is smooth.
+    """
+
+    value: Tensor
+    error: Tensor
+
+
 def log_density(
     denoise: Denoise,
     schedule: Schedule,
@@ -47,53 +62,65 @@ def log_density(
     *,
     steps: int,
     generator: torch.Generator,
-) -> Tensor:
-    """The natural logarithm of the model's density at each of ``x0``, float64 [B].
+) -> LogDensity:
+    """The natural logarithm of the model's density at each of ``x0``.
 
-    Four network calls with their gradients per step: the classical Runge-Kutta method of order 4,
-    evenly spaced in log-SNR over the whole range of the schedule.
+    The classical Runge-Kutta method of order 4, evenly spaced in log-SNR over the whole range of
+    the schedule, with ``steps`` steps and with half as many, and what both tell of the limit
+    (Richardson, 1911): six network calls with their gradients per step.
 
     Arguments:
         denoise: Deterministic, such as a model with its label bound, or an oracle.
         schedule: The schedule to integrate over.
         x0: Continuous images [B, ...].
-        steps: Number of steps.
+        steps: Number of steps, at least 2.
         generator: Of the random signs; on the CPU.
+
+    Raises:
+        ValueError: Where there are too few steps.
     """
+    if steps < 2:
+        raise ValueError(f"the integration of a likelihood needs at least 2 steps, got {steps}")
     signs = torch.randint(2, x0.shape, generator=generator).to(x0.device).double() * 2 - 1
     derivative = _derivative(denoise, schedule, signs)
+    coarse_steps = steps // 2
+    fine, coarse = (_integral(derivative, schedule, x0, n) for n in (steps, coarse_steps))
+    # An error of order 4 shrinks by this factor from one to the other.
+    change = (fine - coarse) / ((steps / coarse_steps) ** 4 - 1)
+    return LogDensity(fine + change, change.abs())
+
+
+def _integral(derivative: Derivative, schedule: Schedule, x0: Tensor, steps: int) -> Tensor:
+    """The logarithm of the density [B] by so many steps."""
     ends = schedule.log_snr(torch.tensor([0.0, 1.0], dtype=torch.float64))
     low, high = (-ends / 2).tolist()
     h = (high - low) / steps
-    y = x0.double()
-    change = torch.zeros(len(y), dtype=torch.float64, device=y.device)
+    scale = math.hypot(1, math.exp(low))
+    z, d = x0.double() / scale, x0[0].numel()
+    log_p = torch.full((len(z),), -d * math.log(scale), dtype=torch.float64, device=z.device)
     for i in range(steps):
         u = low + i * h
-        move_1, grow_1 = derivative(y, u)
-        move_2, grow_2 = derivative(y + h / 2 * move_1, u + h / 2)
-        move_3, grow_3 = derivative(y + h / 2 * move_2, u + h / 2)
-        move_4, grow_4 = derivative(y + h * move_3, u + h)
-        y = y + h / 6 * (move_1 + 2 * move_2 + 2 * move_3 + move_4)
-        change += h / 6 * (grow_1 + 2 * grow_2 + 2 * grow_3 + grow_4)
-    variance = 1 + math.exp(2 * high)
-    d = y[0].numel()
-    at_noise = (
-        -(y.flatten(1).square().sum(1) / variance + d * math.log(2 * math.pi * variance)) / 2
-    )
-    return at_noise + change
+        move_1, grow_1 = derivative(z, u)
+        move_2, grow_2 = derivative(z + h / 2 * move_1, u + h / 2)
+        move_3, grow_3 = derivative(z + h / 2 * move_2, u + h / 2)
+        move_4, grow_4 = derivative(z + h * move_3, u + h)
+        z = z + h / 6 * (move_1 + 2 * move_2 + 2 * move_3 + move_4)
+        log_p += h / 6 * (grow_1 + 2 * grow_2 + 2 * grow_3 + grow_4)
+    return log_p - (z.flatten(1).square().sum(1) + d * math.log(2 * math.pi)) / 2
 
 
 def _derivative(denoise: Denoise, schedule: Schedule, signs: Tensor) -> Derivative:
-    """``(y, u) -> dy/du`` and the rate at which volume grows, ``D - v^T (d x0_hat / dy) v``."""
+    """``(z, u) -> dz/du`` and the growth of volume, ``D / r^2 - v^T (d x0_hat / dy) v``."""
 
-    def derivative(y: Tensor, u: float) -> tuple[Tensor, Tensor]:
+    def derivative(z: Tensor, u: float) -> tuple[Tensor, Tensor]:
         level = schedule.at_log_snr(torch.tensor(-2 * u, dtype=torch.float64))
+        r = math.hypot(1, math.exp(u))
         with torch.enable_grad():
-            y = y.detach().requires_grad_()
+            y = (r * z).detach().requires_grad_()
             x0_hat = denoise((level.alpha * y).float(), level).double()
             (pulled,) = torch.autograd.grad((x0_hat * signs).sum(), y)
-        growth = (1 - pulled * signs).flatten(1).sum(1)
-        return (y - x0_hat).detach(), growth
+        growth = (1 / r**2 - pulled * signs).flatten(1).sum(1)
+        return z / r**2 - x0_hat.detach() / r, growth
 
     return derivative
 

@@ -1,5 +1,7 @@
 """Every option of every group composes, and builds what it names; found by listing conf/."""
 
+import copy
+import functools
 import inspect
 from pathlib import Path
 
@@ -39,11 +41,17 @@ def composed(*overrides: str, name: str = "train") -> DictConfig:
         return compose(name, list(overrides))
 
 
+@functools.cache
+def with_option(group: str, option: str) -> DictConfig:
+    """The config with one choice, which is for reading: composing takes longer than most tests."""
+    return composed(f"{group}={option}")
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_every_option_composes_and_resolves(group, option):
     if plugin := PLUGINS.get((group, option)):
         pytest.importorskip(plugin)
-    cfg = composed(f"{group}={option}")
+    cfg = copy.deepcopy(with_option(group, option))
     OmegaConf.resolve(cfg)
     assert not OmegaConf.missing_keys(cfg)
 
@@ -58,7 +66,7 @@ def test_every_option_composes_and_resolves(group, option):
     ids=lambda value: value,
 )
 def test_every_option_builds_an_object(group, option):
-    built = instantiate(composed(f"{group}={option}")[group])
+    built = instantiate(with_option(group, option)[group])
     assert callable(built) or type(built).__module__.startswith("ccdiff")
 
 
@@ -87,7 +95,7 @@ def test_every_model_takes_every_data_set(model, data):
 )
 def test_every_key_is_an_argument(group, option):
     """A misspelt key in a committed YAML would only show when somebody picks the option."""
-    node = composed(f"{group}={option}")[group]
+    node = with_option(group, option)[group]
     if "_target_" not in node:
         pytest.skip("a typed group: its schema checks the keys")
     accepted = inspect.signature(get_class(node._target_).__init__).parameters

@@ -109,9 +109,9 @@ def test_every_figure_is_there_with_an_interval_and_its_provenance(figures):
     expected = {f"{kind}_classifier_to_{to}" for kind in sets for to in ("train", "heldout")}
     expected |= {"label_agreement_classifier", "score_classifier", "copying_classifier_to_train"}
     expected |= {"heldout_eps_mse", "label_gain_wrong_label", "label_bits_wrong_label"}
-    assert set(figures) == expected | {"bits_per_dimension"}
+    assert set(figures) == expected | {"bits_per_dimension", "bits_per_dimension_error"}
     for key, figure in figures.items():
-        if key != "score_classifier":
+        if key not in ("score_classifier", "bits_per_dimension_error"):
             assert figure.interval is not None, key
             assert figure.interval.low <= figure.value <= figure.interval.high, key
     of_samples = figures["fd_classifier_to_train"].provenance
