@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
     """Fetches, decodes and checks, then says what there is."""
     # torch takes seconds to import: --help and --cfg job must not wait for it.
     from ccdiff.config.build import build_data
-    from ccdiff.data import ImageFiles
+    from ccdiff.data import ImageFiles, describe
 
     data = build_data(schema.typed(cfg, PrepareConfig))
     if isinstance(data, ImageFiles):
@@ -36,9 +36,8 @@ def main(cfg: DictConfig) -> None:
         print(f"{prepared.path}: every byte is as it was written")
     train, heldout = data.load()
     shape = " x ".join(str(length) for length in data.image_shape)
-    print(f"{len(train)} training images, {len(heldout)} held out, {shape} each")
-    kind = "classes" if train.labels.ndim == 1 else "attributes"
-    print(f"{len(data.names)} {kind}: {', '.join(data.names)}")
+    print("\n".join(describe(train, heldout, data.names)))
+    print(f"{shape} each")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ccdiff.data.files.columns import ColumnSettings, read_columns
 from ccdiff.data.files.tables import read_table
+from ccdiff.data.files.trees import FolderTree
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import parse_labels
@@ -111,22 +113,23 @@ def read(content: bytes, suffix: str) -> None:
         path = Path(folder) / f"table{suffix}"
         path.write_bytes(content)
         try:
-            table = read_table(path)
+            table = read_table(FolderTree(Path(folder)), path.name)
+            said = read_columns(table.rows, path.name, ColumnSettings())
         except UserError:
             return
-    assert len(table.files) == len(table.labels) > 0
-    assert table.labels.ndim == 1 or table.labels.shape[1] == len(table.label_names)
-    if table.labels.ndim == 1:
-        assert table.labels.max() < len(table.label_names)
+    assert len(table.files) == len(table.rows) >= len(said.labels) > 0
+    assert said.labels.ndim == 1 or said.labels.shape[1] == len(said.names)
+    if said.labels.ndim == 1:
+        assert said.labels.max() < len(said.names)
     else:
-        assert set(np.unique(table.labels)) <= {0, 1}
+        assert set(np.unique(said.labels)) <= {0, 1}
 
 
 @fuzz
 @given(
     header=st.lists(column, min_size=1, max_size=4),
     rows=st.lists(st.lists(cell, min_size=1, max_size=4), max_size=4),
-    suffix=st.sampled_from([".csv", ".tsv"]),
+    suffix=st.sampled_from([".csv", ".tsv", ".txt"]),
 )
 def test_any_csv_is_read_or_refused(header, rows, suffix):
     text = io.StringIO(newline="")

@@ -13,7 +13,7 @@ from PIL import Image
 from ccdiff.data import Split
 from ccdiff.errors import UserError
 from ccdiff.inspect.duplicates import look_alikes, same_pixels
-from ccdiff.inspect.job import co_occurrence, count_labels, run_inspection
+from ccdiff.inspect.job import co_occurrence, run_inspection
 
 NUM = 20
 
@@ -29,8 +29,9 @@ def root(tmp_path) -> Path:
     pixels[7] = pixels[6] + random.integers(-2, 2, (16, 16, 3)).astype(np.uint8)
     for i, image in enumerate(pixels):
         Image.fromarray(image).save(folder / f"{i}.png")
-    rows = [f"{i}.png,{int(i % 2 == 0)},{int(i % 4 == 0)}" for i in range(NUM)]
-    (folder / "labels.csv").write_text("\n".join(["file,even,fourth", *rows]))
+    parts = ["val" if i % 10 == 9 else "train" for i in range(NUM)]
+    rows = [f"{i}.png,{int(i % 2 == 0)},{int(i % 4 == 0)},{parts[i]}" for i in range(NUM)]
+    (folder / "labels.csv").write_text("\n".join(["file,even,fourth,split", *rows]))
     return folder
 
 
@@ -38,8 +39,10 @@ def test_preparing_leaves_one_folder_and_says_what_is_there(root, tmp_path):
     settings = ["data=folder", "data.root=pictures", "data.image_size=8", "data.cache=kept"]
     done = call("ccdiff.prepare", *settings, cwd=tmp_path)
     assert done.status == 0, done.printed
-    assert "18 training images, 2 held out, 3 x 8 x 8 each" in done.printed
-    assert "2 attributes: even, fourth" in done.printed
+    assert "18 training images, 2 held out; 2 attributes" in done.printed
+    assert "  even: 10 training images, 0 held out
+  fourth: 5 training" in done.printed
+    assert "  no held-out image of even, fourth" in done.printed
     assert "every byte is as it was written" in done.printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "pictures"]
     assert len(list((tmp_path / "kept").glob("pictures-8px-*/manifest.json"))) == 1
@@ -112,8 +115,8 @@ def test_co_occurrence_is_a_conditional_share():
 def test_counts_do_not_overflow():
     labels = torch.ones(300, 2, dtype=torch.uint8)
     images = torch.zeros(300, 1, 1, 1, dtype=torch.uint8)
-    assert count_labels(Split(images, labels), 2).tolist() == [300, 300]
-    assert count_labels(Split(images, labels[:, 0].long()), 3).tolist() == [0, 300, 0]
+    assert Split(images, labels).count_labels(2).tolist() == [300, 300]
+    assert Split(images, labels[:, 0].long()).count_labels(3).tolist() == [0, 300, 0]
 
 
 def test_copies_are_found_across_parts_and_by_every_pixel(generator):

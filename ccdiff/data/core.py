@@ -20,6 +20,7 @@ __all__ = [
     "ImageRows",
     "Split",
     "augment",
+    "describe",
     "image_shape",
     "order",
     "to_float",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _FINGERPRINT_BYTES = 64 << 20
+_MAX_DESCRIBED = 9
 
 
 class ImageRows:
@@ -93,6 +95,12 @@ class Split:
         n = min(n, len(self))
         index = torch.arange(n) * len(self) // n
         return Split(self.images[index], self.labels[index])
+
+    def count_labels(self, num_labels: int) -> Tensor:
+        """Images of each class or with each attribute, int64 [num_labels]."""
+        if self.labels.ndim == 1:
+            return self.labels.bincount(minlength=num_labels)
+        return self.labels.sum(0, dtype=torch.int64)
 
     def fingerprint(self) -> str:
         """A hash of all labels and of images spread evenly, as many as make 64 MiB.
@@ -192,6 +200,36 @@ def image_shape(channels: int, image_size: int | Sequence[int]) -> tuple[int, in
 def order(n: int, seed: int, epoch: int) -> Tensor:
     """The permutation of ``n`` images in ``epoch``: a pure function, int64 [n]. Do not modify."""
     return torch.randperm(n, generator=generator_for(seed, "order", epoch))
+
+
+def describe(train: Split, heldout: Split, names: Sequence[str]) -> list[str]:
+    """What a set holds, for a log: images, and how many of each class or attribute.
+
+    Arguments:
+        train: Images to train on.
+        heldout: Images that are not.
+        names: One per class or attribute.
+
+    Returns:
+        A dozen lines at most; names with no training or no held-out image are among them.
+    """
+    kind = "classes" if train.labels.ndim == 1 else "attributes"
+    lines = [f"{len(train)} training images, {len(heldout)} held out; {len(names)} {kind}"]
+    counts = [split.count_labels(len(names)).tolist() for split in (train, heldout)]
+    rows = list(zip(names, *counts, strict=True))
+    if len(rows) > _MAX_DESCRIBED:
+        lines[0] += ", the rarest and the most frequent of which are"
+        by_size = sorted(rows, key=lambda row: row[1])
+        half = _MAX_DESCRIBED // 2
+        shown = by_size[:half] + by_size[-half:]
+    else:
+        shown = rows
+    lines += [f"  {name}: {n} training images, {held} held out" for name, n, held in shown]
+    for what, column in (("training", 1), ("held-out", 2)):
+        if none := [row[0] for row in rows if not row[column]]:
+            more = ", ..." if len(none) > _MAX_DESCRIBED else ""
+            lines.append(f"  no {what} image of {', '.join(none[:_MAX_DESCRIBED])}{more}")
+    return lines
 
 
 def to_float(images: Tensor) -> Tensor:

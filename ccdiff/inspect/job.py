@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from ccdiff.config.build import build_data
-from ccdiff.data import DataSet, ImageFiles, Split
+from ccdiff.data import DataSet, ImageFiles, Split, describe
 from ccdiff.inspect.duplicates import look_alikes, same_pixels
 from ccdiff.pictures import grid, save_png
 from ccdiff.system.atomic import made_folder, write_text
 
-__all__ = ["co_occurrence", "count_labels", "run_inspection"]
+__all__ = ["co_occurrence", "run_inspection"]
 
 _MAX_GROUPS_SHOWN = 30
 _MAX_SHOWN_OF_GROUP = 8
@@ -28,11 +28,8 @@ def run_inspection(cfg: DictConfig) -> None:
     data = build_data(cfg)
     train, heldout = splits = data.load()
     names = data.names
-    counts = [count_labels(split, len(names)).tolist() for split in splits]
-    print(f"{len(train)} training images, {len(heldout)} held out")
-    for name, in_train, in_heldout in zip(names, *counts, strict=True):
-        share = in_train / len(train)
-        print(f"{name:<24} {in_train:>8} {share:7.2%} {in_heldout:>8} held out")
+    counts = [split.count_labels(len(names)).tolist() for split in splits]
+    print("\n".join(describe(train, heldout, names)))
 
     save_png(_contact_sheet(train, names, cfg.images_per_label), out / "contact_sheet.png")
     _plot_counts(counts[0], names, out / "counts.png")
@@ -60,13 +57,6 @@ def run_inspection(cfg: DictConfig) -> None:
     )
     write_text(out / "inspection.json", json.dumps(found, indent=1) + "\n")
     print(f"pictures and inspection.json are in {out}")
-
-
-def count_labels(split: Split, num_labels: int) -> Tensor:
-    """Images of each class or with each attribute, int64 [num_labels]."""
-    if split.labels.ndim == 1:
-        return split.labels.bincount(minlength=num_labels)
-    return split.labels.sum(0, dtype=torch.int64)
 
 
 def co_occurrence(labels: Tensor) -> Tensor:

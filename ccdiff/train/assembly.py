@@ -15,7 +15,7 @@ from ccdiff.config.build import (
     instantiate,
     save_config,
 )
-from ccdiff.data import Batches, DataSet
+from ccdiff.data import Batches, DataSet, describe
 from ccdiff.diffusion.denoiser import compile_network
 from ccdiff.distributed.group import broadcast, first
 from ccdiff.distributed.ranks import is_main, local_rank, rank, slice_of, world_size
@@ -98,7 +98,8 @@ class Training:
         check_noise(denoiser, self.objective, instantiate(cfg.sampler))
         # It refuses models that it cannot guide, which the first grid would come to know late.
         instantiate(cfg.guidance)(denoiser, self.train_split.labels[:1], None)
-        log.info("%d training images, %d held out", len(self.train_split), len(self.heldout))
+        for line in describe(self.train_split, self.heldout, self.data.names):
+            log.info("%s", line)
         size = measure(denoiser, self.objective, self.train_split)
         log.info("%s", size)
         denoiser.to(device).autocast_dtype = autocast_dtype(settings.precision, device)

@@ -8,19 +8,21 @@ Karras et al., Progressive Growing of GANs for Improved Quality, Stability, and 
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ccdiff.data.files.class_folders import ONE_CLASS, from_class_folders, parts
 from ccdiff.data.files.image_files import ImageFiles
 from ccdiff.data.files.listing import folders, inside, natural_key
+from ccdiff.data.files.names import ONE_CLASS, NamedClasses, NameSettings, classes_by_name
 from ccdiff.data.files.parquet import find_parquet
-from ccdiff.data.files.source import FileImages, Source, every_nth
+from ccdiff.data.files.source import Source
+from ccdiff.data.files.tables import read_annotations
+from ccdiff.data.files.trees import FolderTree, TreeImages
 from ccdiff.errors import UserError
 
-__all__ = ["CelebAHQ", "read_annotations"]
+__all__ = ["CelebAHQ"]
 
 log = logging.getLogger(__name__)
 
@@ -99,67 +101,28 @@ def _places(root: Path) -> Iterator[Path]:
             yield from (child / name for name in folders(child))
 
 
-def read_annotations(path: Path) -> tuple[list[str], tuple[str, ...], np.ndarray]:
-    """Reads ``CelebAMask-HQ-attribute-anno.txt``.
-
-    The first line counts the images, the second names the attributes, and each of the others names
-    an image and says 1 or -1 for each attribute, all parted by spaces.
-
-    Returns:
-        File names, attribute names, and bits, uint8 [N, K].
-
-    Raises:
-        UserError: Where a line is not of that form or lines are missing.
-    """
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text: {error}") from error
-    rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
-    if len(rows) < 2 or len(rows[0][1]) != 1 or not rows[0][1][0].isdecimal():
-        raise UserError(
-            f"{path} does not begin with the number of images and a line of attribute names"
-        )
-    count, names = int(rows[0][1][0]), tuple(rows[1][1])
-    files: dict[str, None] = {}
-    bits = np.empty((len(rows) - 2, len(names)), dtype=np.uint8)
-    for i, (number, (file, *values)) in enumerate(rows[2:]):
-        if len(values) != len(names):
-            raise UserError(
-                f"line {number} of {path} has {len(values)} values for {len(names)} attributes"
-            )
-        if not {"1", "-1"}.issuperset(values):
-            odd = next(value for value in values if value not in ("1", "-1"))
-            raise UserError(f"line {number} of {path} has the value {odd!r}: use 1 or -1")
-        if file in files:
-            raise UserError(f"line {number} of {path} names {file} a second time")
-        files[file] = None
-        bits[i] = [value == "1" for value in values]
-    if len(files) != count:
-        raise UserError(
-            f"{path} announces {count} images but names {len(files)}: it is incomplete, fetch it "
-            f"again"
-        )
-    return list(files), names, bits
-
-
 def _celebamask(place: Path, heldout: float) -> Source | None:
     table = place / _ANNOTATIONS
     if not table.is_file() or not (place / _IMAGES).is_dir():
         return None
-    files, names, bits = read_annotations(inside(place, table))
+    inside(place, table)
+    text = FolderTree(place).text(_ANNOTATIONS)
+    files, names, bits = read_annotations(text, str(table))
     order = sorted(range(len(files)), key=lambda i: natural_key(files[i]))
-    return Source(
-        title=_TITLE,
-        images=FileImages(inside(place, place / _IMAGES), [files[i] for i in order]),
-        labels=bits[order],
-        label_names=names,
-        heldout=every_nth(len(files), heldout),
+    return Source.of(
+        _TITLE,
+        TreeImages(FolderTree(inside(place, place / _IMAGES)), [files[i] for i in order]),
+        np.array(bits, dtype=np.uint8).reshape(len(files), len(names))[order],
+        names,
+        heldout=None,
+        fraction=heldout,
     )
 
 
 def _parquet(place: Path, heldout: float) -> Source | None:
-    images = find_parquet(place)
+    folders_ = [folder for folder in (place, place / "data") if folder.is_dir()]
+    names = [p.relative_to(place).as_posix() for f in folders_ for p in f.glob("[!.]*.parquet")]
+    images = find_parquet(place, names)
     if images is None:
         return None
     rows = images.rows()
@@ -175,34 +138,52 @@ def _parquet(place: Path, heldout: float) -> Source | None:
         )
     bits = np.array([[str(label).lower() == _SEXES[1]] for label in told], dtype=np.uint8)
     held = images.heldout
-    return Source(
-        title=_TITLE,
-        images=images,
-        labels=bits,
-        label_names=(_MALE,),
-        heldout=held if held.any() else every_nth(len(held), heldout),
+    return Source.of(
+        _TITLE, images, bits, (_MALE,), heldout=held if held.any() else None, fraction=heldout
     )
 
 
+def _by_name(place: Path) -> tuple[FolderTree, NamedClasses] | None:
+    """The images of a folder and the classes that their places tell."""
+    tree = FolderTree(place)
+    if not tree.image_names:
+        return None
+    settings = NameSettings()
+    try:
+        return tree, classes_by_name(tree.image_names, where=str(place), settings=settings)
+    except UserError:
+        # Not in this layout; another one may fit.
+        return None
+
+
 def _class_folders(place: Path, heldout: float) -> Source | None:
-    if {part.label.lower() for part in parts(place)} != set(_SEXES):
+    if (found := _by_name(place)) is None:
         return None
-    source = from_class_folders(place, heldout=heldout)
-    if source is None:
+    tree, named = found
+    if {label.lower() for label in named.labels} != set(_SEXES):
         return None
-    male = [name.lower() == _SEXES[1] for name in source.label_names]
-    bits = np.array(male, dtype=np.uint8)[source.labels]
-    return replace(source, title=_TITLE, labels=bits[:, None], label_names=(_MALE,))
+    bits = np.array([[label.lower() == _SEXES[1]] for label in named.labels], dtype=np.uint8)
+    return _source(tree, named, bits, _MALE, heldout)
 
 
 def _flat(place: Path, heldout: float) -> Source | None:
-    if any(part.label != ONE_CLASS for part in parts(place)):
+    if (found := _by_name(place)) is None or set(found[1].labels) != {ONE_CLASS}:
         return None
-    source = from_class_folders(place, heldout=heldout)
-    if source is None:
-        return None
-    ones = np.ones((len(source.labels), 1), dtype=np.uint8)
-    return replace(source, title=_TITLE, labels=ones, label_names=(_FACE,))
+    tree, named = found
+    return _source(tree, named, np.ones((len(named.files), 1), np.uint8), _FACE, heldout)
+
+
+def _source(
+    tree: FolderTree, named: NamedClasses, bits: np.ndarray, name: str, fraction: float
+) -> Source:
+    return Source.of(
+        _TITLE,
+        TreeImages(tree, named.files),
+        bits,
+        (name,),
+        heldout=None if named.heldout is None else np.array(named.heldout),
+        fraction=fraction,
+    )
 
 
 _Find = Callable[[Path, float], Source | None]

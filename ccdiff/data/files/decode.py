@@ -17,16 +17,25 @@ from PIL import Image, ImageColor, UnidentifiedImageError
 
 from ccdiff.errors import UserError
 
-__all__ = ["EXTENSIONS", "BadImage", "PixelSettings", "decode", "parse_color", "read_file"]
+__all__ = [
+    "EXTENSIONS",
+    "MAX_BYTES",
+    "BadImage",
+    "PixelSettings",
+    "decode",
+    "looks_like_image",
+    "parse_color",
+    "read_file",
+]
 
 # Formats whose decoders read pixels and nothing else: no PostScript, no references to files.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
-)
+_ENDINGS = "jpg jpeg jfif jpe png webp bmp gif tif tiff ppm pgm pnm pbm"
+EXTENSIONS = frozenset(f".{ending}" for ending in _ENDINGS.split())
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # PIL's own bound on what it decodes without a warning: a quarter of a gibibyte of RGB.
 _MAX_PIXELS = 89_478_485
-_MAX_BYTES = 1 << 28
+MAX_BYTES = 1 << 28
 
 # EXIF 2.3, tag 0x0112: how the stored picture must be turned to stand upright.
 _ORIENTATION_TAG = 0x0112
@@ -94,6 +103,15 @@ def parse_color(color: str | Sequence[int]) -> tuple[int, int, int]:
     return rgb[0], rgb[1], rgb[2]
 
 
+def looks_like_image(begin: bytes) -> bool:
+    """Whether a file that begins so is an image in one of the formats that are decoded."""
+    if begin.startswith(_BEGINNINGS) or (begin[:4] == b"RIFF" and begin[8:12] == b"WEBP"):
+        return True
+    return (
+        len(begin) > 2 and begin[:1] == b"P" and begin[1:2] in b"123456" and begin[2:3].isspace()
+    )
+
+
 def read_file(root: Path, name: str) -> bytes:
     """The bytes of a regular file inside ``root``.
 
@@ -113,7 +131,7 @@ def read_file(root: Path, name: str) -> bytes:
             raise BadImage("not a regular file")
         if status.st_size == 0:
             raise BadImage("empty file")
-        if status.st_size > _MAX_BYTES:
+        if status.st_size > MAX_BYTES:
             raise BadImage(f"file of {status.st_size / 2**20:.0f} MiB, too large for an image")
         return path.read_bytes()
     except FileNotFoundError:
@@ -124,11 +142,12 @@ def read_file(root: Path, name: str) -> bytes:
         raise BadImage(f"cannot be read: {reason}") from None
 
 
-def decode(data: bytes, settings: PixelSettings) -> tuple[np.ndarray, bool]:
+def decode(data: bytes | np.ndarray, settings: PixelSettings) -> tuple[np.ndarray, bool]:
     """Decodes one image.
 
     Arguments:
-        data: The file's bytes; its content decides on the format, not its name.
+        data: The file's bytes; its content decides on the format, not its name. Or pixels, uint8
+            [H, W], [H, W, 1] or [H, W, 3].
         settings: What to make of it.
 
     Returns:
@@ -138,7 +157,7 @@ def decode(data: bytes, settings: PixelSettings) -> tuple[np.ndarray, bool]:
         BadImage: Where the bytes are no image, a damaged one or one too large to decode.
     """
     try:
-        with Image.open(BytesIO(data), formats=_FORMATS) as image:
+        with _open(data) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise BadImage(f"{image.width} x {image.height} pixels: a decompression bomb")
             image.load()
@@ -173,6 +192,12 @@ def _centre(size: tuple[int, int], *, height: int, width: int) -> tuple[int, int
     down = min(size[1], max(1, size[0] * height // width))
     left, top = (size[0] - across) // 2, (size[1] - down) // 2
     return left, top, left + across, top + down
+
+
+def _open(data: bytes | np.ndarray) -> Image.Image:
+    if isinstance(data, np.ndarray):
+        return Image.fromarray(data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data)
+    return Image.open(BytesIO(data), formats=_FORMATS)
 
 
 def _upright(image: Image.Image) -> Image.Image:

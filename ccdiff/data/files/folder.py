@@ -1,16 +1,17 @@
-"""Any folder of images: one folder per class, or tables that say what each image shows."""
+"""Any folder of images, or archive of them: classes and attributes told by names or by tables."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from ccdiff.data.files.class_folders import from_class_folders
+from ccdiff.data.files.columns import ColumnSettings, read_columns
 from ccdiff.data.files.image_files import ImageFiles
-from ccdiff.data.files.listing import inside, list_images, natural_key
+from ccdiff.data.files.layouts import LayoutSettings, read_layout
+from ccdiff.data.files.names import NameSettings
 from ccdiff.data.files.parquet import ParquetImages, find_parquet
-from ccdiff.data.files.source import FileImages, Source, every_nth
-from ccdiff.data.files.tables import TABLE_SUFFIXES, read_rows, read_table
+from ccdiff.data.files.source import Selected, Source
+from ccdiff.data.files.tables import TABLE_SUFFIXES
+from ccdiff.data.files.trees import FolderTree, Tree, TreeImages, ZipTree
 from ccdiff.errors import UserError
 
 __all__ = ["Folder"]
@@ -20,28 +21,44 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Folder(ImageFiles):
-    """A folder of images, in the first of four layouts that it has.
+    """Images in a folder or in an archive, in the first of these layouts that it has.
 
     - Parquet files hold images and labels, as Hugging Face's data sets do.
-    - A table lies beside the images (CSV, TSV, JSON lines or parquet): it names attributes or
-      classes, see :mod:`ccdiff.data.files.tables`.
-    - Each class has its folder, directly or inside ``train`` and ``val``.
+    - A ``dataset.json`` names classes, as in the sets of StyleGAN, EDM and EDM2.
+    - A table lies beside the images or in folders of a split (CSV, TSV, text, JSON lines or
+      parquet): it names attributes or classes, see :mod:`ccdiff.data.files.columns`.
+    - Each class has its folder, directly or inside ``train`` and ``val``, or its own beginning of
+      file names, see :mod:`ccdiff.data.files.names`.
     - Images lie there without more: one class.
 
     Arguments:
-        root: The folder.
+        root: The folder or archive.
         label_names: What the labels must turn out to be called; none takes what is found.
         table: The table, relative to ``root``; none takes the only one there.
+        images: The folder of the images, relative to ``root``; none looks everywhere.
+        file_column: The column of a table that names images, or of parquet files with images.
+        class_column: The column of classes; none takes ``label`` or ``class``.
+        classes: What tells the classes: ``table``, ``folders``, the ``deepest`` folders, the
+            ``prefix`` of file names or ``none``; ``auto`` takes the first layout that is there.
+        split_folders: Whether folders called train and test are a split and no classes.
 
     The others as for :class:`~ccdiff.data.files.image_files.ImageFiles`.
     """
 
     table: str | None = None
+    images: str | None = None
+    file_column: str | None = None
+    class_column: str | None = None
+    classes: str = "auto"
+    split_folders: bool | None = None
 
     def __post_init__(self) -> None:
         if self.root is None:
             raise UserError("data=folder needs a folder of images: pass data.root=<folder>")
         super().__post_init__()
+        NameSettings(classes=self.classes)
+        if self.table is not None and self.classes not in ("auto", "table"):
+            raise UserError(f"pass data.table or data.classes={self.classes}, not both")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,74 +71,74 @@ class Folder(ImageFiles):
         return found
 
     def find(self) -> Source:
-        if not self.folder.is_dir():
-            raise UserError(f"data.root={self.root} is not a folder ({self.folder.absolute()})")
-        source: Source | None
-        if (images := find_parquet(self.folder)) is not None:
-            source = self._from_parquet(images)
-        elif (table := self._find_table()) is not None:
-            source = self._from_table(table)
-        else:
-            source = from_class_folders(self.folder, heldout=self.heldout)
-        if source is None:
+        tree = self._tree()
+        if isinstance(tree, FolderTree):
+            column = self.file_column
+            images = find_parquet(self.folder, tree.names, image_column=column)
+            if images is not None:
+                return self._from_parquet(images)
+        layout = read_layout(tree, self._layout_settings())
+        if layout is None:
             raise UserError(
                 f"{self.folder.absolute()} holds no images: it needs a folder per class, or "
                 f"images with a table ({', '.join(TABLE_SUFFIXES)}) that names their attributes"
             )
-        return source
-
-    def _find_table(self) -> Path | None:
-        if self.table is not None:
-            path = self.folder / self.table
-            if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-                return inside(self.folder, path)
-            raise UserError(
-                f"data.table={self.table} is not a file in {self.folder.absolute()} that ends in "
-                f"{', '.join(TABLE_SUFFIXES)}"
+        told = list(layout.told)
+        if layout.labels.ndim == 1 and len(layout.names) == 1 and self.classes == "auto":
+            told.append(
+                f"all images are of one class, {layout.names[0]}; where there are more, put each "
+                f"in its folder, or see data.classes, data.table and data.images"
             )
-        found = [
-            inside(self.folder, path)
-            for path in sorted(self.folder.iterdir())
-            if path.suffix.lower() in TABLE_SUFFIXES and not path.name.startswith(".")
-        ]
-        if len(found) > 1:
-            names = ", ".join(path.name for path in found)
-            raise UserError(
-                f"{self.folder} holds several tables: pass data.table=<one of {names}>"
-            )
-        return found[0] if found else None
+        for one in told:
+            log.warning("%s", one)
+        return Source.of(
+            self._title(),
+            TreeImages(tree, layout.files),
+            layout.labels,
+            layout.names,
+            heldout=layout.heldout,
+            fraction=self.heldout,
+        )
 
-    def _needed(self) -> Sequence[str] | None:
-        return self.attributes if self.attribute is None else [self.attribute]
+    def _tree(self) -> Tree:
+        if self.folder.is_dir():
+            return FolderTree(self.folder)
+        if self.folder.is_file() and self.folder.suffix.lower() == ".zip":
+            return ZipTree(self.folder)
+        raise UserError(
+            f"data.root={self.root} is not a folder or a zip archive ({self.folder.absolute()})"
+        )
+
+    def _title(self) -> str:
+        return self.folder.resolve().name
+
+    def _layout_settings(self) -> LayoutSettings:
+        return LayoutSettings(
+            table=self.table,
+            images=self.images,
+            file_column=self.file_column,
+            columns=self._columns(),
+            names=NameSettings(classes=self.classes, split_folders=self.split_folders),
+        )
+
+    def _columns(self) -> ColumnSettings:
+        needed: Sequence[str] | None = self.attributes
+        if self.attribute is not None:
+            needed = [self.attribute]
+        return ColumnSettings(needed=needed, class_column=self.class_column)
 
     def _from_parquet(self, images: ParquetImages) -> Source:
-        labels, names, heldout = read_rows(
-            images.rows(), f"the parquet files in {images.root}", needed=self._needed()
-        )
-        if images.heldout.any():
-            heldout = images.heldout
-        n = len(images.names)
-        return Source(
-            title=self.folder.resolve().name,
-            images=images,
-            labels=labels,
-            label_names=names,
-            heldout=every_nth(n, self.heldout) if heldout is None else heldout,
-        )
-
-    def _from_table(self, path: Path) -> Source:
-        table = read_table(path, needed=self._needed())
-        prefix = path.parent.relative_to(self.folder)
-        files = [(prefix / name).as_posix() for name in table.files]
-        order = sorted(range(len(files)), key=lambda i: natural_key(files[i]))
-        files = [files[i] for i in order]
-        if unlisted := len(set(list_images(self.folder)) - set(files)):
-            log.warning("%d images in %s are not in %s and not used", unlisted, self.folder, path)
-        heldout = table.heldout
-        return Source(
-            title=self.folder.resolve().name,
-            images=FileImages(self.folder, files),
-            labels=table.labels[order],
-            label_names=table.label_names,
-            heldout=every_nth(len(files), self.heldout) if heldout is None else heldout[order],
+        where = f"the parquet files in {images.root}"
+        said = read_columns(images.rows(), where, self._columns())
+        for one in said.told:
+            log.warning("%s", one)
+        held = images.heldout[said.rows] if images.heldout.any() else said.heldout
+        kept = Selected(images=images, index=said.rows)
+        return Source.of(
+            self._title(),
+            images if len(said.rows) == len(images.names) else kept,
+            said.labels,
+            said.names,
+            heldout=held,
+            fraction=self.heldout,
         )

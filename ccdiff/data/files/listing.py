@@ -1,4 +1,4 @@
-"""Which images a folder holds, in an order and with a fingerprint that do not depend on luck."""
+"""Names of files: their natural order, and which of them are those of the operating system."""
 
 import hashlib
 import os
@@ -6,10 +6,26 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ccdiff.data.files.decode import EXTENSIONS
 from ccdiff.errors import UserError
 
-__all__ = ["fingerprint", "folders", "inside", "list_images", "natural_key"]
+__all__ = ["fingerprint", "folders", "inside", "is_system", "natural_key"]
+
+# Of macOS, Synology and QNAP disk stations, Windows and Unix.
+_SYSTEM = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "@tmp",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "thumbs.db",
+        "desktop.ini",
+        "icon\r",
+    }
+)
 
 
 def natural_key(name: str) -> tuple[tuple[tuple[str, ...], ...], str]:
@@ -25,47 +41,16 @@ def _digits(number: str) -> str:
     return f"{len(digits):012d}{digits}"
 
 
-def _hidden(name: str) -> bool:
-    """Files that operating systems leave behind, such as ``._0.jpg``."""
-    return name.startswith(".") or name == "__MACOSX"
+def is_system(name: str) -> bool:
+    """Whether a file or folder is one that operating systems leave behind, such as ``._0.jpg``."""
+    return (name.startswith(".") and name.strip(".") != "") or name.lower() in _SYSTEM
 
 
 def folders(root: Path) -> list[str]:
     """Names of the folders directly in ``root``, in natural order; links are not followed."""
     with os.scandir(root) as entries:
         names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
-    return sorted((name for name in names if not _hidden(name)), key=natural_key)
-
-
-def list_images(root: Path, *, under: str = "", deep: bool = True) -> list[str]:
-    """Files that look like images by their name, relative to ``root``, in natural order.
-
-    Links to files are listed, and refused when read if they lead out of ``root``. Links to folders
-    are listed like files, so that they are refused by name and not passed over in silence.
-
-    Arguments:
-        root: The folder.
-        under: Folder inside it to list, relative.
-        deep: Whether to list the folders inside too.
-    """
-    found: list[str] = []
-    unseen = [under]
-    while unseen:
-        folder = unseen.pop()
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                name = f"{folder}/{entry.name}" if folder else entry.name
-                if _hidden(entry.name):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    unseen += [name] if deep else []
-                elif os.path.splitext(name)[1].lower() in EXTENSIONS or _links_to_folder(entry):
-                    found.append(name)
-    return sorted(found, key=natural_key)
-
-
-def _links_to_folder(entry: os.DirEntry[str]) -> bool:
-    return entry.is_symlink() and entry.is_dir()
+    return sorted((name for name in names if not is_system(name)), key=natural_key)
 
 
 def inside(root: Path, path: Path) -> Path:
@@ -83,7 +68,7 @@ def inside(root: Path, path: Path) -> Path:
 
 
 def fingerprint(root: Path, names: Sequence[str]) -> str:
-    """A hash of names, sizes and modification times, which changes when any image does."""
+    """A hash of names, sizes and modification times, which changes when any file does."""
     digest = hashlib.sha256()
     for name in names:
         try:

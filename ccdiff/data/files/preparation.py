@@ -180,7 +180,7 @@ def _decode_all(
 
 
 def _decode_one(
-    settings: PixelSettings, read: Callable[[], bytes]
+    settings: PixelSettings, read: Callable[[], bytes | np.ndarray]
 ) -> tuple[np.ndarray, bool] | BadImage:
     try:
         return decode(read(), settings)

@@ -1,52 +1,61 @@
-"""Where images come from, before they are decoded: files in a folder, with what they show."""
+"""Where images come from, before they are decoded: encoded images with what they show."""
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ccdiff.data.files.decode import read_file
-from ccdiff.data.files.listing import fingerprint
+from ccdiff.data.files.heldout import draw_heldout
 from ccdiff.errors import UserError
 
-__all__ = ["FileImages", "Images", "Source", "every_nth"]
+__all__ = ["Images", "Selected", "Source"]
 
 
 class Images(Protocol):
     """Encoded images by number."""
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]:
+        """One per image, unique."""
 
     def fingerprint(self) -> str:
         """A hash that changes when any image does."""
 
-    def reader(self, i: int) -> Callable[[], bytes]:
-        """What gives the bytes of image ``i`` and may be called in any thread."""
+    def reader(self, i: int) -> Callable[[], bytes | np.ndarray]:
+        """What gives image ``i``, encoded or as pixels, and may be called in any thread.
+
+        Pixels are uint8 [H, W], [H, W, 1] or [H, W, 3].
+        """
 
 
-class FileImages:
-    """Files inside a folder.
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """Some of the images, by number.
 
     Arguments:
-        root: The folder.
-        names: Paths relative to it.
+        images: All of them.
+        index: Which.
     """
 
-    def __init__(self, root: Path, names: Sequence[str]) -> None:
-        self.root = root.resolve()
-        self.names = names
+    images: Images
+    index: np.ndarray
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Of the selected images."""
+        return [self.images.names[i] for i in self.index.tolist()]
 
     def fingerprint(self) -> str:
-        """Changes with any name, size or modification time."""
-        return fingerprint(self.root, self.names)
+        """Changes with any of the images and with their choice."""
+        chosen = hashlib.sha256(self.index.astype("<i8").tobytes()).hexdigest()
+        return f"{self.images.fingerprint()} {chosen}"
 
-    def reader(self, i: int) -> Callable[[], bytes]:
-        """Reads file ``i``, unless it lies outside the folder."""
-        return partial(read_file, self.root, self.names[i])
+    def reader(self, i: int) -> Callable[[], bytes | np.ndarray]:
+        """What gives the i-th of the selected images."""
+        return self.images.reader(int(self.index[i]))
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class Source:
         labels: int64 [N] class indices or uint8 [N, K] attribute bits.
         label_names: Of the classes or attributes.
         heldout: Which images are held out, bool [N].
+        drawn: Whether they were drawn, and not told by the set itself.
     """
 
     title: str
@@ -66,6 +76,26 @@ class Source:
     labels: np.ndarray
     label_names: tuple[str, ...]
     heldout: np.ndarray
+    drawn: bool = False
+
+    @staticmethod
+    def of(
+        title: str,
+        images: Images,
+        labels: np.ndarray,
+        label_names: tuple[str, ...],
+        *,
+        heldout: np.ndarray | None,
+        fraction: float,
+    ) -> "Source":
+        """A source whose held-out images are drawn where ``heldout`` is None.
+
+        Arguments: as for the class, and ``fraction``, how many to draw, in (0, 1).
+        """
+        drawn = heldout is None
+        if heldout is None:
+            heldout = draw_heldout(images.names, labels, fraction)
+        return Source(title, images, labels, label_names, heldout, drawn)
 
     def __post_init__(self) -> None:
         if self.heldout.all() or not self.heldout.any():
@@ -80,14 +110,12 @@ class Source:
         if len(set(attributes)) < len(attributes) or not attributes:
             raise UserError(f"data.attributes must name each attribute once, got {attributes}")
         columns = [self._column(name) for name in attributes]
-        return Source(
-            self.title, self.images, self.labels[:, columns], tuple(attributes), self.heldout
-        )
+        return replace(self, labels=self.labels[:, columns], label_names=tuple(attributes))
 
     def two_classes(self, attribute: str, names: tuple[str, str]) -> "Source":
         """The classes of images without and with an attribute, called ``names``."""
         labels = self.labels[:, self._column(attribute)].astype(np.int64)
-        return Source(self.title, self.images, labels, names, self.heldout)
+        return replace(self, labels=labels, label_names=names)
 
     def _column(self, name: str) -> int:
         if self.labels.ndim == 1:
@@ -104,10 +132,3 @@ class Source:
             else "it has " + ", ".join(self.label_names)
         )
         raise UserError(f"{self.title} has no attribute {name!r}; {hint}")
-
-
-def every_nth(n: int, fraction: float) -> np.ndarray:
-    """Holds out a ``fraction`` of ``n`` images, spread evenly and at least one, bool [n]."""
-    count = min(max(round(n * fraction), 1), n - 1)
-    position = np.arange(n)
-    return (position + 1) * count // n > position * count // n

@@ -1,143 +1,234 @@
-"""Tables that say what images show: CSV, JSON lines or parquet, one row per image.
+"""Tables of images: CSV, TSV, text, JSON lines or parquet, one row per image.
 
-One column names the file; ``split`` may say which rows are held out; the others are read as
-
-- ``label`` or ``class``: one class per image;
-- else ``tags``, ``attributes`` or ``caption``: what is present, as a list, a mapping of names to
-  yes and no, or a text separated by commas, semicolons or bars;
-- else every column is one attribute: 1, true, yes or 0, -1, false, no.
+One column names the file; what the others say is read by :mod:`ccdiff.data.files.columns`.
 """
 
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
-from pathlib import Path
+from io import BytesIO, StringIO
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
-from ccdiff.data.files.class_folders import HELD_OUT, TRAIN
-from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.parquet import open_parquet
+from ccdiff.data.files.trees import FolderTree, Tree
 from ccdiff.errors import UserError
 
-__all__ = ["TABLE_SUFFIXES", "Table", "read_rows", "read_table"]
+__all__ = ["TABLE_SUFFIXES", "Table", "is_table", "read_annotations", "read_table"]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-_FILE_COLUMNS = ("file", "file_name", "filename", "image", "image_id", "path")
-_CLASS_COLUMNS = ("label", "class")
-_TAG_COLUMNS = ("tags", "attributes", "caption")
-_SPLIT_COLUMN = "split"
-_MAX_TAGS = 4096
-_BITS = {"1": 1, "true": 1, "yes": 1, "0": 0, "-1": 0, "false": 0, "no": 0}
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+_FILE_COLUMNS = (
+    *("file", "file_name", "filename", "image", "image_id", "path"),
+    *("image_path", "image_name", "filepath", "file_path", "img", "image_file_name"),
+)
+_DELIMITERS = ",\t;|"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Table:
-    """What a table says of its images.
+    """Rows of a table.
 
     Arguments:
-        files: One path per image, relative to the table.
-        labels: int64 [N] class indices or uint8 [N, K] attribute bits.
-        label_names: Of the classes or attributes.
-        heldout: Which images are held out, bool [N]; none where the table does not say.
+        name: The file, relative to the tree that it lies in.
+        files: The cell of each row that names its image.
+        rows: All other cells.
+        joined: Other files that the cells were read from too.
     """
 
+    name: str
     files: tuple[str, ...]
-    labels: np.ndarray
-    label_names: tuple[str, ...]
-    heldout: np.ndarray | None
+    rows: list[dict[str, Any]]
+    joined: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Where it lies, relative to the tree."""
+        parent = PurePosixPath(self.name).parent.as_posix()
+        return "" if parent == "." else parent
+
+    @property
+    def columns(self) -> list[str]:
+        """Names, but for that of the files."""
+        return list(self.rows[0]) if self.rows else []
 
 
-def _read_bit(value: object) -> int | None:
-    """1 for 1, true and yes; 0 for 0, -1, false and no; none for anything else."""
-    text = str(value).strip().lower()
-    return _BITS.get(text.removesuffix(".0"))
+def is_table(tree: Tree, name: str) -> bool:
+    """Whether a file is, by its name, a table; of text files, whether its first lines are one."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix != ".txt":
+        return suffix in TABLE_SUFFIXES
+    try:
+        lines = tree.text(name).splitlines()[:3]
+    except UserError:
+        return False
+    return _has_count(lines) or (len(lines) > 1 and _file_column(_fields(lines[0])) is not None)
 
 
-def read_table(path: Path, *, needed: Sequence[str] | None = None) -> Table:
+def read_table(tree: Tree, name: str, *, file_column: str | None = None) -> Table:
     """Reads a table.
 
     Arguments:
-        path: Ends in one of ``TABLE_SUFFIXES``.
-        needed: Attributes that will be used: where each is a column, the others are left out if
-            they are none; by default all columns must be attributes.
+        tree: Where it lies.
+        name: Ends in one of ``TABLE_SUFFIXES``.
+        file_column: The column that names the images; None takes one with a usual name.
 
     Raises:
-        UserError: Where the table is not of the form that this module describes.
+        UserError: Where it is of another form, names a column twice or has no column of files.
     """
-    rows = _READERS[path.suffix.lower()](path)
+    where = str(tree.path / name)
+    rows = _READERS[PurePosixPath(name).suffix.lower()](tree, name)
     if not rows:
-        raise UserError(f"the table {path} has no rows")
-    by_name = {name.strip().lower(): name for name in rows[0]}
-    file_column = next((by_name[c] for c in _FILE_COLUMNS if c in by_name), None)
-    if file_column is None:
+        raise UserError(f"the table {where} has no rows")
+    columns = list(rows[0])
+    column = _file_column(columns, wanted=file_column)
+    if column is None:
+        told = "" if file_column is None else f" (data.file_column={file_column} is none of these)"
         raise UserError(
-            f"no column of {path} names the image: it has {', '.join(rows[0])}; call it one of "
-            f"{', '.join(_FILE_COLUMNS)}"
+            f"no column of {where} names the image: it has {', '.join(columns)}{told}; call it "
+            f"one of {', '.join(_FILE_COLUMNS[:6])}, or name it by data.file_column; where "
+            f"folders tell the classes, pass data.classes=folders"
         )
-    files = tuple(str(row[file_column]).strip().replace("\\", "/") for row in rows)
-    _refuse_repeated(path, files)
-    rest = [{name: row[name] for name in row if name != file_column} for row in rows]
-    return Table(files, *read_rows(rest, str(path), needed=needed))
+    others = [
+        c
+        for c in columns
+        if c != column and not c.strip().lower().endswith(("file_name", "_path"))
+    ]
+    files = []
+    for i, row in enumerate(rows, start=1):
+        cell = row[column]
+        if cell is None or not str(cell).strip():
+            raise UserError(f"image {i} of {where} names no file")
+        files.append(str(cell).strip().replace("\\", "/"))
+    kept = [{c: row[c] for c in others} for row in rows]
+    return Table(name=name, files=tuple(files), rows=kept)
 
 
-def read_rows(
-    rows: Sequence[Mapping[str, Any]], where: str, *, needed: Sequence[str] | None = None
-) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
-    """Labels, their names and what is held out, as in :class:`Table`.
+def _file_column(columns: Sequence[str], *, wanted: str | None = None) -> str | None:
+    by_name = {name.strip().lower(): name for name in columns}
+    if wanted is not None:
+        return by_name.get(wanted.strip().lower())
+    if (usual := next((by_name[c] for c in _FILE_COLUMNS if c in by_name), None)) is not None:
+        return usual
+    ending = [name for lower, name in by_name.items() if lower.endswith("_file_name")]
+    return ending[0] if len(ending) == 1 else None
 
-    Arguments:
-        rows: One for each image, without the column that names its file.
-        where: Names the table in messages.
-        needed: As for :func:`read_table`.
-    """
-    by_name = {name.strip().lower(): name for name in rows[0]}
-    split = by_name.get(_SPLIT_COLUMN)
-    heldout = None if split is None else _read_split(where, [row[split] for row in rows])
-    classes = next((by_name[c] for c in _CLASS_COLUMNS if c in by_name), None)
-    tags = next((by_name[c] for c in _TAG_COLUMNS if c in by_name), None)
-    if classes is not None:
-        labels, names = _read_classes(where, classes, [row[classes] for row in rows])
-    elif tags is not None:
-        labels, names = _read_tags(where, tags, [row[tags] for row in rows])
+
+def _fields(line: str) -> list[str]:
+    """The fields of the first line of a table, by the delimiter that parts it."""
+    return line.split(_delimiter(line))
+
+
+def _delimiter(header: str) -> str | None:
+    """What parts the fields: a usual delimiter, any other sign, or None for blanks."""
+    usual = max(_DELIMITERS, key=header.count)
+    if usual in header:
+        return usual
+    others = re.findall(r"[^\w\s\"'./\\-]", header)
+    if others:
+        return max(set(others), key=others.count)
+    return None if len(header.split()) > 1 else ","
+
+
+def _read_delimited(tree: Tree, name: str) -> list[dict[str, Any]]:
+    path, text = tree.path / name, tree.text(name)
+    first = text.split("\n", 1)[0]
+    if _has_count(text.splitlines()[:3]):
+        return _read_counted(text, str(path))
+    delimiter = _delimiter(first)
+    if delimiter is None:
+        lines = [line.split() for line in text.splitlines() if line.strip()]
     else:
-        others = [name for name in rows[0] if name != split]
-        labels, names = _read_attributes(where, others, rows, needed)
-    return labels, names, heldout
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text in UTF-8: {error}") from error
-
-
-def _read_csv(path: Path) -> list[dict[str, Any]]:
-    lines = StringIO(_read_text(path), newline="")
-    delimiter = max(",;\t", key=lines.readline().count)
-    lines.seek(0)
-    try:
-        rows = list(csv.DictReader(lines, delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path} cannot be read as CSV: {error}") from error
-    for i, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
+        try:
+            reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+            lines = [line for line in reader if line]
+        except csv.Error as error:
+            raise UserError(f"{path} cannot be read as CSV: {error}") from error
+    if not lines:
+        return []
+    header, rows = lines[0], []
+    _refuse_twice(header, path)
+    for i, line in enumerate(lines[1:], start=2):
+        if len(line) != len(header):
             raise UserError(f"row {i} of {path} does not have as many fields as the header")
+        rows.append(dict(zip(header, line, strict=True)))
     return rows
 
 
-def _read_jsonl(path: Path) -> list[dict[str, Any]]:
+def _refuse_twice(columns: Sequence[str], path: Path) -> None:
+    for i, column in enumerate(columns):
+        if column.strip() in [other.strip() for other in columns[:i]]:
+            raise UserError(
+                f"{path} has the column {column.strip()!r} twice: rename or remove one of them"
+            )
+
+
+def _has_count(lines: Sequence[str]) -> bool:
+    """Whether a text begins as CelebA's does: a count, the names of attributes, then rows."""
+    if len(lines) < 3 or not lines[0].strip().isdecimal():
+        return False
+    return len(lines[2].split()) == len(lines[1].split()) + 1
+
+
+def _read_counted(text: str, where: str) -> list[dict[str, Any]]:
+    files, names, bits = read_annotations(text, where)
+    return [
+        {"file": file, **dict(zip(names, row, strict=True))}
+        for file, row in zip(files, bits, strict=True)
+    ]
+
+
+def read_annotations(
+    text: str, where: str
+) -> tuple[list[str], tuple[str, ...], list[tuple[int, ...]]]:
+    """Reads CelebA's ``list_attr_celeba.txt`` or CelebAMask-HQ's ``attribute-anno.txt``.
+
+    The first line counts the images, the second names the attributes, and each of the others names
+    an image and says 1 or -1 for each attribute, all parted by spaces.
+
+    Returns:
+        File names, attribute names, and bits of each file.
+
+    Raises:
+        UserError: Where a line is not of that form or lines are missing.
+    """
+    lines = text.splitlines()
+    rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
+    if len(rows) < 2 or len(rows[0][1]) != 1 or not rows[0][1][0].isdecimal():
+        raise UserError(
+            f"{where} does not begin with the number of images and a line of attribute names"
+        )
+    count, names = int(rows[0][1][0]), tuple(rows[1][1])
+    _refuse_twice(names, Path(where))
+    files: dict[str, tuple[int, ...]] = {}
+    for number, (file, *values) in rows[2:]:
+        if len(values) != len(names):
+            raise UserError(
+                f"line {number} of {where} has {len(values)} values for {len(names)} attributes"
+            )
+        if not {"1", "-1"}.issuperset(values):
+            odd = next(value for value in values if value not in ("1", "-1"))
+            raise UserError(f"line {number} of {where} has the value {odd!r}: use 1 or -1")
+        if file in files:
+            raise UserError(f"line {number} of {where} names {file} a second time")
+        files[file] = tuple(int(value == "1") for value in values)
+    if len(files) != count:
+        raise UserError(
+            f"{where} announces {count} images but names {len(files)}: it is incomplete, fetch it "
+            f"again"
+        )
+    return list(files), names, list(files.values())
+
+
+def _read_jsonl(tree: Tree, name: str) -> list[dict[str, Any]]:
+    path = tree.path / name
     rows: list[dict[str, Any]] = []
-    for i, line in enumerate(_read_text(path).split("\n"), start=1):
+    for i, line in enumerate(tree.text(name).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once)
         # Of nesting and of numbers without end, Python has other errors than of the syntax.
         except (ValueError, RecursionError) as error:
             raise UserError(f"line {i} of {path} is not JSON: {error}") from error
@@ -147,107 +238,25 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    return open_parquet(path).read().to_pylist()
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in it")
+    return found
 
 
-_READERS = {
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
+def _read_parquet(tree: Tree, name: str) -> list[dict[str, Any]]:
+    path = tree.path / name
+    data = path if isinstance(tree, FolderTree) else BytesIO(tree.read(name))
+    file = open_parquet(path, data)
+    _refuse_twice(file.schema_arrow.names, path)
+    return file.read().to_pylist()
+
+
+_READERS: Mapping[str, Any] = {
+    ".csv": _read_delimited,
+    ".tsv": _read_delimited,
+    ".txt": _read_delimited,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }
-
-
-def _refuse_repeated(path: Path, files: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for i, name in enumerate(files, start=1):
-        if not name or name in seen:
-            what = f"names {name!r} a second time" if name else "names no file"
-            raise UserError(f"image {i} of {path} {what}")
-        seen.add(name)
-
-
-def _read_split(where: str, values: Iterable[object]) -> np.ndarray:
-    heldout = []
-    for i, value in enumerate(values, start=1):
-        text = str(value).strip().lower()
-        if text not in (*TRAIN, *HELD_OUT):
-            raise UserError(
-                f"image {i} of {where} has the split {value!r}; use {TRAIN[0]} or {HELD_OUT[0]}"
-            )
-        heldout.append(text in HELD_OUT)
-    return np.array(heldout)
-
-
-def _read_classes(
-    where: str, column: str, values: Iterable[object]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    names = [str(value).strip() for value in values]
-    if "" in names:
-        raise UserError(f"image {names.index('') + 1} of {where} has no {column!r}")
-    classes = tuple(sorted(set(names), key=natural_key))
-    index = {name: i for i, name in enumerate(classes)}
-    return np.array([index[name] for name in names], dtype=np.int64), classes
-
-
-def _tags(value: object) -> set[str]:
-    """The names that one cell of a tag column says are present."""
-    if value is None:
-        return set()
-    if isinstance(value, Mapping):
-        bits = {str(name): _read_bit(bit) for name, bit in value.items()}
-        if None in bits.values():
-            raise ValueError(f"{value!r} maps names to something else than 0 and 1")
-        return {name.strip() for name, bit in bits.items() if bit}
-    parts = re.split("[,;|]", value) if isinstance(value, str) else value
-    if not isinstance(parts, Iterable):
-        raise ValueError(f"{value!r} is no list of tags")
-    return {tag for part in parts if (tag := str(part).strip())}
-
-
-def _read_tags(
-    where: str, column: str, values: Sequence[object]
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    rows = []
-    known: set[str] = set()
-    for i, value in enumerate(values, start=1):
-        try:
-            rows.append(_tags(value))
-        except ValueError as error:
-            raise UserError(f"{column!r} of image {i} of {where}: {error}") from error
-        # A mapping names what is absent too.
-        known |= rows[-1] | (
-            {str(n).strip() for n in value} if isinstance(value, Mapping) else set()
-        )
-    names = tuple(sorted(known, key=natural_key))
-    if not 0 < len(names) <= _MAX_TAGS:
-        raise UserError(
-            f"column {column!r} of {where} holds {len(names)} different tags; it takes 1 to "
-            f"{_MAX_TAGS} of them, separated by commas, and no free text"
-        )
-    labels = np.array([[name in row for name in names] for row in rows], dtype=np.uint8)
-    return labels, names
-
-
-def _read_attributes(
-    where: str,
-    columns: Sequence[str],
-    rows: Sequence[Mapping[str, object]],
-    needed: Sequence[str] | None,
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    found: dict[str, list[int]] = {}
-    for column in columns:
-        name = column.strip()
-        bits = [_read_bit(row[column]) for row in rows]
-        if None not in bits:
-            found[name] = [bit for bit in bits if bit is not None]
-        elif needed is None or name in needed:
-            i = bits.index(None)
-            raise UserError(
-                f"column {name!r} of image {i + 1} of {where} is {rows[i][column]!r}, which is "
-                f"neither 1 nor 0 (or -1); choose the columns that are by data.attributes=[...]"
-            )
-    if not found:
-        raise UserError(f"{where} names images but no attribute of them: add a column for each")
-    return np.array(list(found.values()), dtype=np.uint8).T.copy(), tuple(found)

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from ccdiff.data import Folder, Split
-from ccdiff.data.files.listing import list_images, natural_key
-from ccdiff.data.files.source import every_nth
+from ccdiff.data.files.listing import natural_key
+from ccdiff.data.files.trees import FolderTree
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.errors import UserError
 
@@ -77,8 +77,9 @@ def test_folders_are_classes_in_natural_order(root):
     train, heldout = data.load()
     assert labels_by_number(train, heldout) == {i: i % 3 for i in range(NUM)}
     assert train.labels.dtype == torch.int64
-    # Each class is held out to the same part.
-    assert heldout.labels.bincount().tolist() == [1, 1, 1]
+    # Some of each class are held out, and some trained on.
+    for split in (train, heldout):
+        assert split.labels.unique().tolist() == [0, 1, 2]
     OneHot(data.names, dim=4).check(train.labels)
 
 
@@ -393,14 +394,14 @@ def test_parquet_files_hold_images_with_attributes(root):
     columns = {"dark": [i < 6 for i in range(NUM)], "small": [i % 3 == 0 for i in range(NUM)]}
     write_images(root / "all.parquet", list(range(NUM)), columns, None)
     train, heldout = open_folder(root).load()
-    assert len(heldout) == 1
+    assert len(heldout) >= 1
     assert labels_by_number(train, heldout) == BITS
 
 
 def test_classes_without_a_name_are_told(root):
-    columns = {"label": [0, 1, -1]}
+    columns = {"label": [0, 1, 2]}
     write_images(root / "test.parquet", [0, 1, 2], columns, ["head", "tail"])
-    with pytest.raises(UserError, match=r"row 2 of .*test\.parquet has the label -1"):
+    with pytest.raises(UserError, match=r"row 2 of test\.parquet in .* has the label 2"):
         _ = open_folder(root).names
 
 
@@ -425,16 +426,4 @@ def test_numbers_sort_as_numbers_and_folders_stay_together():
 def test_images_are_known_by_their_extension(root):
     for name in ("a.JPG", "b.jpeg", "c.webp", "d.txt", "e.json", "f.tif", "g", "h.npy", ".i.png"):
         (root / name).touch()
-    assert list_images(root) == ["a.JPG", "b.jpeg", "c.webp", "f.tif"]
-
-
-@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.25, 0.5, 0.9, 0.99])
-@pytest.mark.parametrize("n", [2, 3, 10, 97])
-def test_images_are_held_out_evenly(n, fraction):
-    held = every_nth(n, fraction)
-    assert 1 <= held.sum() <= n - 1
-    assert abs(held.sum() - n * fraction) < 1
-    # Any two stretches of the same length differ by one image at most.
-    for length in (1, n // 2):
-        windows = [held[start : start + length].sum() for start in range(n - length + 1)]
-        assert max(windows) - min(windows) <= 1
+    assert FolderTree(root).image_names == ["a.JPG", "b.jpeg", "c.webp", "f.tif"]

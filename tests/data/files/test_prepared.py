@@ -140,7 +140,7 @@ def test_an_edited_image_is_seen(folder, tmp_path):
 def test_edited_labels_cost_no_decoding(folder, tmp_path, decoded):
     cache = tmp_path / "cache"
     train, _ = open_folder(folder, cache).load()
-    write_table(folder, odd=3)
+    write_table(folder, odd=8)
     changed, _ = open_folder(folder, cache).load()
     assert decoded == [NUM]
     assert torch.equal(train.images, changed.images)

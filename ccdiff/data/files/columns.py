@@ -1,0 +1,336 @@
+"""Columns of a table that say what images show, and what their cells mean.
+
+- a class column, ``label``, ``class`` or the one that settings name: one class per image, or a
+  list of what is present in each of its cells;
+- else ``tags``, ``attributes`` or ``caption``: what is present, as a list, a mapping of names to
+  yes and no, or a text separated by commas, semicolons or bars;
+- else every column is one attribute: 1, true, yes or 0, -1, false, no.
+
+Beside these, ``split`` or ``partition`` may say which images are held out.
+"""
+
+import ast
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ccdiff.data.files.listing import natural_key
+from ccdiff.data.files.names import split_of
+from ccdiff.errors import UserError
+
+__all__ = ["SPLIT_COLUMNS", "ColumnSettings", "Labelled", "read_columns"]
+
+SPLIT_COLUMNS = ("split", "partition")
+_CLASS_COLUMNS = ("label", "class")
+_TAG_COLUMNS = ("tags", "attributes", "caption")
+_MAX_TAGS = 4096
+_BITS = {"1": 1, "true": 1, "yes": 1, "0": 0, "-1": 0, "false": 0, "no": 0}
+# CelebA's list_eval_partition: training, validation, test.
+_PARTITIONS = {"0": False, "1": True, "2": True}
+_NO_VALUE = frozenset({"", "nan", "null", "<na>"})
+_UNLABELLED = "-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnSettings:
+    """Which columns count.
+
+    Arguments:
+        needed: Attributes that will be used: where each is a column, the others are left out if
+            they are none; by default all columns must be attributes.
+        class_column: The column of classes; None takes one with a usual name.
+        numbers: Columns of real numbers, which are the labels then.
+    """
+
+    needed: Sequence[str] | None = None
+    class_column: str | None = None
+    numbers: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """What rows say of their images.
+
+    Arguments:
+        labels: int64 [N] class indices, uint8 [N, K] attribute bits or float32 [N, K] numbers.
+        names: Of the classes, attributes or numbers.
+        heldout: Which images are held out, bool [N]; none where the rows do not say.
+        rows: Which of the rows they are, int64 [N]: those without a label are left out.
+        told: What a user should know of the reading.
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+    heldout: np.ndarray | None
+    rows: np.ndarray
+    told: list[str] = field(default_factory=list)
+
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def read_columns(rows: Rows, where: str, settings: ColumnSettings) -> Labelled:
+    """What the columns of a table say.
+
+    Arguments:
+        rows: One for each image, without the column that names its file.
+        where: Names the table in messages.
+        settings: Which columns count.
+
+    Raises:
+        UserError: Where a cell is missing or means nothing, with its row.
+    """
+    columns = list(rows[0]) if rows else []
+    by_name = _lowered(columns, where)
+    split = next((by_name[c] for c in SPLIT_COLUMNS if c in by_name), None)
+    heldout = None if split is None else _read_split(where, [row[split] for row in rows])
+    everything = np.arange(len(rows))
+    if settings.numbers is not None:
+        labels = _read_numbers(where, settings.numbers, rows)
+        names = tuple(settings.numbers)
+        return Labelled(labels=labels, names=names, heldout=heldout, rows=everything)
+    classes = _class_column(rows, by_name, where, settings)
+    tags = next((by_name[c] for c in _TAG_COLUMNS if c in by_name), None)
+    if classes is not None and any(isinstance(row[classes], list | Mapping) for row in rows):
+        classes, tags = None, classes
+    told: list[str] = []
+    if classes is not None:
+        cells = [_class(row[classes], where, classes, i) for i, row in enumerate(rows, start=1)]
+        cells = _whole_numbers(cells)
+        everything = _labelled(cells, where, classes, heldout, told)
+        names = tuple(sorted({cells[i] for i in everything}, key=natural_key))
+        index = {name: i for i, name in enumerate(names)}
+        labels = np.array([index[cells[i]] for i in everything], dtype=np.int64)
+        heldout = None if heldout is None else heldout[everything]
+    elif tags is not None:
+        labels, names = _read_tags(where, tags, [row[tags] for row in rows])
+    else:
+        others = [name for name in columns if name != split]
+        labels, names = _read_attributes(where, others, rows, settings.needed)
+    return Labelled(labels=labels, names=names, heldout=heldout, rows=everything, told=told)
+
+
+def _lowered(columns: Sequence[str], where: str) -> dict[str, str]:
+    """The columns by their names in lower case.
+
+    Raises:
+        UserError: Where one is there twice.
+    """
+    seen: set[str] = set()
+    for column in columns:
+        if (name := column.strip()) in seen:
+            raise UserError(f"{where} has the column {name!r} twice: rename or remove one of them")
+        seen.add(name)
+    by_name: dict[str, str] = {}
+    for column in columns:
+        by_name.setdefault(column.strip().lower(), column)
+    return by_name
+
+
+def _class_column(
+    rows: Rows, by_name: Mapping[str, str], where: str, settings: ColumnSettings
+) -> str | None:
+    if (wanted := settings.class_column) is not None:
+        found = by_name.get(wanted.strip().lower())
+        if found is None:
+            raise UserError(
+                f"data.class_column={wanted} is no column of {where}: it has "
+                f"{', '.join(by_name.values())}"
+            )
+        return found
+    if settings.needed is not None:
+        return next((by_name[c] for c in _CLASS_COLUMNS if c in by_name), None)
+    usual = [by_name[c] for c in _CLASS_COLUMNS if c in by_name]
+    ending = [c for lower, c in by_name.items() if lower.endswith(("_label", "_class"))]
+    candidates = usual or [c for c in ending if any(_read_bit(row[c]) is None for row in rows)]
+    if len(candidates) > 1:
+        raise UserError(
+            f"{where} can be read in several ways: its columns {', '.join(candidates)} may each "
+            f"be the class: pass data.class_column=<one of them>"
+        )
+    return candidates[0] if candidates else None
+
+
+def _missing(value: object) -> bool:
+    """Whether a cell holds no value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    return isinstance(value, str) and value.strip().lower() in _NO_VALUE
+
+
+def _read_bit(value: object) -> int | None:
+    """1 for 1, true and yes; 0 for 0, -1, false and no; none for anything else."""
+    text = str(value).strip().lower()
+    return _BITS.get(text.removesuffix(".0"))
+
+
+def _read_split(where: str, values: Iterable[object]) -> np.ndarray:
+    heldout = []
+    for i, value in enumerate(values, start=1):
+        text = str(value).strip().removesuffix(".0")
+        held = _PARTITIONS.get(text, split_of(text))
+        if held is None:
+            raise UserError(
+                f"image {i} of {where} has the split {value!r}; use train or val, or 0, 1 and 2 "
+                f"for training, validation and test"
+            )
+        heldout.append(held)
+    return np.array(heldout)
+
+
+def _class(value: object, where: str, column: str, i: int) -> str:
+    """The class that a cell names, where numbers have no fraction."""
+    if _missing(value):
+        raise UserError(
+            f"image {i} of {where} has no {column!r} (the cell is {value!r}): give it one, or "
+            f"remove the row"
+        )
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise UserError(
+                f"image {i} of {where} has the {column} {value!r}, which is no class: for real "
+                f"numbers pass data.numbers=[{column}] conditioning=continuous"
+            )
+        return str(int(value))
+    return str(value).strip()
+
+
+def _whole_numbers(cells: list[str]) -> list[str]:
+    """What pandas wrote as 0.0 and 1.0 as 0 and 1."""
+    if all(re.fullmatch(r"-?\d+\.0", cell) for cell in cells):
+        return [cell.removesuffix(".0") for cell in cells]
+    return cells
+
+
+def _labelled(
+    cells: Sequence[str], where: str, column: str, heldout: np.ndarray | None, told: list[str]
+) -> np.ndarray:
+    """The rows that have a label, int64: -1 beside other numbers says that there is none."""
+    everything = np.arange(len(cells))
+    others = set(cells) - {_UNLABELLED}
+    if _UNLABELLED not in cells or others <= {"1"}:
+        return everything
+    has = np.array([cell != _UNLABELLED for cell in cells])
+    of_split = heldout is not None and not has[heldout].any() and bool(has[~heldout].all())
+    if not of_split and others <= {"0", "1"}:
+        raise UserError(
+            f"the column {column!r} of {where} holds -1, 0 and 1, which can be read in two ways: "
+            f"as three classes or as two with some images unlabelled: write names there"
+        )
+    told.append(f"{(~has).sum()} images of {where} have the {column} -1, which is none: not used")
+    return everything[has]
+
+
+def _read_numbers(where: str, columns: Sequence[str], rows: Rows) -> np.ndarray:
+    """Real numbers, float32 [N, K]; what is missing is nan."""
+    known = {name.strip(): name for name in rows[0]}
+    if not columns or len(set(columns)) < len(columns):
+        raise UserError(f"data.numbers must name each column once, got {list(columns)}")
+    for column in columns:
+        if column not in known:
+            raise UserError(
+                f"data.numbers names {column}, which is no column of {where}: it has "
+                f"{', '.join(known)}"
+            )
+    found = np.empty((len(rows), len(columns)), dtype=np.float32)
+    for i, row in enumerate(rows):
+        for k, column in enumerate(columns):
+            value = row[known[column]]
+            try:
+                found[i, k] = math.nan if _missing(value) else float(value)
+            except (TypeError, ValueError):
+                found[i, k] = math.inf
+            if np.isinf(found[i, k]):
+                raise UserError(
+                    f"column {column!r} of image {i + 1} of {where} is {value!r}, which is no "
+                    f"finite number"
+                )
+    return found
+
+
+def _tags(value: object) -> set[str]:
+    """The names that one cell of a tag column says are present."""
+    if value is None or isinstance(value, float):
+        raise ValueError("the cell has no value")
+    if isinstance(value, Mapping):
+        bits = {str(name): _read_bit(bit) for name, bit in value.items()}
+        if None in bits.values():
+            raise ValueError(f"{value!r} maps names to something else than 0 and 1")
+        return {name.strip() for name, bit in bits.items() if bit}
+    parts = _split_text(value) if isinstance(value, str) else value
+    if not isinstance(parts, Iterable):
+        raise ValueError(f"{value!r} is no list of tags")
+    parts = list(parts)
+    if any(map(_missing, parts)) and not isinstance(value, str):
+        raise ValueError(f"{value!r} holds a tag without a name")
+    return {tag for part in parts if (tag := str(part).strip())}
+
+
+def _split_text(text: str) -> list[str]:
+    if text.strip().startswith("[") and text.strip().endswith("]"):
+        # As Python and pandas write a list.
+        try:
+            return [str(part) for part in ast.literal_eval(text.strip())]
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            pass
+    return re.split("[,;|]", text)
+
+
+def _read_tags(
+    where: str, column: str, values: Sequence[object]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    rows = []
+    known: set[str] = set()
+    for i, value in enumerate(values, start=1):
+        try:
+            rows.append(_tags(value))
+        except ValueError as error:
+            raise UserError(f"{column!r} of image {i} of {where}: {error}") from error
+        # A mapping names what is absent too.
+        known |= rows[-1] | (
+            {str(n).strip() for n in value} if isinstance(value, Mapping) else set()
+        )
+    names = tuple(sorted(known, key=natural_key))
+    if not 0 < len(names) <= _MAX_TAGS:
+        raise UserError(
+            f"column {column!r} of {where} holds {len(names)} different tags; it takes 1 to "
+            f"{_MAX_TAGS} of them, separated by commas, and no free text"
+        )
+    labels = np.array([[name in row for name in names] for row in rows], dtype=np.uint8)
+    return labels, names
+
+
+def _read_attributes(
+    where: str, columns: Sequence[str], rows: Rows, needed: Sequence[str] | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    found: dict[str, list[int]] = {}
+    for column in columns:
+        name = column.strip()
+        unused = needed is not None and name not in needed
+        bits = [_read_bit(row[column]) for row in rows]
+        if None in bits and unused:
+            continue
+        if None in bits:
+            i = bits.index(None)
+            raise UserError(
+                f"column {name!r} of image {i + 1} of {where} is {rows[i][column]!r}, which is "
+                f"neither 1 nor 0 (or -1): choose the attributes by data.attributes=[...], or "
+                f"name the column of classes by data.class_column"
+            )
+        values = {str(row[column]).strip().removesuffix(".0") for row in rows}
+        if not unused and {"-1", "0", "1"} <= values:
+            raise UserError(
+                f"column {name!r} of {where} holds -1, 0 and 1: say which of -1 and 0 means no, "
+                f"and leave the other out"
+            )
+        found[name] = [bit for bit in bits if bit is not None]
+    if not found:
+        raise UserError(
+            f"{where} names images but no attribute of them: add a column for each, or, where "
+            f"folders tell the classes, pass data.classes=folders"
+        )
+    return np.array(list(found.values()), dtype=np.uint8).T.copy(), tuple(found)

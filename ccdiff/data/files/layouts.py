@@ -1,0 +1,418 @@
+"""What the images of a tree show, in whichever layout it is; the first that is there counts.
+
+1. ``dataset.json``, as StyleGAN, EDM and EDM2 write it.
+2. Tables beside the images or in folders of a split, see :mod:`ccdiff.data.files.tables`.
+3. Labels beside each image in tar shards, as webdataset writes them.
+4. Names of files and folders, see :mod:`ccdiff.data.files.names`.
+"""
+
+import json
+import posixpath
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ccdiff.data.files.columns import SPLIT_COLUMNS, ColumnSettings, Labelled, read_columns
+from ccdiff.data.files.listing import natural_key
+from ccdiff.data.files.names import NameSettings, classes_by_name, split_of
+from ccdiff.data.files.tables import TABLE_SUFFIXES, Table, is_table, read_table
+from ccdiff.data.files.trees import Tree
+from ccdiff.errors import UserError
+
+__all__ = ["Layout", "LayoutSettings", "read_layout"]
+
+_DATASET_JSON = "dataset.json"
+# Other tables of CelebA, which say where a face lies and whose it is.
+_NO_LABELS = ("list_bbox_", "list_landmarks_", "identity_")
+_MAX_SHOWN = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutSettings:
+    """How a tree is read.
+
+    Arguments:
+        table: The table, relative to the tree; None takes the only one there.
+        images: The folder of the images, relative to the tree; None looks everywhere.
+        file_column: The column of a table that names the images; None takes one with a usual name.
+        columns: Which other columns count.
+        names: How names of files and folders are read.
+    """
+
+    table: str | None = None
+    images: str | None = None
+    file_column: str | None = None
+    columns: ColumnSettings = field(default_factory=ColumnSettings)
+    names: NameSettings = field(default_factory=NameSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the images of a tree show.
+
+    Arguments:
+        files: The images, relative to the tree, in natural order.
+        labels: int64 [N], uint8 [N, K] or float32 [N, K], as in
+            :class:`~ccdiff.data.files.columns.Labelled`.
+        names: Of the classes, attributes or numbers.
+        heldout: Which images are held out, bool [N]; none where nothing says so.
+        told: What a user should know of the reading.
+    """
+
+    files: list[str]
+    labels: np.ndarray
+    names: tuple[str, ...]
+    heldout: np.ndarray | None
+    told: list[str]
+
+
+def read_layout(tree: Tree, settings: LayoutSettings) -> Layout | None:
+    """Finds out what the images of a tree show; None where there are none.
+
+    Raises:
+        UserError: Where they can be read in two ways, or are in none of the known layouts.
+    """
+    images = tree.image_names
+    if settings.images is not None:
+        under = settings.images.strip("/") + "/"
+        images = [name for name in images if name.startswith(under)]
+        if not images:
+            raise UserError(f"data.images={settings.images}: no images lie there in {tree.path}")
+    used: list[str] = []
+    layout = None
+    by_table = settings.table is not None or settings.names.classes == "table"
+    if settings.names.classes in ("auto", "table"):
+        if not by_table and (found := _dataset_json(tree)) is not None:
+            used.append(found)
+            layout = _from_dataset_json(tree, found, images)
+        else:
+            tables = _find_tables(tree, settings)
+            used += [name for table in tables for name in (table.name, *table.joined)]
+            layout = _from_tables(tree, tables, images, settings) if tables else None
+            if layout is None and by_table:
+                raise UserError(f"{tree.path} holds no table: see data.table and data.classes")
+        if layout is None:
+            layout = _from_sidecars(tree, images, settings, used)
+    if layout is None and images:
+        layout = _from_names(tree, images, settings)
+    if layout is not None and (rest := tree.passed_over(used)):
+        listed = ", ".join(f"{n} {ending}" for ending, n in sorted(rest.items())[:_MAX_SHOWN])
+        layout.told.append(f"{rest.total()} files that are no images are passed over: {listed}")
+    return layout
+
+
+def _from_names(tree: Tree, images: list[str], settings: LayoutSettings) -> Layout:
+    found = classes_by_name(images, where=str(tree.path), settings=settings.names)
+    names = tuple(sorted(set(found.labels), key=natural_key))
+    index = {name: i for i, name in enumerate(names)}
+    return Layout(
+        files=found.files,
+        labels=np.array([index[label] for label in found.labels], dtype=np.int64),
+        names=names,
+        heldout=None if found.heldout is None else np.array(found.heldout),
+        told=found.told,
+    )
+
+
+def _dataset_json(tree: Tree) -> str | None:
+    found = [name for name in tree.names if PurePosixPath(name).name == _DATASET_JSON]
+    return min(found, key=lambda name: name.count("/")) if found else None
+
+
+def _from_dataset_json(tree: Tree, name: str, images: list[str]) -> Layout | None:
+    """Reads StyleGAN's labels: a class index, or numbers that are 0 and 1, for each image."""
+    where = f"{tree.path / name}"
+    try:
+        entries = json.loads(tree.text(name))["labels"]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise UserError(f"{where} is no JSON with labels, as StyleGAN writes it") from error
+    if entries is None:
+        raise UserError(
+            f"{where} has no labels: pass data.classes=none to make all images one class"
+        )
+    pairs = list(entries.items()) if isinstance(entries, dict) else entries
+    folder = posixpath.dirname(name)
+    try:
+        files = [posixpath.normpath(posixpath.join(folder, str(file))) for file, _ in pairs]
+        values = [value for _, value in pairs]
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: its labels are no pairs of a file and a label") from error
+    if files and all(file.endswith(".npy") for file in files):
+        raise UserError(
+            f"{where} names arrays ({files[0]}), the latents that EDM2 trains on, and no images: "
+            f"use the set that they were made from"
+        )
+    _refuse_repeated(where, files, files)
+    told = _unlisted(where, files, images)
+    labels, names = _vectors(where, values)
+    order = sorted(range(len(files)), key=lambda i: natural_key(files[i]))
+    return Layout(
+        files=[files[i] for i in order], labels=labels[order], names=names, heldout=None, told=told
+    )
+
+
+def _vectors(where: str, values: Sequence[Any]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Class indices, or vectors of them that are one-hot or of several."""
+    if not values:
+        raise UserError(f"{where} has no labels")
+    if all(
+        type(value) is int or (type(value) is float and value.is_integer()) for value in values
+    ):
+        found = sorted({int(value) for value in values})
+        index = {value: i for i, value in enumerate(found)}
+        labels = np.array([index[int(value)] for value in values], dtype=np.int64)
+        return labels, tuple(map(str, found))
+    for i, value in enumerate(values):
+        if not isinstance(value, list) or len(value) != len(values[0]) or not value:
+            raise UserError(
+                f"label {i + 1} of {where} is {value!r}: no class and no vector of them"
+            )
+        if any(part not in (0, 1) for part in value):
+            raise UserError(
+                f"label {i + 1} of {where} is {value!r}: its numbers are not all 0 and 1"
+            )
+    bits = np.array(values, dtype=np.uint8)
+    if bits.shape[1] > 1 and (bits.sum(1) == 1).all():
+        present = np.flatnonzero(bits.any(0))
+        labels = np.searchsorted(present, bits.argmax(1)).astype(np.int64)
+        return labels, tuple(str(k) for k in present)
+    return bits, tuple(map(str, range(bits.shape[1])))
+
+
+def _find_tables(tree: Tree, settings: LayoutSettings) -> list[Table]:
+    """The tables that say what images show: one, or one of each part of a split."""
+
+    def read(name: str) -> Table:
+        return read_table(tree, name, file_column=settings.file_column)
+
+    if settings.table is not None:
+        name = posixpath.normpath(settings.table)
+        if not name.lower().endswith(TABLE_SUFFIXES) or not _is_there(tree, name):
+            raise UserError(
+                f"data.table={settings.table} is not a file in {tree.path.absolute()} that ends "
+                f"in {', '.join(TABLE_SUFFIXES)}"
+            )
+        return [read(name)]
+    named = [n for n in tree.names if n.count("/") <= 2 and is_table(tree, n)]
+    named = [n for n in named if not PurePosixPath(n).name.startswith(_NO_LABELS)]
+    depth = min((name.count("/") for name in named), default=0)
+    named = [name for name in named if name.count("/") == depth]
+    if not named:
+        return []
+    tables = [read(name) for name in named]
+    partitions = [
+        t for t in tables if t.columns and set(map(str.lower, t.columns)) <= {*SPLIT_COLUMNS}
+    ]
+    labelled = [t for t in tables if t not in partitions]
+    if len(partitions) == 1 and len(labelled) == 1:
+        return [_joined(tree, labelled[0], partitions[0])]
+    parts = [PurePosixPath(t.name) for t in tables]
+    of_split = [split_of(part.parent.name if depth else part.stem) for part in parts]
+    if len(tables) > 1 and (
+        None in of_split
+        or len({(p.parent, p.stem if not depth else "") for p in parts}) < len(parts)
+    ):
+        names = ", ".join(table.name for table in tables)
+        raise UserError(f"{tree.path} holds several tables: pass data.table=<one of {names}>")
+    return tables
+
+
+def _is_there(tree: Tree, name: str) -> bool:
+    """Whether a tree has the file; one that leads out of it is told by who reads it."""
+    return name in set(tree.names) or name.startswith("../")
+
+
+def _joined(tree: Tree, table: Table, partition: Table) -> Table:
+    """A table with the split that another one names, as CelebA's partition does."""
+    (column,) = partition.columns[:1]
+    told = {file: row[column] for file, row in zip(partition.files, partition.rows, strict=True)}
+    if missing := next((file for file in table.files if file not in told), None):
+        raise UserError(
+            f"{tree.path / partition.name} does not name {missing}, as {table.name} does"
+        )
+    rows = [
+        {**row, "split": told[file]} for file, row in zip(table.files, table.rows, strict=True)
+    ]
+    return Table(name=table.name, files=table.files, rows=rows, joined=(partition.name,))
+
+
+def _from_tables(
+    tree: Tree, tables: Sequence[Table], images: list[str], settings: LayoutSettings
+) -> Layout:
+    where = str(tree.path / tables[0].name)
+    if len(tables) > 1:
+        where = f"the tables {', '.join(table.name for table in tables)} in {tree.path}"
+    told: list[str] = []
+    files: list[str] = []
+    rows: list[Mapping[str, Any]] = []
+    held: list[bool | None] = []
+    for table in tables:
+        if rows and set(table.columns) != set(rows[0]):
+            if set(table.columns) < set(rows[0]) or not table.columns:
+                told.append(f"{table.name} has no labels and is not used")
+                continue
+            raise UserError(
+                f"{tree.path / table.name} has other columns than {tables[0].name}: "
+                f"{', '.join(table.columns)} and {', '.join(rows[0])}"
+            )
+        own = _resolve(tree, table, images, settings)
+        _refuse_repeated(str(tree.path / table.name), table.files, own)
+        path = PurePosixPath(table.name)
+        part = split_of(path.parent.name) if table.folder else split_of(path.stem)
+        files += own
+        rows += table.rows
+        held += [part] * len(own)
+    _refuse_repeated(where, files, files)
+    if not rows[0]:
+        raise UserError(
+            f"{where} names images but no attribute of them: add a column for each, or, where "
+            f"folders tell the classes, pass data.classes=folders"
+        )
+    said = read_columns(rows, where, settings.columns)
+    if said.heldout is None:
+        said = _split_by_place(said, files, held)
+    told += said.told + _unlisted(where, files, images)
+    return _in_order(said, files, told)
+
+
+def _split_by_place(said: Labelled, files: Sequence[str], held: Sequence[bool | None]) -> Labelled:
+    """The split that the place of the tables, or else of the images, tells of."""
+    flags = [held[i] for i in said.rows.tolist()]
+    if len(set(flags)) < 2:
+        flags = [split_of(files[i].split("/")[0]) if "/" in files[i] else None for i in said.rows]
+    if set(flags) != {True, False}:
+        return said
+    return Labelled(
+        labels=said.labels,
+        names=said.names,
+        heldout=np.array(flags, dtype=bool),
+        rows=said.rows,
+        told=said.told,
+    )
+
+
+def _in_order(said: Labelled, files: Sequence[str], told: list[str]) -> Layout:
+    """Labelled rows in the natural order of their files."""
+    kept = [files[i] for i in said.rows.tolist()]
+    order = sorted(range(len(kept)), key=lambda i: natural_key(kept[i]))
+    return Layout(
+        files=[kept[i] for i in order],
+        labels=said.labels[order],
+        names=said.names,
+        heldout=None if said.heldout is None else said.heldout[order],
+        told=told,
+    )
+
+
+def _resolve(
+    tree: Tree, table: Table, images: Sequence[str], settings: LayoutSettings
+) -> list[str]:
+    """The images that the cells of a table name.
+
+    A cell is read from where the table lies, or from ``data.images``; else it is the end of the
+    path of one image, with or without the ending of its name.
+    """
+    known = {_normal(name): name for name in images}
+    ends: dict[str, list[str]] = defaultdict(list)
+    for name in images:
+        path = PurePosixPath(name)
+        ends[_normal(path.name)].append(name)
+        if path.suffix:
+            ends[_normal(path.stem)].append(name)
+    base = table.folder if settings.images is None else settings.images
+    found = []
+    for i, cell in enumerate(table.files, start=1):
+        joined = posixpath.join(base, cell)
+        direct = _normal(posixpath.normpath(joined))
+        if direct in known:
+            found.append(known[direct])
+            continue
+        wanted = _normal(posixpath.normpath(cell))
+        last = posixpath.basename(wanted)
+        matches = [
+            name
+            for name in ends.get(last, [])
+            if f"/{_stemmed(_normal(name), last)}".endswith(f"/{wanted}")
+        ]
+        if len(matches) > 1:
+            folders = sorted({posixpath.dirname(name) or "." for name in matches})
+            raise UserError(
+                f"image {i} of {tree.path / table.name} is named {cell!r}, and there are "
+                f"{len(matches)} such images: pass data.images=<one of {', '.join(folders)}>"
+                if len(folders) > 1
+                else f"image {i} of {tree.path / table.name} is named {cell!r}, and there are "
+                f"{', '.join(matches)}: write the ending of its name too"
+            )
+        # One that is not there is told with all others that cannot be read.
+        found.append(matches[0] if matches else joined)
+    return found
+
+
+def _stemmed(name: str, last: str) -> str:
+    """A name without its ending, where it is looked for without."""
+    return name if posixpath.basename(name) == last else posixpath.splitext(name)[0]
+
+
+def _normal(name: str) -> str:
+    """One spelling of a name: accents may be written as one sign or two."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _refuse_repeated(where: str, cells: Sequence[str], files: Sequence[str]) -> None:
+    first: dict[str, int] = {}
+    for i, (cell, file) in enumerate(zip(cells, files, strict=True), start=1):
+        if file in first:
+            other = cells[first[file] - 1]
+            spelt = "" if other == cell else f", which is {other!r} of image {first[file]},"
+            raise UserError(f"image {i} of {where} names {cell!r}{spelt} a second time")
+        first[file] = i
+
+
+def _unlisted(where: str, files: Sequence[str], images: Sequence[str]) -> list[str]:
+    if n := len(set(images) - set(files)):
+        return [f"{n} images in the folder are not in {where} and not used"]
+    return []
+
+
+def _from_sidecars(
+    tree: Tree, images: Sequence[str], settings: LayoutSettings, used: list[str]
+) -> Layout | None:
+    """Labels that lie beside each image under the same name, in ``.cls`` or ``.json``."""
+    if not tree.has_sidecars:
+        return None
+    there = set(tree.names)
+    for ending in (".cls", ".json"):
+        beside = [tree.key(name) + ending for name in images]
+        n = sum(name in there for name in beside)
+        if not n:
+            continue
+        if n < len(images):
+            lacking = next(i for i, name in zip(images, beside, strict=True) if name not in there)
+            raise UserError(f"{lacking} in {tree.path} has no {ending} beside it, as others have")
+        rows = [_sidecar(tree, name) for name in beside]
+        where = f"the {ending} files in {tree.path}"
+        used += beside
+        if any(row.keys() != rows[0].keys() for row in rows):
+            raise UserError(f"{where} do not all have the same keys")
+        said = read_columns(rows, where, settings.columns)
+        flags = [tree.part(name) for name in images]
+        if said.heldout is None:
+            said = _split_by_place(said, images, flags)
+        return _in_order(said, list(images), said.told)
+    return None
+
+
+def _sidecar(tree: Tree, name: str) -> dict[str, Any]:
+    text = tree.text(name)
+    if name.endswith(".cls"):
+        return {"label": text.strip()}
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name} in {tree.path} is not JSON: {error}") from error
+    return row if isinstance(row, dict) else {"label": row}

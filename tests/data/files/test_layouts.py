@@ -1,0 +1,545 @@
+"""What becomes of image sets as people have them: the right classes, or a message."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccdiff.data import Folder
+from ccdiff.data.files.heldout import draw_heldout, groups_of
+from ccdiff.data.files.names import NameSettings, classes_by_name, split_of
+from ccdiff.errors import UserError
+
+RANDOM = np.random.default_rng(0)
+Counts = dict[str, tuple[int, int]]
+
+
+def put(path: Path, k: int = 0, **options) -> None:
+    """An image of its own, whose red part tells its class."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = RANDOM.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    pixels[..., 0] = 40 * k
+    Image.fromarray(pixels).save(path, **options)
+
+
+def open_folder(root: Path, **options) -> Folder:
+    settings = {"image_size": 6, "channels": 3, "flip": False, "cache": str(root.parent / "cache")}
+    return Folder(root=str(root), **{**settings, **options})
+
+
+def counts(data: Folder) -> Counts:
+    """Training and held-out images of each class or attribute."""
+    train, heldout = (split.count_labels(len(data.names)).tolist() for split in data.load())
+    return dict(zip(data.names, zip(train, heldout, strict=True), strict=True))
+
+
+def total(data: Folder) -> dict[str, int]:
+    return {name: sum(both) for name, both in counts(data).items()}
+
+
+def reds(data: Folder) -> dict[str, set[int]]:
+    """The colours that the images of each class have: labels belong to their images."""
+    return {
+        name: {
+            round(int(image[0, 0, 0]) / 40)
+            for split in data.load()
+            for image, label in zip(split.images, split.labels.tolist(), strict=True)
+            if label == i
+        }
+        for i, name in enumerate(data.names)
+    }
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    (tmp_path / "set").mkdir()
+    return tmp_path / "set"
+
+
+# StyleGAN, EDM and EDM2
+
+
+def shards(root: Path, labels) -> None:
+    entries = []
+    for i in range(60):
+        name = f"{i // 20:05d}/img{i:08d}.png"
+        put(root / name, i % 4)
+        entries.append([name, labels(i)])
+    (root / "dataset.json").write_text(json.dumps({"labels": entries}))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [lambda i: i % 4, lambda i: float(i % 4), lambda i: [int(k == i % 4) for k in range(4)]],
+    ids=["index", "float", "one-hot"],
+)
+def test_dataset_json_makes_classes_and_shards_do_not(root, labels):
+    shards(root, labels)
+    data = open_folder(root)
+    assert total(data) == {"0": 15, "1": 15, "2": 15, "3": 15}
+    assert reds(data) == {str(k): {k} for k in range(4)}
+
+
+def test_dataset_json_of_vectors_makes_attributes(root):
+    shards(root, lambda i: [1, i % 2, int(i % 4 == 0)])
+    assert total(open_folder(root)) == {"0": 60, "1": 30, "2": 15}
+
+
+def test_the_archive_is_read_as_the_folder_is(root):
+    shards(root, lambda i: i % 4)
+    archive = shutil.make_archive(str(root.parent / "packed"), "zip", root)
+    unpacked, packed = open_folder(root), open_folder(Path(archive))
+    assert packed.names == unpacked.names
+    for one, other in zip(unpacked.load(), packed.load(), strict=True):
+        assert one.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no JSON with labels"),
+        ('{"labels": null}', r"has no labels: pass data\.classes=none"),
+        ('{"labels": [["a.npy", 0]]}', r"arrays \(a\.npy\), the latents"),
+        ('{"labels": [["a.png", [0.5]]]}', "not all 0 and 1"),
+        ('{"labels": [["a.png", "x"]]}', "no class and no vector"),
+        ('{"labels": [["a.png", 0], ["./a.png", 1]]}', "a second time"),
+    ],
+)
+def test_dataset_json_that_says_something_else_is_told(root, content, message):
+    put(root / "a.png")
+    (root / "dataset.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        _ = open_folder(root).names
+
+
+def test_shards_without_labels_are_no_classes(root):
+    for i in range(40):
+        put(root / f"{i // 20:05d}" / f"{i:05d}.png")
+    with pytest.raises(
+        UserError, match=r"(?s)two ways.*data\.classes=folders.*data\.classes=none"
+    ):
+        _ = open_folder(root).names
+    assert total(open_folder(root, classes="none")) == {"image": 40}
+    assert total(open_folder(root, classes="folders")) == {"00000": 20, "00001": 20}
+
+
+def test_numbered_classes_are_no_shards(root):
+    for i in range(40):
+        put(root / str(i % 2) / f"{i}.png", i % 2)
+    assert reds(open_folder(root)) == {"0": {0}, "1": {1}}
+
+
+# Tables in folders of a split
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_tables_in_a_split_are_those_of_its_images(root, suffix):
+    for part, n in (("train", 12), ("test", 6)):
+        rows = [{"file_name": f"{i:03d}.png", "label": "abc"[i % 3]} for i in range(n)]
+        for i in range(n):
+            put(root / part / rows[i]["file_name"], i % 3)
+        write_table(root / part / f"metadata{suffix}", rows)
+    data = open_folder(root)
+    assert counts(data) == {"a": (4, 2), "b": (4, 2), "c": (4, 2)}
+    assert reds(data) == {"a": {0}, "b": {1}, "c": {2}}
+
+
+def test_a_table_in_the_training_folder_alone(root):
+    rows = [{"image_file_name": f"{i:03d}.png", "label": "abc"[i % 3]} for i in range(20)]
+    for i, row in enumerate(rows):
+        put(root / "train" / row["image_file_name"], i % 3)
+    write_table(root / "train" / "metadata.jsonl", rows)
+    data = open_folder(root)
+    assert total(data) == {"a": 7, "b": 7, "c": 6}
+    assert reds(data) == {"a": {0}, "b": {1}, "c": {2}}
+
+
+def test_a_split_that_the_paths_of_a_table_tell(root):
+    rows = [
+        {"file_name": f"{'test' if i % 4 == 0 else 'train'}/{i}.png", "label": i % 3}
+        for i in range(24)
+    ]
+    for i, row in enumerate(rows):
+        put(root / row["file_name"], i % 3)
+    write_table(root / "metadata.csv", rows)
+    assert counts(open_folder(root)) == {"0": (6, 2), "1": (6, 2), "2": (6, 2)}
+
+
+def write_table(path: Path, rows: list[dict]) -> None:
+    if path.suffix == ".csv":
+        lines = [",".join(map(str, row.values())) for row in rows]
+        path.write_text("\n".join([",".join(rows[0]), *lines]))
+    elif path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+# Kaggle's CelebA
+
+
+@pytest.mark.parametrize("suffix", ["csv", "txt"])
+def test_celeba_in_place(root, suffix, caplog):
+    names = [f"{i:06d}.jpg" for i in range(1, 31)]
+    smiling, male = ([1 if i % k else -1 for i in range(30)] for k in (2, 3))
+    for i, name in enumerate(names):
+        put(root / "img_align_celeba" / "img_align_celeba" / name, i % 2)
+    bits = list(zip(names, smiling, male, strict=True))
+    if suffix == "csv":
+        lines = ["image_id,Smiling,Male", *(f"{n},{s},{m}" for n, s, m in bits)]
+    else:
+        lines = ["30", "Smiling Male", *(f"{n}  {s} {m}" for n, s, m in bits)]
+    (root / f"list_attr_celeba.{suffix}").write_text("\n".join(lines))
+    parts = [0 if i < 20 else 1 if i < 25 else 2 for i in range(30)]
+    (root / "list_eval_partition.csv").write_text(
+        "\n".join(["image_id,partition", *(f"{n},{p}" for n, p in zip(names, parts, strict=True))])
+    )
+    (root / "list_bbox_celeba.csv").write_text("image_id,x_1\n000001.jpg,95\n")
+    data = open_folder(root)
+    assert counts(data) == {"Smiling": (10, 5), "Male": (13, 7)}
+    assert "list_eval" not in caplog.text
+    train, heldout = data.load()
+    assert (len(train), len(heldout)) == (20, 10)
+
+
+# Names of folders and files
+
+
+def classes_of(names: list[str], **settings):
+    found = classes_by_name(names, where="set", settings=NameSettings(**settings))
+    return dict(zip(found.files, found.labels, strict=True)), found
+
+
+def test_a_folder_that_wraps_the_classes_is_none():
+    names = [f"a/b/{c}/{i}.png" for c in ("cat", "dog") for i in range(3)]
+    labels, _ = classes_of(names)
+    assert set(labels.values()) == {"cat", "dog"}
+
+
+def test_a_split_beside_another_folder_is_told():
+    names = [f"{p}/{c}/{i}.png" for p in ("train", "test") for c in ("cat", "dog") for i in (1, 2)]
+    labels, found = classes_of([*names, "docs/figure.png"])
+    assert set(labels) == set(names)
+    assert set(labels.values()) == {"cat", "dog"}
+    assert found.heldout == [name.startswith("test") for name in found.files]
+    assert any("docs" in one for one in found.told)
+    labels, _ = classes_of([*names, "docs/figure.png"], split_folders=False)
+    assert set(labels.values()) == {"train", "test", "docs"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["train/1.png", "test/1.png", "car/1.png"],
+        ["train/cat/1.png", "train/dog/1.png", "docs/1.png"],
+        ["seg_train/cat/1.png", "seg_test/cat/1.png", "seg_pred/1.png"],
+        ["test/1.png", "val/2.png"],
+        ["photo/cat/1.png", "photo/dog/1.png", "sketch/cat/1.png", "sketch/dog/1.png"],
+        ["cat/1.png", "dog/2.png", "masks/1.png"],
+        ["cat_1.png", "cat_2.png", "dog_1.png", "dog_2.png"],
+    ],
+)
+def test_two_readings_are_both_shown_with_what_decides(names):
+    with pytest.raises(
+        UserError, match=r"(?s)two ways:\n.*pass data\.\w+=.*\n.*pass .*data\.\w+=|"
+    ):
+        classes_of(names)
+    with pytest.raises(UserError) as error:
+        classes_of(names)
+    assert str(error.value).count("pass ") == 2
+
+
+def test_words_around_train_are_settled_by_a_setting():
+    names = ["seg_train/cat/1.png", "seg_train/dog/1.png", "seg_test/cat/1.png", "pred/1.png"]
+    labels, found = classes_of(names, split_folders=True)
+    assert set(labels.values()) == {"cat", "dog"}
+    assert sum(found.heldout) == 1
+
+
+def test_domains_and_classes_are_settled_by_a_setting():
+    names = [f"{d}/{c}/1.png" for d in ("photo", "sketch") for c in ("cat", "dog")]
+    assert set(classes_of(names, classes="folders")[0].values()) == {"photo", "sketch"}
+    assert set(classes_of(names, classes="deepest")[0].values()) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("place", ["masks", "annotations/trimaps", "SegmentationClass"])
+def test_masks_in_folders_of_their_own_are_not_used(place):
+    names = [f"images/{i}.png" for i in range(4)] + [f"{place}/{i}.png" for i in range(4)]
+    labels, found = classes_of(names)
+    assert set(labels) == set(names[:4])
+    assert "4 images in" in found.told[0]
+
+
+def test_masks_beside_their_images_are_not_used():
+    names = ["a/1.png", "a/1_mask.png", "b/2.png", "b/2_mask.png", "b/gas_mask.png"]
+    labels, found = classes_of(names)
+    assert labels == {"a/1.png": "a", "b/2.png": "b", "b/gas_mask.png": "b"}
+    assert "2 masks" in found.told[0]
+
+
+@pytest.mark.parametrize("pattern", ["{}_{}.jpg", "{}.{}.jpg", "{}{}.jpg", "{} ({}).jpg"])
+def test_prefixes_are_classes_where_asked_for(pattern):
+    names = [pattern.format(c, i) for c in ("great dane", "pug") for i in (1, 20)]
+    assert set(classes_of(names, classes="prefix")[0].values()) == {"great dane", "pug"}
+
+
+@pytest.mark.parametrize(
+    "names", [["1.png", "2.png"], ["IMG_1.png", "IMG_2.png"], ["alice.png", "bob.png"]]
+)
+def test_images_without_any_class_are_one(names):
+    assert set(classes_of(names)[0].values()) == {"image"}
+
+
+@pytest.mark.parametrize(
+    ("name", "heldout"),
+    [
+        ("train", False),
+        ("Training_set", False),
+        ("train2017", False),
+        ("test", True),
+        ("val_images", True),
+        ("validation-00000-of-00002", True),
+        ("trainers", None),
+        ("a train", None),
+        ("cat", None),
+    ],
+)
+def test_words_that_say_what_is_held_out(name, heldout):
+    assert split_of(name) is heldout
+
+
+def test_what_systems_leave_is_no_class(root):
+    for i in range(12):
+        put(root / "cat" / f"{i}.png", 0)
+        put(root / "dog" / f"{i}.png", 1)
+    for name in ("@eaDir", "__MACOSX", "#recycle", ".thumbnails"):
+        put(root / name / "0.png", 5)
+        put(root / "cat" / name / "0.png", 5)
+    assert total(open_folder(root)) == {"cat": 12, "dog": 12}
+
+
+def test_a_single_class_is_told(root, caplog):
+    for i in range(12):
+        put(root / f"{i}.png")
+    assert total(open_folder(root)) == {"image": 12}
+    assert "all images are of one class, image" in caplog.text
+
+
+# Kinds of files
+
+
+def test_images_are_known_by_any_ending_and_by_content(root, caplog):
+    for i in range(10):
+        put(root / "cat" / f"{i}.png", 0)
+        put(root / "dog" / f"{i}.jfif", 1, format="JPEG")
+        put(root / "fox" / f"{i}.jpe", 2, format="JPEG")
+        put(root / "owl" / f"{i}.JPG", 3, format="JPEG")
+        put(root / "cow" / str(i), 4, format="JPEG")
+    (root / "LICENSE").write_text("free")
+    (root / "cat" / "film.mp4").write_text("moving")
+    data = open_folder(root)
+    assert total(data) == dict.fromkeys(("cat", "cow", "dog", "fox", "owl"), 10)
+    assert "2 files that are no images are passed over: 1 .mp4, 1 no ending" in caplog.text
+
+
+# Cells
+
+
+def cells(root: Path, labels: list) -> Folder:
+    rows = [{"file_name": f"{i:02d}.png", "label": label} for i, label in enumerate(labels)]
+    for i in range(len(rows)):
+        put(root / f"{i:02d}.png", i % 3)
+    write_table(root / "labels.jsonl", rows)
+    return open_folder(root)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), "", "NaN"])
+def test_a_cell_without_a_value_is_refused_with_its_row(root, missing):
+    data = cells(root, ["a", "b", missing, "a"])
+    with pytest.raises(UserError, match=r"image 3 of .* has no 'label'"):
+        _ = data.names
+
+
+def test_whole_numbers_of_pandas_are_classes(root):
+    assert total(cells(root, [float(i % 3) for i in range(20)])) == {"0": 7, "1": 7, "2": 6}
+
+
+def test_a_fraction_is_no_class(root):
+    with pytest.raises(UserError, match=r"image 2 .*0\.5, which is no class.*data\.numbers"):
+        _ = cells(root, [0.0, 0.5, 1.0]).names
+
+
+def test_lists_are_attributes(root):
+    data = cells(root, [["a", "b"] if i % 3 else ["a"] for i in range(20)])
+    assert total(data) == {"a": 20, "b": 13}
+
+
+def test_lists_as_pandas_writes_them_are_attributes(root):
+    for i in range(12):
+        put(root / f"{i}.png")
+    rows = [
+        "file,tags",
+        *(f"{i}.png,\"['a', 'b']\"" if i % 2 else f"{i}.png,['a']" for i in range(12)),
+    ]
+    (root / "t.csv").write_text("\n".join(rows))
+    assert total(open_folder(root)) == {"a": 12, "b": 6}
+
+
+def test_booleans_are_classes_and_attributes(root):
+    assert total(cells(root, [i % 2 == 0 for i in range(12)])) == {"False": 6, "True": 6}
+
+
+def test_unlabelled_images_are_left_out_and_told(root, caplog):
+    data = cells(root, [i % 3 if i < 12 else -1 for i in range(16)])
+    assert total(data) == {"0": 4, "1": 4, "2": 4}
+    assert "4 images of" in caplog.text
+
+
+def test_minus_one_beside_zero_and_one_can_be_read_in_two_ways(root):
+    with pytest.raises(UserError, match="-1, 0 and 1, which can be read in two ways"):
+        _ = cells(root, [-1, 0, 1, 1]).names
+
+
+def test_an_attribute_of_three_values_is_refused(root):
+    put(root / "0.png")
+    (root / "t.csv").write_text("file,round\n0.png,1\n1.png,0\n2.png,-1\n")
+    with pytest.raises(UserError, match=r"'round' .* holds -1, 0 and 1"):
+        _ = open_folder(root).names
+
+
+@pytest.mark.parametrize("text", ["file,a,a\n0.png,1,0\n", "file,a, a \n0.png,1,0\n"])
+def test_a_column_named_twice_is_refused(root, text):
+    put(root / "0.png")
+    (root / "t.csv").write_text(text)
+    with pytest.raises(UserError, match="has the column 'a' twice"):
+        _ = open_folder(root).names
+
+
+def test_a_key_named_twice_is_refused(root):
+    (root / "t.jsonl").write_text('{"file": "0.png", "a": 1, "a": 0}')
+    with pytest.raises(UserError, match="a key stands twice"):
+        _ = open_folder(root).names
+
+
+@pytest.mark.parametrize("other", ["./0.png", "x/../0.png", "set\\..\\0.png"])
+def test_a_file_named_twice_in_two_spellings_is_refused(root, other):
+    put(root / "0.png")
+    (root / "t.csv").write_text(f"file,a\n0.png,1\n{other},0\n")
+    with pytest.raises(UserError, match=r"which is '0\.png' of image 1, a second time"):
+        _ = open_folder(root).names
+
+
+def test_accents_are_one_name_in_either_spelling(root):
+    for i in range(12):
+        put(root / f"e\u0301{i}.png", i % 2)
+    (root / "t.csv").write_text(
+        "\n".join(["file,label", *(f"\u00e9{i}.png,{'ab'[i % 2]}" for i in range(12))])
+    )
+    assert reds(open_folder(root)) == {"a": {0}, "b": {1}}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", " ", "^"])
+@pytest.mark.parametrize("suffix", [".csv", ".txt"])
+def test_any_delimiter_parts_the_fields(root, delimiter, suffix):
+    for i in range(12):
+        put(root / f"{i}.png", i % 2)
+    lines = ["file label", *(f"{i}.png {'ab'[i % 2]}" for i in range(12))]
+    (root / f"t{suffix}").write_text("\n".join(lines).replace(" ", delimiter))
+    (root / "README.txt").write_text("pictures of things\n")
+    assert reds(open_folder(root)) == {"a": {0}, "b": {1}}
+
+
+def test_columns_are_chosen_by_settings(root):
+    for i in range(12):
+        put(root / "deep" / "down" / f"{i}.png", i % 3)
+        put(root / "small" / f"{i}.png", 5)
+    rows = [
+        {"id": i, "fine_label": "abc"[i % 3], "coarse_label": "xy"[i % 3 == 0], "note": "no"}
+        for i in range(12)
+    ]
+    write_table(root / "t.csv", rows)
+    with pytest.raises(UserError, match=r"no column of .* names the image.*data\.file_column"):
+        _ = open_folder(root).names
+    options = {"file_column": "id", "class_column": "fine_label"}
+    with pytest.raises(UserError, match=r"fine_label, coarse_label may each .*data\.class_column"):
+        _ = open_folder(root, file_column="id", images="deep").names
+    with pytest.raises(
+        UserError, match=r"there are 2 such images: pass data\.images=<one of deep"
+    ):
+        _ = open_folder(root, **options).names
+    data = open_folder(root, images="deep/down", **options)
+    assert reds(data) == {"a": {0}, "b": {1}, "c": {2}}
+    coarse = {**options, "class_column": "coarse_label"}
+    assert total(open_folder(root, images="deep", **coarse)) == {"x": 8, "y": 4}
+    with pytest.raises(UserError, match=r"data\.class_column=kind is no column"):
+        _ = open_folder(root, images="deep", **{**options, "class_column": "kind"}).names
+
+
+# What is held out
+
+
+def test_each_class_is_trained_on_and_held_out(root):
+    for i in range(200):
+        put(root / f"{i:04d}.png")
+    lines = [f"{i:04d}.png,{'abcdefghij'[i % 10]}" for i in range(200)]
+    (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    assert all(min(both) > 0 and sum(both) == 20 for both in counts(open_folder(root)).values())
+
+
+def test_each_value_of_an_attribute_is_trained_on_and_held_out():
+    names = [f"{i:04d}.png" for i in range(200)]
+    labels = np.array([[i % 10 == 9, i % 2, i == 7] for i in range(200)], dtype=np.uint8)
+    held = draw_heldout(names, labels, 0.1)
+    for group in groups_of(labels):
+        assert not held[group].all()
+        assert held[group].any() or len(group) == 1
+    assert 8 <= held.sum() <= 35
+
+
+def test_a_class_of_one_image_is_trained_on_and_told(root):
+    for i in range(9):
+        put(root / "common" / f"{i}.png", 0)
+    put(root / "rare" / "0.png", 1)
+    assert counts(open_folder(root))["rare"] == (1, 0)
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 40], [5, 6, 7], [100, 300], [2, 2]])
+def test_added_images_move_no_others(sizes):
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    names = [f"{k}/{i}.png" for i, k in enumerate(labels)]
+    before = draw_heldout(names, labels, 0.2)
+    more = [f"{len(sizes)}/{i}.png" for i in range(50)]
+    added = np.concatenate([np.full(50, len(sizes)), labels])
+    after = draw_heldout([*more, *names], added, 0.2)
+    big = [k for k, n in enumerate(sizes) if n >= 5]
+    same = np.isin(labels, big)
+    assert np.array_equal(after[50:][same], before[same])
+    # Within a class too, unless an image changed sides for want of another.
+    everything = draw_heldout([f"a/{i}" for i in range(2000)], np.zeros(2000, np.int64), 0.1)
+    half = draw_heldout([f"a/{i}" for i in range(1000)], np.zeros(1000, np.int64), 0.1)
+    assert np.array_equal(everything[:1000], half)
+    assert 0.08 < everything.mean() < 0.12
+
+
+def test_a_damaged_archive_is_told(root):
+    path = root.parent / "x.zip"
+    path.write_bytes(b"PK nonsense")
+    with pytest.raises(UserError, match="cannot be read as a zip archive"):
+        _ = open_folder(path).names
+
+
+def test_members_of_an_archive_stay_in_it(root):
+    path = root.parent / "x.zip"
+    put(root / "1.png")
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(12):
+            archive.write(root / "1.png", f"../../{'ab'[i % 2]}/{i}.png")
+    assert set(total(open_folder(path))) == {"a", "b"}
+    assert not (root.parent.parent / "a").exists()
