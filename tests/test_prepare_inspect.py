@@ -40,8 +40,7 @@ def test_preparing_leaves_one_folder_and_says_what_is_there(root, tmp_path):
     done = call("ccdiff.prepare", *settings, cwd=tmp_path)
     assert done.status == 0, done.printed
     assert "18 training images, 2 held out; 2 attributes" in done.printed
-    assert "  even: 10 training images, 0 held out
-  fourth: 5 training" in done.printed
+    assert "  even: 10 training images, 0 held out\n  fourth: 5 training" in done.printed
     assert "  no held-out image of even, fourth" in done.printed
     assert "every byte is as it was written" in done.printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "pictures"]
