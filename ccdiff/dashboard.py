@@ -1,12 +1,12 @@
 """A W&B workspace that compares runs: ``python -m ccdiff.dashboard``, once per project."""
 
 import argparse
-import sys
 from typing import Any
 
 from ccdiff.errors import UserError
+from ccdiff.launch.entry import plain_command
 
-__all__ = ["main", "workspace"]
+__all__ = ["main", "make_dashboard", "workspace"]
 
 _AXES = ("schedule", "prediction", "weighting", "optimizer/lr", "conditioning/drop", "seed")
 
@@ -84,7 +84,7 @@ def workspace(entity: str, project: str) -> Any:
     )
 
 
-def main(arguments: list[str]) -> None:
+def make_dashboard(arguments: list[str]) -> None:
     """Saves the workspace and prints its address.
 
     Arguments:
@@ -118,8 +118,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"W&B did not take the dashboard: {error}") from error
 
 
+main = plain_command(make_dashboard)
+
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

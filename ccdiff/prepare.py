@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import hydra
 from omegaconf import MISSING, DictConfig
 
-from ccdiff.config import schema
 from ccdiff.launch.entry import command
 
-__all__ = ["PrepareConfig"]
+__all__ = ["PrepareConfig", "main", "prepare_data"]
 
 
 @dataclass
@@ -21,15 +19,13 @@ class PrepareConfig:
     """Of no effect; here because data sets bring theirs along."""
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="prepare")
-@command
-def main(cfg: DictConfig) -> None:
+def prepare_data(cfg: DictConfig) -> None:
     """Fetches, decodes and checks, then says what there is."""
-    # torch takes seconds to import: --help and --cfg job must not wait for it.
+    # Commands are imported before there is a config, and torch takes seconds to import.
     from ccdiff.config.build import build_data
     from ccdiff.data import ImageFiles, describe
 
-    data = build_data(schema.typed(cfg, PrepareConfig))
+    data = build_data(cfg)
     if isinstance(data, ImageFiles):
         prepared = data.prepare()
         prepared.verify()
@@ -39,6 +35,8 @@ def main(cfg: DictConfig) -> None:
     print("\n".join(describe(train, heldout, data.names)))
     print(f"{shape} each")
 
+
+main = command("prepare", job="ccdiff.prepare:prepare_data", schema=PrepareConfig)
 
 if __name__ == "__main__":
     main()

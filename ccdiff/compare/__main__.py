@@ -9,15 +9,15 @@ from ccdiff.compare.page import page
 from ccdiff.compare.read import Job, find_runs, read_job
 from ccdiff.compare.table import MAIN, Comparison, compare
 from ccdiff.errors import UserError
+from ccdiff.launch.entry import plain_command
 from ccdiff.runs.folder import Run
 from ccdiff.system.atomic import made_folder, write_text
-from ccdiff.system.console import guard_console, leave_closed_pipe
 from ccdiff.system.text import printable
 
-__all__ = ["main"]
+__all__ = ["compare_runs", "main"]
 
 
-def main(arguments: list[str]) -> None:
+def compare_runs(arguments: list[str]) -> None:
     """Writes compare.html and compare.csv.
 
     Arguments:
@@ -36,6 +36,8 @@ def main(arguments: list[str]) -> None:
         "--out", type=Path, help="folder to write to; by default that of the sweep, or compare/"
     )
     options = parser.parse_args(arguments)
+    # Lines that are no rows are told as any other log line.
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
     runs = find_runs(options.runs)
     jobs = list(filter(None, map(_read, runs)))
     if not jobs:
@@ -87,14 +89,7 @@ def _say(text: str) -> None:
     print(printable(text))
 
 
+main = plain_command(compare_runs)
+
 if __name__ == "__main__":
-    # Lines that are no rows are told as any other log line.
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    guard_console()
-    try:
-        main(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        leave_closed_pipe()
-    except UserError as error:
-        sys.exit(f"error: {printable(str(error))}")
+    main()

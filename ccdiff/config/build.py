@@ -1,5 +1,6 @@
 """From a config to objects: the one place where ``_target_`` becomes a class."""
 
+import inspect
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, cast
@@ -20,6 +21,7 @@ __all__ = [
     "build_data",
     "build_denoiser",
     "build_objective",
+    "completed",
     "image_shape_of",
     "instantiate",
     "plain",
@@ -89,6 +91,33 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     """The whole config as dicts, lists and scalars, with every interpolation resolved."""
     container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True, enum_to_str=True)
     return cast(dict[str, Any], container)
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """A config with the defaults of all settings that its groups do not state.
+
+    A config that was saved before a class took a setting compares so with one of today.
+
+    Arguments:
+        config: As :func:`plain` returns it; stays as it is.
+    """
+    return {key: _completed(node) for key, node in config.items()}
+
+
+def _completed(node: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    stated = {key: _completed(value) for key, value in node.items()}
+    if "_target_" not in node:
+        return stated
+    check_targets({"_target_": node["_target_"]})
+    accepted = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters.values()
+    defaults = {
+        p.name: p.default
+        for p in accepted
+        if isinstance(p.default, str | bool | int | float | None)
+    }
+    return {**defaults, **stated}
 
 
 def save_config(cfg: DictConfig, path: Path) -> str:

@@ -20,6 +20,8 @@ WITHOUT_EFFECT = (
     "trainer.keep",
     "trainer.keep_gib",
     "trainer.profile",
+    # What it is called.
+    "sampler.name",
     # How much memory it takes.
     "model.gradient_checkpointing",
     # Where.

@@ -1,20 +1,15 @@
 """Quality against cost: ``python -m ccdiff.curve run=latest sampler=ddim,heun steps=5,10,20``."""
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-import hydra
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING
 
 from ccdiff.config import schema
 from ccdiff.launch.entry import command
 from ccdiff.settings import Precision
 
-__all__ = ["CurveConfig", "list_arguments"]
-
-# Samplers are composed from the config of sample.py.
-schema.register()
+__all__ = ["CurveConfig", "list_arguments", "main"]
 
 _LISTS = {"sampler": "samplers", "samplers": "samplers", "steps": "steps", "seeds": "seeds"}
 
@@ -66,16 +61,9 @@ def list_arguments(arguments: list[str]) -> list[str]:
     return rewritten
 
 
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="curve")
-@command
-def main(cfg: DictConfig) -> None:
-    """Writes curve.csv, curve.png and config.yaml to a new folder of the run."""
-    # torch takes seconds to import: --help and --cfg job must not wait for it.
-    from ccdiff.curve.job import run_curve
-
-    run_curve(schema.typed(cfg, CurveConfig))
-
+main = command(
+    "curve", job="ccdiff.curve.job:run_curve", schema=CurveConfig, rewrite=list_arguments
+)
 
 if __name__ == "__main__":
-    sys.argv[1:] = list_arguments(sys.argv[1:])
     main()

@@ -1,19 +1,17 @@
 """Tools for images: ``python -m ccdiff.edit task=img2img run=latest images=[0] labels=[3]``."""
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING
 
 from ccdiff.config import schema
 from ccdiff.launch.entry import command
 from ccdiff.launch.labels import label_arguments
 from ccdiff.settings import Precision
 
-__all__ = ["EditConfig"]
+__all__ = ["EditConfig", "main"]
 
 
 @dataclass
@@ -100,16 +98,9 @@ for _name, _node in _TASKS.items():
     ConfigStore.instance().store(group="task", name=_name, node=_node)
 
 
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="edit")
-@command
-def main(cfg: DictConfig) -> None:
-    """Writes grid.png, images.npz and config.yaml to a new folder of the run."""
-    # torch takes seconds to import: --help and --cfg job must not wait for it.
-    from ccdiff.edit.job import run_edit
-
-    run_edit(schema.typed(cfg, EditConfig))
-
+main = command(
+    "edit", job="ccdiff.edit.job:run_edit", schema=EditConfig, rewrite=label_arguments
+)
 
 if __name__ == "__main__":
-    sys.argv[1:] = label_arguments(sys.argv[1:])
     main()

@@ -1,19 +1,16 @@
 """Fidelity of a run, as numbers: ``python -m ccdiff.evaluate run=latest n=10000``."""
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-import hydra
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING
 
 from ccdiff.config import schema
-from ccdiff.errors import UserError
 from ccdiff.launch.arguments import sampling_arguments
-from ccdiff.launch.entry import end_before_parsing, rank_arguments, shared_command
+from ccdiff.launch.entry import command
 from ccdiff.settings import Precision
 
-__all__ = ["EvaluateConfig"]
+__all__ = ["EvaluateConfig", "main"]
 
 
 @dataclass
@@ -41,19 +38,13 @@ class EvaluateConfig:
     data: schema.MovedData = field(default_factory=schema.MovedData)
 
 
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="evaluate")
-@shared_command
-def main(cfg: DictConfig) -> None:
-    """Writes metrics.json and index.html to a folder of the run."""
-    # torch takes seconds to import: --help and --cfg job must not wait for it.
-    from ccdiff.evaluate.job import run_evaluation
-
-    run_evaluation(schema.typed(cfg, EvaluateConfig))
-
+main = command(
+    "evaluate",
+    job="ccdiff.evaluate.job:run_evaluation",
+    schema=EvaluateConfig,
+    rewrite=sampling_arguments,
+    several=True,
+)
 
 if __name__ == "__main__":
-    try:
-        sys.argv[1:] = rank_arguments(sampling_arguments(sys.argv[1:]))
-    except UserError as error:
-        end_before_parsing(error)
     main()

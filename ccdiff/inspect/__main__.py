@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import hydra
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING
 
-from ccdiff.config import schema
 from ccdiff.launch.entry import command
 
-__all__ = ["InspectConfig"]
+__all__ = ["InspectConfig", "main"]
 
 
 @dataclass
@@ -25,15 +23,7 @@ class InspectConfig:
     """Of no effect; here because data sets bring theirs along."""
 
 
-@hydra.main(version_base="1.3", config_path="../../conf", config_name="inspect")
-@command
-def main(cfg: DictConfig) -> None:
-    """Writes contact_sheet.png, counts.png, cooccurrence.png, duplicates.png, inspection.json."""
-    # torch takes seconds to import: --help and --cfg job must not wait for it.
-    from ccdiff.inspect.job import run_inspection
-
-    run_inspection(schema.typed(cfg, InspectConfig))
-
+main = command("inspect", job="ccdiff.inspect.job:run_inspection", schema=InspectConfig)
 
 if __name__ == "__main__":
     main()

@@ -1,9 +1,12 @@
 """Command lines rewritten, so that Hydra composes from what a run has of its own."""
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -12,15 +15,44 @@ from omegaconf import DictConfig, OmegaConf
 from ccdiff.config.saved import load_config, read_config
 from ccdiff.config.schema import TrainConfig, check_keys
 from ccdiff.errors import UserError
+from ccdiff.launch.labels import label_arguments
 from ccdiff.launch.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.runs.folder import find_checkpoint, run_of
 
-__all__ = ["resume_arguments", "sampling_arguments"]
+__all__ = ["CONF", "flags_first", "option_of", "resume_arguments", "sampling_arguments"]
 
-_CONF = Path(__file__).parents[2] / "conf"
+_PACKAGE = Path(__file__).parents[1]
+CONF = next(
+    (path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir()), _PACKAGE
+)
+"""Where the YAML is: in the package once installed, beside it in a clone."""
+
 _RESUMED = "resumed"
 _OF_SAMPLING = ("sampler", "threshold", "guidance")
 _INSIDE = tuple(f"{group}/" for group in _OF_SAMPLING)
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """Hydra's flags, each in one word, then all overrides in their order.
+
+    Hydra wants it so: what stands behind a flag among overrides is no override to it.
+    """
+    parser = get_args_parser()
+    given = parser.parse_intermixed_args(arguments)
+    flags = []
+    for action in parser._actions:
+        value = getattr(given, action.dest, None)
+        if not action.option_strings or value in (None, False, argparse.SUPPRESS):
+            continue
+        option = action.option_strings[0]
+        flags.append(option if value is True else f"{option}={value}")
+    return [*flags, *given.overrides]
+
+
+def option_of(arguments: Sequence[str], flag: str) -> str | None:
+    """What a flag is given among arguments in the order of :func:`flags_first`, or None."""
+    given = [a.partition("=")[2] for a in arguments if a.startswith(f"{flag}=")]
+    return given[-1] if given else None
 
 
 def resume_arguments(arguments: list[str]) -> list[str]:
@@ -36,10 +68,11 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     if not given or given[-1] in ("", "null", "auto"):
         return arguments
     rest = [a for a in arguments if not a.startswith("resume=")]
+    extra = option_of(rest, "--config-dir")
     sweep = Path(given[-1]).expanduser().absolute()
     if (sweep / SWEEP_FILE).exists():
         return sweep_arguments(sweep, rest)
-    if {"-m", "--multirun"} & set(arguments):
+    if "--multirun" in arguments:
         raise UserError("resume= goes on with one run: leave out --multirun")
     run = run_of(find_checkpoint(given[-1]))
     if not run.config.exists():
@@ -50,10 +83,16 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     check_keys(config, TrainConfig, source=run.config)
     ConfigStore.instance().store(name=_RESUMED, node=config)
     folder = Path(run.path).absolute()
+    elsewhere = [_value(a) for a in rest if a.startswith("hydra.run.dir=")]
+    if elsewhere and Path(str(elsewhere[-1])).absolute() != folder:
+        raise UserError(
+            f"resume= goes on in the folder of the run, {folder}, and not in "
+            f"hydra.run.dir={elsewhere[-1]}: leave one of them out"
+        )
     return [
         # A folder without configs, so that keys of the run are not taken for groups.
-        *("--config-path", str(Path(__file__).parent), "--config-name", _RESUMED),
-        *(part for argument in rest for part in _spelled_out(argument)),
+        *(f"--config-path={Path(__file__).parent}", f"--config-name={_RESUMED}"),
+        *(part for argument in rest for part in _spelled_out(argument, extra)),
         f"resume='{given[-1]}'",
         f"hydra.run.dir='{folder}'",
         "hydra.output_subdir=null",
@@ -63,11 +102,15 @@ def resume_arguments(arguments: list[str]) -> list[str]:
 def sampling_arguments(arguments: list[str]) -> list[str]:
     """Adds the sampler, threshold and guidance of ``run=<run>``, each where none is chosen.
 
+    Labels become the text that was typed.
+
     Other overrides stay, on top of the run's values: ``run=latest sampler.steps=20``.
 
     Raises:
         UserError: Where several runs are named, which may differ in them.
     """
+    arguments = label_arguments(arguments)
+    extra = option_of(arguments, "--config-dir")
     chosen = {argument.lstrip("+~").partition("=")[0] for argument in arguments}
     own = [group for group in _OF_SAMPLING if group not in chosen]
     given = [argument for argument in arguments if argument.startswith("run=")]
@@ -84,7 +127,9 @@ def sampling_arguments(arguments: list[str]) -> list[str]:
         *(
             part
             for argument in arguments
-            for part in (_spelled_out(argument) if argument.startswith(_INSIDE) else [argument])
+            for part in (
+                _spelled_out(argument, extra) if argument.startswith(_INSIDE) else [argument]
+            )
         ),
     ]
 
@@ -117,14 +162,23 @@ def _config_of(reference: str) -> DictConfig:
     return read_config(load_checkpoint(checkpoint)["config"], source=checkpoint)
 
 
-def _spelled_out(argument: str) -> list[str]:
-    """``group=option`` as overrides of a config that has values in place of groups."""
+def _spelled_out(argument: str, extra: str | None) -> list[str]:
+    """``group=option`` as overrides of a config that has values in place of groups.
+
+    Arguments:
+        argument: Of the command line.
+        extra: A folder of options besides ``conf/``, or None.
+    """
     group, _, option = argument.partition("=")
-    if not (_CONF / group / f"{option}.yaml").is_file() or group == "experiment":
+    folders = [Path(extra).absolute(), CONF] if extra else [CONF]
+    there = any((folder / group / f"{option}.yaml").is_file() for folder in folders)
+    if not there or group == "experiment":
         return [argument]
     key = group.replace("/", ".")
-    with hydra.initialize_config_dir(str(_CONF), version_base="1.3"):
-        return _replaced(key, OmegaConf.select(hydra.compose("train", [argument]), key))
+    search = [f"hydra.searchpath=['file://{folders[0]}']"] if extra else []
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("train", [argument, *search])
+    return _replaced(key, OmegaConf.select(config, key))
 
 
 def _replaced(key: str, values: DictConfig) -> list[str]:

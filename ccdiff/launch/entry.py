@@ -1,11 +1,13 @@
-"""What every command shares around its work: errors, memory between jobs, resuming."""
+"""What every command is made of: its arguments, its config, how it ends, memory between jobs."""
 
 import atexit
 import errno
 import functools
 import gc
+import importlib
 import io
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -13,41 +15,142 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from ccdiff.config.schema import register, typed
 from ccdiff.distributed.failures import let_main_tell, told_by_main
 from ccdiff.distributed.ranks import adopt_slurm, is_main, local_rank, rank, world_size
 from ccdiff.errors import UserError
-from ccdiff.system.console import guard_console
+from ccdiff.launch.arguments import CONF, flags_first
+from ccdiff.launch.explain import explained
+from ccdiff.launch.sweeps import keep_going
+from ccdiff.system.console import guard_console, leave_closed_pipe
+from ccdiff.system.text import printable
 from ccdiff.system.stopping import EXIT_STATUS, Preempted
+from ccdiff.system.typed import as_typed
 
-__all__ = ["command", "end_before_parsing", "rank_arguments", "shared_command"]
+__all__ = ["command", "plain_command"]
 
 log = logging.getLogger(__name__)
 
+_LINES = "\n\t"
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 
-def command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """A command for one process, which is refused where torchrun or srun starts several.
 
-    See :func:`shared_command` for how it ends.
+def command(
+    name: str,
+    *,
+    job: str,
+    schema: type,
+    rewrite: Callable[[list[str]], list[str]] = list,
+    several: bool = False,
+    sweeps: bool = False,
+) -> Callable[[], None]:
+    """A command whose config Hydra composes.
+
+    Arguments:
+        name: Of its YAML in ``conf/``.
+        job: What it does with the typed config, as ``package.module:function``. Imported only once
+            there is a config: torch takes seconds to import, and --help must not wait for it.
+        schema: Dataclass of its keys.
+        rewrite: Arguments of the command line to arguments for Hydra; flags come first in both.
+        several: Whether it works in several processes, as torchrun starts them.
+        sweeps: Whether a failed job of a sweep counts as infinitely bad, so that others follow.
+
+    Returns:
+        A function that runs the command on the arguments of this process.
     """
 
+    def work(cfg: DictConfig) -> Any:
+        module, _, function = job.partition(":")
+        checked = typed(cfg, schema)
+        return getattr(importlib.import_module(module), function)(checked)
+
+    task = _ending(work if several else _alone(work))
+    if sweeps:
+        task = keep_going(task)
+
+    def main() -> None:
+        register()
+        try:
+            arguments = _of_this_rank(flags_first(rewrite(flags_first(sys.argv[1:]))))
+        except UserError as error:
+            _end(str(error))
+        sys.argv[1:] = arguments
+        full = os.environ.get(_FULL_ERROR)
+        # Has Hydra pass its errors on instead of printing them.
+        os.environ[_FULL_ERROR] = "1"
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _end_unread()
+        except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+            if full:
+                raise
+            _end(explained(error, arguments, name))
+        finally:
+            if full is None:
+                os.environ.pop(_FULL_ERROR, None)
+
+    return main
+
+
+def plain_command(main: Callable[[list[str]], None]) -> Callable[[], None]:
+    """A command that takes its arguments as they are: bad input ends in one line, as in others."""
+
     @functools.wraps(main)
+    def wrapped() -> None:
+        guard_console()
+        try:
+            main(sys.argv[1:])
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _end_unread()
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+        except Exception as error:
+            error = _told(error)
+            if not isinstance(error, UserError):
+                raise
+            sys.exit(f"error: {printable(str(error), keep=_LINES)}")
+
+    return wrapped
+
+
+def _end(message: str) -> NoReturn:
+    """Ends a process that has no config; one per machine says why."""
+    adopt_slurm()
+    sys.exit(1 if told_by_main() else f"error: {printable(message, keep=_LINES)}")
+
+
+def _end_unread() -> NoReturn:
+    """Ends a process whose output nobody reads any more, as ``head`` does; nothing is wrong."""
+    leave_closed_pipe()
+    sys.exit(0)
+
+
+def _alone(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Refuses to work where torchrun or srun starts several processes."""
+
     def alone(cfg: DictConfig) -> Any:
         if world_size() > 1:
             raise UserError(
                 f"this command works in one process, and was started in {world_size()}: leave "
                 f"out torchrun, or srun's number of tasks"
             )
-        return main(cfg)
+        return work(cfg)
 
-    return shared_command(alone)
+    return alone
 
 
-def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Wraps a Hydra main: bad input ends in one line and exit status 1, without a traceback.
+def _ending(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Has bad input end in one line and exit status 1, without a traceback.
 
     In a sweep every error is logged with its traceback and passed on. A failed job's frames are
     cleared, or its model would be kept as long as the error is.
@@ -55,8 +158,7 @@ def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], 
     Of several processes rank 0 logs; what ends all of them is told once.
     """
 
-    @functools.wraps(main)
-    def wrapped(cfg: DictConfig) -> Any:
+    def ending(cfg: DictConfig) -> Any:
         _forget_previous_job()
         adopt_slurm()  # Also where a launcher, and no command line, has started the process.
         sys.stderr = sys.__stderr__ if isinstance(sys.stderr, _Unheard) else sys.stderr
@@ -67,10 +169,10 @@ def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], 
             # Before torch does, in C++ that takes a Ctrl-C for a numpy that is not there.
             import numpy  # noqa: F401
 
-            return main(cfg)
+            return work(cfg)
         except Preempted as stopped:
             # Also ends a sweep, whose other jobs have no more time than this one.
-            log.warning("%s; to go on: python train.py resume=%s", stopped, _folder())
+            log.warning("%s; to go on: %s resume=%s", stopped, as_typed("train"), _folder())
             told_by_main(tell=True)
             sys.exit(EXIT_STATUS)
         except KeyboardInterrupt:
@@ -92,7 +194,7 @@ def shared_command(main: Callable[[DictConfig], Any]) -> Callable[[DictConfig], 
             traceback.clear_frames(error.__traceback__)
             raise
 
-    return wrapped
+    return ending
 
 
 def _folder() -> str:
@@ -127,7 +229,7 @@ class _Unheard(io.StringIO):
     """In place of stderr while arguments are read: what is wrong with them, another tells."""
 
 
-def rank_arguments(arguments: list[str]) -> list[str]:
+def _of_this_rank(arguments: list[str]) -> list[str]:
     """Arguments with which a process other than rank 0 makes no folder and no log of its own."""
     adopt_slurm()
     if is_main():
@@ -142,9 +244,3 @@ def rank_arguments(arguments: list[str]) -> list[str]:
 def _wait_if_unheard() -> None:
     if isinstance(sys.stderr, _Unheard):
         let_main_tell()
-
-
-def end_before_parsing(error: UserError) -> NoReturn:
-    """Ends a process whose arguments cannot be read; one per machine says why."""
-    adopt_slurm()
-    sys.exit(1 if told_by_main() else f"error: {error}")

@@ -27,6 +27,7 @@ from ccdiff.distributed.ranks import is_main, world_size
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import Record, read_record
 from ccdiff.system.atomic import write_text
+from ccdiff.system.typed import as_typed
 
 __all__ = ["SWEEP_FILE", "SweepCallback", "job_name", "keep_going", "sweep_arguments"]
 
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 SWEEP_FILE = "sweep.json"
 _MAX_NAME = 120
 _ONE_PROCESS = (
-    "error: a sweep is started by one process, not by torchrun: python train.py -m "
+    f"error: a sweep is started by one process, not by torchrun: {as_typed('train')} -m "
     "hydra/launcher=gpus hydra.launcher.n_jobs=4 ... runs its jobs side by side, each on a GPU of "
     "its own, and hydra/launcher=slurm hydra.launcher.gpus_per_node=4 each on several"
 )
@@ -138,9 +139,11 @@ def summary(folder: Path, records: dict[str, Record]) -> str:
     lines = [f"sweep {folder}: {finished} of {len(records)} jobs finished"]
     for name, record in sorted(records.items(), key=lambda item: item[1].rank):
         lines.append(f"  {name:{width}}  {record.line}")
-    lines.append(f"compare them: python -m ccdiff.compare {shlex.quote(str(folder))}")
+    lines.append(f"compare them: {as_typed('compare')} {shlex.quote(str(folder))}")
     if finished < len(records):
-        lines.append(f"run the others again: python train.py resume={shlex.quote(str(folder))}")
+        lines.append(
+            f"run the others again: {as_typed('train')} resume={shlex.quote(str(folder))}"
+        )
     return "\n".join(lines)
 
 
@@ -154,8 +157,6 @@ def sweep_arguments(folder: Path, rest: list[str]) -> list[str]:
     given: list[Any] = json.loads((folder / SWEEP_FILE).read_text())["arguments"]
     replaced = {_key(argument) for argument in rest} | _PLACES
     kept = [argument for argument in given if _key(argument) not in replaced]
-    # Flags have to come first.
-    rest = [argument for argument in rest if argument not in ("-m", "--multirun")]
     return ["--multirun", *kept, *rest, f"hydra.sweep.dir='{folder}'"]
 
 

@@ -19,6 +19,7 @@ from ccdiff.runs.folder import Run
 from ccdiff.runs.revision import revision
 from ccdiff.system.atomic import write_text
 from ccdiff.system.stopping import Preempted
+from ccdiff.system.typed import as_typed
 
 __all__ = ["Record", "Session", "read_record", "recording"]
 
@@ -115,7 +116,7 @@ class Record:
     @property
     def command(self) -> str:
         """What trains the same again, in a new folder."""
-        return " ".join(["python train.py", *map(shlex.quote, self.overrides)])
+        return " ".join([as_typed("train"), *map(shlex.quote, self.overrides)])
 
     @property
     def wall_seconds(self) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,9 +33,14 @@ from ccdiff.train.titles import run_title
 from ccdiff.training.ddp import check_divides
 from ccdiff.training.monitor.hooks import FIXED_SEEDS
 
-__all__ = ["run_experiment"]
+__all__ = ["run_experiment", "train_job"]
 
 log = logging.getLogger(__name__)
+
+
+def train_job(cfg: DictConfig) -> float:
+    """What ``train.py`` does: :func:`run_experiment` in the folder that Hydra chose."""
+    return run_experiment(cfg, HydraConfig.get())
 
 
 def run_experiment(cfg: DictConfig, job: HydraConf) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ccdiff.config.build import plain
+from ccdiff.config.build import completed, plain
 from ccdiff.config.differences import WITHOUT_EFFECT, any_of, difference, has_hash
 from ccdiff.config.schema import TrainConfig, typed
 from ccdiff.errors import UserError
@@ -146,16 +146,16 @@ def _refuse_another(run: Found, record: Record, cfg: DictConfig) -> None:
     now = plain(cfg)
     if has_hash(now, record.config_hash):
         return
-    differing = difference(run.config, now)
-    if not run.sweep:
-        # Facts of the data are settled when these are looked for.
-        differing = {
-            key: (old, new)
-            for key, (old, new) in differing.items()
-            if not any_of(key, MAY_CHANGE) and not (new is None and key.startswith("data."))
-        }
-        if not differing:
-            return
+    # A version whose classes took fewer settings took another digest of the same config. What a
+    # data set finds out for itself is in the saved config alone.
+    differing = {
+        key: (old, new)
+        for key, (old, new) in difference(completed(run.config), completed(now)).items()
+        if not (key.startswith("data.") and new in (None, []))
+        and not (any_of(key, MAY_CHANGE) and not run.sweep)
+    }
+    if run.config and not differing:
+        return
     shown = ", ".join(
         f"{k}={new} (there {old})" for k, (old, new) in list(differing.items())[:_SHOWN]
     )
@@ -190,7 +190,7 @@ def check_config(checkpoint: Checkpoint, cfg: DictConfig) -> None:
     """
     # Keys of the trainer that came after the run count as their defaults.
     saved = plain(typed(trained_config(checkpoint), TrainConfig))
-    now = plain(cfg)
+    saved, now = completed(saved), completed(plain(cfg))
     changes = {
         key: f"{key}: {old} -> {new}"
         for key, (old, new) in difference(saved, now, ignore=("resume",)).items()

@@ -64,6 +64,21 @@ def test_a_sweep_finds_its_job_again(run):
     assert "trainer.batch_size=8 (there 16)" in other.printed
 
 
+def test_a_setting_that_came_later_counts_as_its_default(run):
+    overrides = yaml.safe_load((run / ".hydra/overrides.yaml").read_text())
+    job = Path(shutil.copytree(run, run.parent / "sweep" / "job"))
+    for file in ("config.yaml", "record.json"):
+        # As if the network's dropout had not been there.
+        text = (job / file).read_text().replace("  dropout: 0.0\n", "")
+        (job / file).write_text(text.replace("60622c242b2b41e6", "of another version"))
+    assert "dropout" not in (job / "config.yaml").read_text()
+    sweep = ("-m", *overrides, "hydra.sweep.dir=sweep")
+    assert "finished earlier" in succeed("train.py", *sweep, cwd=run.parent).printed
+    other = call("train.py", *sweep, "model.dropout=0.1", cwd=run.parent)
+    assert other.status == 1
+    assert "model.dropout=0.1 (there 0.0)" in other.printed
+
+
 def test_it_is_judged_compared_and_handed_on(run, monkeypatch):
     def untrained(train, *, num_labels: int, flip: bool, device: object) -> Classifier:
         return Classifier((1, 8, 8), num_labels=num_labels).eval()
