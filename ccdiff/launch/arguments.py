@@ -64,7 +64,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     Raises:
         UserError: Where the run does not exist or left no config.
     """
-    given = [a.removeprefix("resume=") for a in arguments if a.startswith("resume=")]
+    given = [_unquoted(a) for a in arguments if a.startswith("resume=")]
     if not given or given[-1] in ("", "null", "auto"):
         return arguments
     rest = [a for a in arguments if not a.startswith("resume=")]
@@ -148,6 +148,14 @@ def _value(override: str) -> str | None:
         )
     value = parsed.value()
     return None if value is None else str(value)
+
+
+def _unquoted(override: str) -> str:
+    """What is given, as a file that is there, or as Hydra's grammar reads it."""
+    value = override.partition("=")[2]
+    if value.strip("'\"") == value or Path(value).expanduser().exists():
+        return value
+    return _value(override) or ""
 
 
 def _config_of(reference: str) -> DictConfig:

@@ -38,6 +38,9 @@ def explained(error: Exception, arguments: Sequence[str], name: str) -> str:
             f"{message}\nAn argument is key=value. Put a value with spaces, commas or letters "
             f"beyond a to z in quotes, twice: 'key=\"a value\"'"
         )
+    if "Config group override must be a string" in message:
+        empty = [a.partition("=")[0] for a in arguments if a.endswith("=null")]
+        return f"a group takes the name of an option; to choose none: ~{'|~'.join(empty)}"
     if not (unknown := _UNKNOWN.search(message)):
         return message or type(error).__name__
     key = unknown[1]
