@@ -1,6 +1,7 @@
 """From a config to objects: the one place where ``_target_`` becomes a class."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, cast
@@ -93,7 +94,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], container)
 
 
-def completed(config: dict[str, Any]) -> dict[str, Any]:
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config with the defaults of all settings that its groups do not state.
 
     A config that was saved before a class took a setting compares so with one of today.

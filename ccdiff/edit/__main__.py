@@ -98,9 +98,7 @@ for _name, _node in _TASKS.items():
     ConfigStore.instance().store(group="task", name=_name, node=_node)
 
 
-main = command(
-    "edit", job="ccdiff.edit.job:run_edit", schema=EditConfig, rewrite=label_arguments
-)
+main = command("edit", job="ccdiff.edit.job:run_edit", schema=EditConfig, rewrite=label_arguments)
 
 if __name__ == "__main__":
     main()

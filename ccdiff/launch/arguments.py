@@ -83,6 +83,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     check_keys(config, TrainConfig, source=run.config)
     ConfigStore.instance().store(name=_RESUMED, node=config)
     folder = Path(run.path).absolute()
+    mine = [argument for argument in rest if not argument.startswith("--config-dir=")]
     elsewhere = [_value(a) for a in rest if a.startswith("hydra.run.dir=")]
     if elsewhere and Path(str(elsewhere[-1])).absolute() != folder:
         raise UserError(
@@ -90,9 +91,9 @@ def resume_arguments(arguments: list[str]) -> list[str]:
             f"hydra.run.dir={elsewhere[-1]}: leave one of them out"
         )
     return [
-        # A folder without configs, so that keys of the run are not taken for groups.
+        # A folder without configs, and no other: keys of the run are not to be taken for groups.
         *(f"--config-path={Path(__file__).parent}", f"--config-name={_RESUMED}"),
-        *(part for argument in rest for part in _spelled_out(argument, extra)),
+        *(part for argument in mine for part in _spelled_out(argument, extra)),
         f"resume='{given[-1]}'",
         f"hydra.run.dir='{folder}'",
         "hydra.output_subdir=null",

@@ -30,8 +30,8 @@ from ccdiff.launch.arguments import CONF, flags_first
 from ccdiff.launch.explain import explained
 from ccdiff.launch.sweeps import keep_going
 from ccdiff.system.console import guard_console, leave_closed_pipe
-from ccdiff.system.text import printable
 from ccdiff.system.stopping import EXIT_STATUS, Preempted
+from ccdiff.system.text import printable
 from ccdiff.system.typed import as_typed
 
 __all__ = ["command", "plain_command"]

@@ -44,7 +44,10 @@ def explained(error: Exception, arguments: Sequence[str], name: str) -> str:
     if not (unknown := _UNKNOWN.search(message)):
         return message or type(error).__name__
     key = unknown[1]
-    near = _near(key, _keys(arguments, name, without=key))
+    known = _keys(arguments, name, without=key)
+    if key in known:
+        return message
+    near = _near(key, known)
     told = f"there is no key '{key}'"
     if near:
         return f"{told}: did you mean {' or '.join(near)}?"
