@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # torch 2.15.0 on CPUs. The backward pass of GroupNorm over a channels-last image falls off a cliff when a group has
 # fewer channels than the kernel's vectors hold. Seen 2026-11-27 on one core, 128 channels at 16x16, batch 32, forward
-# and backward, channels-last over contiguous, against the same for groups of 16: 8 to 9 times as long in groups of 2
+# and backward, channels-last over contiguous, against the same for groups of 16: 6 to 9 times as long in groups of 2
 # (where exactly the cliff is depends on the width of the vectors; only a factor of 2 is checked). Matters for U-Nets,
 # whose usual 32 groups on 64 to 256 channels are groups of 2 to 8: channels_last makes the convolutions faster and the
 # training step slower, and a profile by module is needed to see why. Fewer, wider groups keep the gain.
