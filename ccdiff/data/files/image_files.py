@@ -121,6 +121,13 @@ class ImageFiles(DataSet):
             self.source, settings=self.settings, cache=Path(self.cache).expanduser()
         )
         self._refuse_too_many_bad(prepared)
+        if twins := prepared.manifest["twins"]:
+            log.info(
+                "%d held-out images have the pixels of a training image and are left out, such as "
+                "%s",
+                len(twins),
+                self.source.images.names[twins[0]],
+            )
         if prepared.manifest["images"]["enlarged"]:
             log.warning(
                 "%d of %d images are smaller than data.image_size=%s and were enlarged",

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data.files.decode import BadImage, PixelSettings, decode
+from ccdiff.data.files.heldout import groups_of
 from ccdiff.data.files.source import Source
 from ccdiff.errors import UserError
 from ccdiff.system.atomic import write_text, write_whole
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 HEADER_BYTES = 128
 _STEP_IMAGES = 256
 _STEP_BYTES = 64 << 20
+_PART_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class _Progress:
         train: Of those, for training.
         enlarged: Of those, smaller in the source.
         bad: Images not kept.
+        twins: Held-out images not kept since a training image has their pixels, by number.
     """
 
     done: int = 0
@@ -77,6 +80,7 @@ class _Progress:
     train: int = 0
     enlarged: int = 0
     bad: tuple[Bad, ...] = ()
+    twins: tuple[int, ...] = ()
 
     def plus(self, step: "_Progress") -> "_Progress":
         """After one more step."""
@@ -91,7 +95,8 @@ class _Progress:
     def from_line(line: bytes) -> "_Progress":
         """From the journal."""
         values = json.loads(line)
-        return _Progress(**{**values, "bad": tuple(Bad(**bad) for bad in values["bad"])})
+        bad = tuple(Bad(**bad) for bad in values["bad"])
+        return _Progress(**{**values, "bad": bad, "twins": tuple(values["twins"])})
 
 
 def build(
@@ -133,6 +138,7 @@ def build(
             "labels": None,
             "versions": _versions(),
             "bad": [asdict(bad) for bad in progress.bad],
+            "twins": list(progress.twins),
         }
         write_manifest(unfinished, manifest)
         (unfinished / "journal.jsonl").unlink()
@@ -159,6 +165,7 @@ def _decode_all(
         warnings.simplefilter("ignore")
         Image.init()  # Plugins register themselves, which two threads must not do at once.
         progress = _recover(journal, pixels, settings.row_bytes)
+        twins = _Twins(source, progress, folder / "images.npy", settings)
         _check_room(folder, (len(order) - progress.done) * settings.row_bytes)
         log.info("preparing images %d to %d of %s", progress.done, len(order), source.title)
         bar = tqdm(total=len(order), initial=progress.done, unit="image", disable=None)
@@ -167,7 +174,7 @@ def _decode_all(
                 numbers = order[start : start + size].tolist()
                 readers = [source.images.reader(i) for i in numbers]
                 outcomes = list(pool.map(partial(_decode_one, settings), readers))
-                step = _keep(source, numbers, outcomes, pixels)
+                step = _keep(source, numbers, outcomes, pixels, twins)
                 _sync(pixels)
                 journal.write(step.to_line())
                 _sync(journal)
@@ -193,20 +200,79 @@ def _keep(
     numbers: Sequence[int],
     outcomes: Sequence[tuple[np.ndarray, bool] | BadImage],
     pixels: BinaryIO,
+    twins: "_Twins",
 ) -> _Progress:
     """Appends what could be decoded to the file and counts everything."""
     rows = train = enlarged = 0
-    bad = []
+    bad, left_out = [], []
     for i, outcome in zip(numbers, outcomes, strict=True):
         if isinstance(outcome, BadImage):
             bad.append(Bad(i, source.images.names[i], str(outcome)))
             continue
         image, was_smaller = outcome
+        if twins.has(i, image):
+            left_out.append(i)
+            continue
         pixels.write(image.data)
         rows += 1
         train += not source.heldout[i]
         enlarged += was_smaller
-    return _Progress(len(numbers), rows, train, enlarged, tuple(bad))
+    return _Progress(len(numbers), rows, train, enlarged, tuple(bad), tuple(left_out))
+
+
+class _Twins:
+    """Knows held-out images whose pixels a training image has too.
+
+    Where the split was drawn, they are left out, so that no image is judged by what it was trained
+    on; but for the last one of a class, or of the images with or without an attribute. Training
+    images come first, so all of them are known when the first held-out one comes.
+
+    Arguments:
+        source: The images.
+        progress: What an earlier attempt completed.
+        path: The file of its pixels.
+        settings: Of the pixels.
+    """
+
+    def __init__(
+        self, source: Source, progress: _Progress, path: Path, settings: PixelSettings
+    ) -> None:
+        self.source = source
+        self._seen: set[bytes] = set()
+        if source.drawn:
+            with path.open("rb") as file:
+                file.seek(HEADER_BYTES)
+                for _ in range(progress.train):
+                    self._seen.add(_digest(file.read(settings.row_bytes)))
+        groups = groups_of(source.labels)
+        self._left = [int(source.heldout[group].sum()) for group in groups]
+        self._groups: dict[int, list[int]] = {int(i): [] for i in np.flatnonzero(source.heldout)}
+        for number, group in enumerate(groups):
+            for i in group[source.heldout[group]].tolist():
+                self._groups[i].append(number)
+        for i in (*progress.twins, *(bad.index for bad in progress.bad)):
+            self._leave_out(i)
+
+    def has(self, i: int, image: np.ndarray) -> bool:
+        """Whether image ``i``, with these pixels, is to be left out."""
+        if not self.source.drawn:
+            return False
+        digest = _digest(image.data)
+        if not self.source.heldout[i]:
+            self._seen.add(digest)
+            return False
+        if digest not in self._seen or any(self._left[g] < 2 for g in self._groups[i]):
+            return False
+        self._leave_out(i)
+        return True
+
+    def _leave_out(self, i: int) -> None:
+        for group in self._groups.get(i, ()):
+            self._left[group] -= 1
+
+
+def _digest(data: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _recover(journal: BinaryIO, pixels: BinaryIO, row_bytes: int) -> _Progress:
@@ -261,9 +327,20 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Of the content."""
+    """The SHA-256 of a file of up to 16 MiB; of larger ones that of the hashes of such parts.
+
+    Parts are hashed on all cores.
+    """
+    starts = range(0, max(1, path.stat().st_size), _PART_BYTES)
+    with ThreadPoolExecutor(_num_cores()) as pool:
+        parts = list(pool.map(partial(_part_sha256, path), starts))
+    return (parts[0] if len(parts) == 1 else hashlib.sha256(b"".join(parts)).digest()).hex()
+
+
+def _part_sha256(path: Path, start: int) -> bytes:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(start)
+        return hashlib.sha256(file.read(_PART_BYTES)).digest()
 
 
 def _sync(file: BinaryIO) -> None:

@@ -29,6 +29,7 @@ from ccdiff.data.files.preparation import (
     write_manifest,
 )
 from ccdiff.data.files.source import Source
+from ccdiff.distributed.ranks import local_rank
 from ccdiff.errors import UserError
 from ccdiff.system.locks import locked
 
@@ -36,7 +37,9 @@ __all__ = ["Prepared", "prepare"]
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
+# Copies that this process has checked already, with their state then.
+_checked: set[tuple[str, int, int]] = set()
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def prepare(source: Source, *, settings: PixelSettings, cache: Path) -> Prepared
             if not path.exists():
                 build(source, order=order, settings=settings, identity=identity, path=path)
     manifest = _read_manifest(path, settings)
-    unused = {bad["index"] for bad in manifest["bad"]}
+    _check(path, manifest)
+    unused = {bad["index"] for bad in manifest["bad"]} | set(manifest["twins"])
     kept = np.array([i for i in order.tolist() if i not in unused], dtype=np.int64)
     return Prepared(path, _agreeing(path, manifest, source.labels[kept], source.label_names), kept)
 
@@ -124,6 +128,20 @@ def _alone(cache: Path) -> Iterator[None]:
         yield
 
 
+def _check(path: Path, manifest: dict[str, Any]) -> None:
+    """Reads every pixel once in this process, so that none is trained on that was not written.
+
+    Where several processes of a machine train together, the first of them does so for all.
+    """
+    status = (path / "images.npy").stat()
+    state = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    if state in _checked or local_rank() != 0:
+        return
+    if file_sha256(path / "images.npy") != manifest["images"]["sha256"]:
+        raise _damaged(path)
+    _checked.add(state)
+
+
 def _damaged(path: Path) -> UserError:
     return UserError(
         f"the prepared images in {path} are damaged: delete that folder and run the command again"
@@ -134,7 +152,7 @@ def _read_manifest(path: Path, settings: PixelSettings) -> dict[str, Any]:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         expected = HEADER_BYTES + manifest["images"]["rows"] * settings.row_bytes
-        if os.path.getsize(path / "images.npy") == expected:
+        if os.path.getsize(path / "images.npy") == expected and "twins" in manifest:
             return manifest
     except (OSError, ValueError, KeyError, TypeError):
         pass

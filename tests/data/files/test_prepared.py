@@ -17,6 +17,7 @@ from PIL import Image
 
 from ccdiff.data import Folder
 from ccdiff.data.files import preparation
+from ccdiff.data.files import prepared as prepared_copies
 from ccdiff.errors import UserError
 
 NUM = 40
@@ -163,6 +164,7 @@ _KILLED = """
 import os, signal, sys
 from ccdiff.data import Folder
 from ccdiff.data.files import preparation
+from ccdiff.data.files import prepared as prepared_copies
 
 folder = sys.argv[1]
 preparation._STEP_IMAGES = 7
@@ -264,11 +266,64 @@ def test_a_damaged_copy_is_not_trained_on(folder, tmp_path):
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(UserError, match=f"{prepared.path} are damaged: delete that folder"):
         prepared.verify()
+    with pytest.raises(UserError, match=f"{prepared.path} are damaged: delete that folder"):
+        open_folder(folder, tmp_path / "cache").load()
     os.truncate(prepared.images_path, 1000)
     with pytest.raises(UserError, match="damaged"):
         open_folder(folder, tmp_path / "cache").load()
     shutil.rmtree(prepared.path)
     open_folder(folder, tmp_path / "cache").prepare().verify()
+
+
+def test_a_sound_copy_is_read_through_once_in_a_process(folder, tmp_path, monkeypatch):
+    open_folder(folder, tmp_path / "cache").load()
+    monkeypatch.setattr(prepared_copies, "file_sha256", lambda path: sys.exit("read again"))
+    open_folder(folder, tmp_path / "cache").load()
+    monkeypatch.setattr(prepared_copies, "_checked", set())
+    with pytest.raises(SystemExit):
+        open_folder(folder, tmp_path / "cache").load()
+
+
+@pytest.mark.parametrize("size", [0, 10, 32, 33, 70])
+def test_files_of_any_size_have_a_hash_of_their_own(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(preparation, "_PART_BYTES", 32)
+    content = bytes(range(size))
+    (tmp_path / "a").write_bytes(content)
+    found = preparation.file_sha256(tmp_path / "a")
+    if size <= 32:
+        assert found == hashlib.sha256(content).hexdigest()
+    for i in range(size):
+        (tmp_path / "b").write_bytes(content[:i] + bytes([255 - content[i]]) + content[i + 1 :])
+        assert preparation.file_sha256(tmp_path / "b") != found
+
+
+@pytest.mark.parametrize("step", [256, 3])
+def test_held_out_twins_of_training_images_are_left_out(folder, tmp_path, monkeypatch, step):
+    monkeypatch.setattr(preparation, "_STEP_IMAGES", step)
+    held = open_folder(folder, tmp_path / "cache").source.heldout
+    names = [f"{i}.png" for i in range(NUM)]
+    ours, other = (np.flatnonzero(part) for part in (held, ~held))
+    assert len(ours) > 2
+    twins = [names[i] for i in ours[:1]]
+    shutil.copy(folder / names[other[5]], folder / twins[0])
+    # Two training images may be twins.
+    shutil.copy(folder / names[other[6]], folder / names[other[7]])
+    prepared = open_folder(folder, tmp_path / "cache").prepare()
+    source = open_folder(folder, tmp_path / "cache").source
+    assert [source.images.names[i] for i in prepared.manifest["twins"]] == twins
+    train, heldout = open_folder(folder, tmp_path / "cache").load()
+    assert len(train) + len(heldout) == NUM - 2  # one is bad
+    seen = {image.numpy().tobytes() for image in train.images}
+    assert not any(image.numpy().tobytes() in seen for image in heldout.images)
+
+
+def test_the_last_held_out_image_of_a_class_stays_though_it_has_a_twin(tmp_path):
+    for i in range(20):
+        folder = tmp_path / "set" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (100 * (i % 2), 0, 0)).save(folder / f"{i}.png")
+    _, heldout = open_folder(tmp_path / "set", tmp_path / "cache").load()
+    assert heldout.labels.bincount().tolist() == [1, 1]
 
 
 def test_no_room_is_told_before_anything_is_decoded(folder, tmp_path, monkeypatch, decoded):
