@@ -3,7 +3,7 @@
 # nn.MultiheadAttention, which masks with minus infinity on another path in eval() under no_grad. Seen 2026-11-27: 0.0
 # against NaN. Matters for conditioning on tokens with classifier-free guidance: an empty prompt or a dropped condition
 # is exactly such a row, so swapping one module for the other turns the unconditional half of every sampling batch into
-# NaN, in sampling alone, while training (one kept null token) looked right. Keep one key that is always visible.
+# NaN. Keep one key that is always visible.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

@@ -2,7 +2,7 @@
 # torchdiffeq 0.2.5, torch 2.15.0. The adaptive solvers step past the last time that was asked for and interpolate back,
 # so the network is called outside the interval. Seen 2026-11-27 for times 0 to 1 at 1e-5: dopri5 asks up to t=1.14,
 # dopri8 1.11, fehlberg2 1.11; on a field that is finite before t=1 (x over sqrt(1-t)) integration to 0.9 alone ends in
-# an AssertionError "underflow in dt", and passes with jump_t or a clamped time. Matters for flow matching and
+# an AssertionError "underflow in dt", and passes where the field clamps its time. Matters for flow matching and
 # probability-flow likelihoods: a time beyond the trained range goes through the embedding unseen (a cosine schedule
 # even comes back), or a schedule with sqrt(1-t) turns to NaN.
 set -euo pipefail

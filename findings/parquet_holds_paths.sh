@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # datasets 5.2.0, pillow 13.0.0. Dataset.to_parquet of an image folder writes the path of each picture on this computer
-# and leaves bytes empty; push_to_hub and embed_table_storage embed, to_parquet does not. Seen 2026-11-27: 4 of 4 rows
-# hold bytes=None, and after the folder is moved away reading a row raises FileNotFoundError. Matters for a training set
-# made on one machine and read on another: the parquet file is a few kB, loads, has the right labels and count, and
-# fails at the first picture. Run embed_table_storage over it before writing.
+# and leaves bytes empty. Seen 2026-11-27: 4 of 4 rows hold bytes=None, and after the folder is moved away reading a row
+# raises FileNotFoundError. Matters for a training set made on one machine and read on another: the parquet file is a
+# few kB, loads, has the right labels and count, and fails at the first picture. Run embed_table_storage over it before
+# writing.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

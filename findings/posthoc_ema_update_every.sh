@@ -3,8 +3,7 @@
 # single step, not of 100, so the average lags far behind the power profile that post-hoc synthesis assumes. Seen
 # 2026-11-27, a weight that rises from 0 to 1 over 2000 steps, gamma 17 (theory 0.947): 0.147 by default, 0.948 with
 # update_every=1. Matters because the synthesized widths are then not the widths asked for: a sweep of sigma_rel
-# compares other averages than it says, all much older than the network, and the best one sits at the edge. Set
-# update_every=1.
+# compares other averages than it says, much older than the network. Set update_every=1.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT

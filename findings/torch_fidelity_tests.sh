@@ -2,8 +2,8 @@
 # torch-fidelity 0.4.0. The wheel installs two top-level packages, torch_fidelity and tests. Seen 2026-11-27:
 # top_level.txt names both, and about 40 files lie in site-packages/tests. Matters for a project that measures its
 # samples with it and keeps its own helpers in tests/: run from any other place than its root, or with pytest's
-# importlib mode, `from tests.helpers import ...` finds the stranger first and fails with a missing module that is
-# plainly there. Name the helper package otherwise, or import relatively.
+# importlib mode, `from tests.helpers import ...` can find the stranger first. Name the helper package otherwise, or
+# import relatively.
 set -euo pipefail
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
