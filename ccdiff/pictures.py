@@ -1,6 +1,10 @@
 """Pictures of samples: labelled grids and GIFs, as PIL images."""
 
+import functools
+import importlib.util
+import logging
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +13,8 @@ from torch import Tensor
 
 __all__ = ["SHOWN_COLUMNS", "grid", "places_shown", "save_gif", "save_png"]
 
+log = logging.getLogger(__name__)
+
 SHOWN_COLUMNS = 16
 """Of a film: a GIF is at most 65,535 pixels wide."""
 
@@ -16,6 +22,7 @@ _CELL = 56
 _GAP = 2
 _INK, _PAPER = 30, 255
 _MAX_TITLE = 28
+_IN_NO_FONT = "\U0010ffff"
 
 
 def _zoom(size: int) -> int:
@@ -27,6 +34,40 @@ def _picture(image: Tensor) -> Image.Image:
     """One uint8 image [C, H, W], gray or RGB."""
     array = image.cpu().permute(1, 2, 0).contiguous().numpy()
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("RGB")
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: Pillow's own font has no letter beyond ASCII."""
+    matplotlib = importlib.util.find_spec("matplotlib")
+    assert matplotlib is not None, "it is a dependency"
+    assert matplotlib.origin is not None
+    fonts = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)
+
+
+def _drawable(title: str, font: ImageFont.FreeTypeFont) -> str:
+    """A title as it can be drawn: one line, not too long, of letters that the font has."""
+    text = unicodedata.normalize("NFC", title)
+    text = "".join(c if _known(c, font) else _written_out(c) for c in text)
+    return text if len(text) <= _MAX_TITLE else text[:_MAX_TITLE] + "…"
+
+
+@functools.cache
+def _known(letter: str, font: ImageFont.FreeTypeFont) -> bool:
+    """Whether the font has it, and does not draw the box that stands for all others."""
+    if not letter.isprintable():
+        return False
+    return bytes(font.getmask(letter)) != bytes(font.getmask(_IN_NO_FONT)) or letter.isspace()
+
+
+@functools.cache
+def _written_out(letter: str) -> str:
+    """What stands for a letter that the font has not; said once."""
+    code = letter.encode("unicode_escape", "surrogatepass").decode()
+    if letter.isprintable():
+        log.warning("the font of pictures has no %s: titles show it as %s", letter, code)
+    return code
 
 
 def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.Image:
@@ -42,8 +83,8 @@ def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.I
     rows = -(-len(images) // columns)
     zoom = _zoom(images.shape[-1])
     height, width = images.shape[-2] * zoom, images.shape[-1] * zoom
-    font = ImageFont.load_default(size=max(12, min(20, height // 4)))
-    short = [title if len(title) <= _MAX_TITLE else title[:_MAX_TITLE] + "…" for title in titles]
+    font = _font(max(12, min(20, height // 4)))
+    short = [_drawable(title, font) for title in titles]
     margin = max((int(font.getlength(title)) + 12 for title in short), default=0)
     size = (margin + columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
     canvas = Image.new("RGB", size, (_PAPER,) * 3)

@@ -109,3 +109,20 @@ def test_a_run_films_no_wider_than_a_gif_can_be(tmp_path):
         assert np.abs(np.asarray(film.convert("L"), dtype=int) - expected).max() < 8
     with Image.open(tmp_path / "samples" / "grid.png") as whole:
         assert whole.width > columns * 56
+
+
+def titled(title: str) -> bytes:
+    return grid(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), columns=1, titles=[title]).tobytes()
+
+
+def test_letters_of_many_languages_are_drawn(caplog):
+    letters = "éüßłжñøçğšΩאع"
+    assert len({titled(letter) for letter in letters}) == len(letters), "none is a box"
+    assert titled("e\u0301") == titled("\u00e9"), "in whichever way it is composed"
+    assert not caplog.text
+
+
+def test_what_no_font_has_is_written_out_and_said(caplog):
+    assert titled("猫") == titled("\\u732b")
+    assert "has no 猫: titles show it as \\u732b" in caplog.text
+    assert titled("a\x1b\n") == titled("a\\x1b\\n"), "a title is one line"
