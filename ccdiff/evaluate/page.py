@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import torch
@@ -26,6 +25,7 @@ from ccdiff.metrics.references import shuffled
 from ccdiff.pictures import grid, save_png
 from ccdiff.runs.folder import Run
 from ccdiff.system.atomic import write_text
+from ccdiff.system.text import html_text
 
 __all__ = ["write_page"]
 
@@ -73,7 +73,7 @@ def write_page(
     training = plot_training(run, folder / "training.png")
     pictures = [path for path in (samples, levels, training) if path is not None]
     parts = [
-        f"<h1>{escape(report.title)}</h1>",
+        f"<h1>{html_text(report.title)}</h1>",
         warnings(report, against),
         facts_table(report),
         "<h2>Figures</h2>",
@@ -99,7 +99,7 @@ def write_page(
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head>"
+        f"<title>{html_text(report.title)}</title><style>{_STYLE}</style></head>"
         f"<body>{''.join(parts)}</body></html>"
     )
     write_text(folder / "index.html", page)
@@ -133,7 +133,7 @@ def _uri(path: Path) -> str:
 
 
 def _image(path: Path, alt: str) -> str:
-    return f'<div class="s"><img src="{_uri(path)}" alt="{escape(alt)}"></div>'
+    return f'<div class="s"><img src="{_uri(path)}" alt="{html_text(alt)}"></div>'
 
 
 def _inline(images: Tensor, columns: int, titles: Sequence[str], folder: Path, alt: str) -> str:

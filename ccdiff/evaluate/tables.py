@@ -1,13 +1,13 @@
 """The tables of an evaluation's page, as HTML."""
 
 from collections.abc import Sequence
-from html import escape
 from math import isnan
 
 from ccdiff.evaluate.narrowing import narrowings
 from ccdiff.evaluate.report import Report
 from ccdiff.metrics.definitions import definition
 from ccdiff.metrics.figures import Figure, compare
+from ccdiff.system.text import html_text
 
 __all__ = [
     "against_table",
@@ -26,13 +26,13 @@ def warnings(report: Report, pairs: Sequence[tuple[Figure, Figure]]) -> str:
     """Banners: where the model ignores its label, and where figures rise as variety is lost."""
     told = [report.use.warning] if report.use.blind else []
     told += narrowings(report.figures, pairs)
-    return "".join(f'<p class="w">{escape(text)}.</p>' for text in told)
+    return "".join(f'<p class="w">{html_text(text)}.</p>' for text in told)
 
 
 def facts_table(report: Report) -> str:
     """What was evaluated and how."""
     rows = "".join(
-        f'<tr><th class="t">{escape(key)}</th><td class="t">{escape(value)}</td></tr>'
+        f'<tr><th class="t">{html_text(key)}</th><td class="t">{html_text(value)}</td></tr>'
         for key, value in report.facts.items()
     )
     return f"<table>{rows}</table>"
@@ -56,8 +56,8 @@ def _meaning(figure: Figure) -> str:
 def figure_table(report: Report) -> str:
     """All figures, each with what it means."""
     rows = "".join(
-        f'<tr><td class="t">{escape(f.name)}<br><small>{escape(_meaning(f))}</small></td>'
-        f'<td class="t">{escape(f.provenance.reference or "")}</td>'
+        f'<tr><td class="t">{html_text(f.name)}<br><small>{html_text(_meaning(f))}</small></td>'
+        f'<td class="t">{html_text(f.provenance.reference or "")}</td>'
         f"<td><b>{_number(f.value)}</b></td><td>{_span(f)}</td><td>{_number(f.real)}</td>"
         f"<td>{f.provenance.n}</td></tr>"
         for f in report.figures
@@ -78,8 +78,8 @@ def against_table(pairs: Sequence[tuple[Figure, Figure]]) -> str:
         comparison = compare(before, now)
         clear = "yes" if comparison.clear else "no"
         rows.append(
-            f'<tr><td class="t">{escape(now.name)}</td>'
-            f'<td class="t">{escape(now.provenance.reference or "")}</td>'
+            f'<tr><td class="t">{html_text(now.name)}</td>'
+            f'<td class="t">{html_text(now.provenance.reference or "")}</td>'
             f"<td>{_number(before.value)}</td><td>{_number(now.value)}</td>"
             f"<td>{comparison.difference:+.4g}</td><td>{clear}</td></tr>"
         )
@@ -96,7 +96,7 @@ def class_table(report: Report, order: Sequence[int]) -> str:
         return ""
     agreement, asked = confusion.per_class, confusion.counts.sum(1)
     rows = "".join(
-        f'<tr><td class="t">{escape(report.label_names[k])}</td><td>{asked[k]}</td>'
+        f'<tr><td class="t">{html_text(report.label_names[k])}</td><td>{asked[k]}</td>'
         f"<td>{agreement[k]:.1%}</td><td>{_number(float(distances[k]))}</td></tr>"
         for k in order
     )
@@ -113,7 +113,7 @@ def confusion_table(report: Report) -> str:
     confusion = report.judged.confusion
     if confusion is None:
         return ""
-    names = [escape(name) for name in report.label_names]
+    names = [html_text(name) for name in report.label_names]
     if len(names) > _MOST_IN_MATRIX:
         return '<h2>Confusion</h2><p class="n">Too many classes to show: see metrics.json.</p>'
     head = "".join(f"<th>{name}</th>" for name in names)
@@ -144,7 +144,7 @@ def attribute_table(report: Report) -> str:
         return ""
     scored = zip(report.label_names, report.judged.attributes.scores, strict=True)
     rows = "".join(
-        f'<tr><td class="t">{escape(name)}</td><td>{_number(s.precision)}</td>'
+        f'<tr><td class="t">{html_text(name)}</td><td>{_number(s.precision)}</td>'
         f"<td>{_number(s.recall)}</td><td>{_number(s.f1)}</td></tr>"
         for name, s in sorted(scored, key=lambda pair: pair[1].f1)
     )

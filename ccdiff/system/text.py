@@ -5,7 +5,7 @@ import unicodedata
 from html import escape
 from typing import Any
 
-__all__ = ["csv_cell", "markdown", "printable"]
+__all__ = ["csv_cell", "html_text", "markdown", "printable"]
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of what moves the cursor, turns text around or breaks lines."""
@@ -39,6 +39,11 @@ def csv_cell(value: Any) -> Any:
         return value
     text = printable(value)
     return f"'{text}" if value.startswith(_FORMULA) else text
+
+
+def html_text(text: str) -> str:
+    """A text as itself within HTML, also within an attribute in quotes."""
+    return escape(printable(text))
 
 
 def markdown(text: str) -> str:

@@ -194,3 +194,26 @@ def test_half_samples_give_the_deviation_of_the_whole():
         assert (low + high) / 2 == pytest.approx(mean)
         widths.append((high - low) / (2 * 1.96 * values.std().item() / 10))
     assert sum(widths) / len(widths) == pytest.approx(1, abs=0.15)
+
+
+def test_the_kernel_distance_of_features_with_an_offset_is_no_rounding():
+    """Features of mean 30, as after a ReLU: cubes of their products are large and nearly equal."""
+    generator = torch.Generator().manual_seed(0)
+    first, second = (30 + torch.randn(300, 64, generator=generator) for _ in range(2))
+    second[:, 0] += 0.05
+
+    def exact(dtype) -> float:
+        def kernel(a, b):
+            return (a @ b.T / dtype(64) + dtype(1)) ** 3
+
+        def off_diagonal(k):
+            n = len(k)
+            return (k.sum(dtype=dtype) - k.trace(dtype=dtype)) / dtype(n * (n - 1))
+
+        x, y = first.numpy().astype(dtype), second.numpy().astype(dtype)
+        both = kernel(x, y).mean(dtype=dtype)
+        return float(off_diagonal(kernel(x, x)) + off_diagonal(kernel(y, y)) - 2 * both)
+
+    true = exact(np.longdouble)
+    assert kernel_distance(first, second) == pytest.approx(true, rel=1e-3)
+    assert abs(exact(np.float32) - true) > 0.1 * abs(true), "in single precision it would be"

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ccdiff.system.console import guard_console
-from ccdiff.system.text import csv_cell, markdown, printable
+from ccdiff.system.text import csv_cell, html_text, markdown, printable
 
 ACTING = "\x1b[2J\x1b]0;title\x07\r\n\u202eevil\u2028\x9b1m\x00"
 
@@ -45,6 +45,10 @@ def test_markup_is_text():
     assert "://" not in shown
     assert markdown("heldout/eps_mse 0.5 (step 3)") == "heldout/eps_mse 0.5 (step 3)"
     assert markdown("_a_") == "\\_a\\_"
+
+
+def test_a_page_shows_markup_as_text():
+    assert html_text('<b title="x">&\u202e') == "&lt;b title=&quot;x&quot;&gt;&amp;\\u202e"
 
 
 def test_what_is_logged_cannot_act_on_the_terminal():
