@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import pickle
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -16,6 +17,7 @@ __all__ = ["keep", "kept", "split_fingerprint"]
 log = logging.getLogger(__name__)
 
 _BATCH = 512
+_MARK = b"\nccdiff sha256 "
 
 
 def keep(state: dict[str, Any], path: Path) -> None:
@@ -29,18 +31,33 @@ def keep(state: dict[str, Any], path: Path) -> None:
         writer = HashingWriter(file)
         torch.save(state, cast(BinaryIO, writer))
         writer.check()
+        file.write(_MARK + writer.sha256.encode())
 
     write_whole(path, write, shared=True)
 
 
 def kept(path: Path) -> dict[str, Any] | None:
-    """What was kept; None where there is nothing, or, with a warning, where it is damaged."""
+    """What was kept; None where there is nothing, or, with a warning, where it is damaged.
+
+    A file ends in the hash of its content, but for those of earlier versions.
+    """
     if not path.exists():
         return None
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content, mark, sha256 = path.read_bytes().rpartition(_MARK)
+        if mark and hashlib.sha256(content).hexdigest() != sha256.decode(errors="replace"):
+            raise EOFError
+        file = BytesIO(content if mark else sha256)
+        state: Any = torch.load(file, map_location="cpu", weights_only=True)
     # torch reports a damaged file by any of these.
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        LookupError,
+        ValueError,
+    ) as error:
         log.warning("%s is damaged (%s): making it anew", path, type(error).__name__)
         return None
     if not isinstance(state, dict):

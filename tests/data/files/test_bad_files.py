@@ -268,7 +268,7 @@ def test_what_is_left_behind_by_systems_is_no_image(folder):
 
 
 def test_a_link_inside_the_folder_is_followed(folder):
-    (folder / "20.png").symlink_to("0.png")
+    (folder / "20.png").symlink_to("1.png")
     train, heldout = open_folder(folder).load()
     assert len(train) + len(heldout) == 21
 
