@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.config.allowed import check_targets
 from ccdiff.config.saved import check_resolved
+from ccdiff.config.slots import SLOTS, checked
 from ccdiff.data import DataSet, image_shape
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objective import Objective
@@ -22,6 +23,7 @@ __all__ = [
     "build_data",
     "build_denoiser",
     "build_objective",
+    "check_slots",
     "completed",
     "image_shape_of",
     "instantiate",
@@ -33,10 +35,18 @@ __all__ = [
 def instantiate(node: Any) -> Any:
     """Builds the object that a config node describes.
 
+    Arguments:
+        node: A group of a config, which must be what the group is for (see
+            :data:`~ccdiff.config.slots.SLOTS`), or a dict of its own.
+
     Raises:
         UserError: Where its constructor refuses the values, or where it may not be built.
     """
-    check_targets(node)
+    key = node._get_full_key(None) if isinstance(node, DictConfig) else ""
+    if key:
+        node = OmegaConf.create(checked(OmegaConf.to_container(node, resolve=True), key))
+    else:
+        check_targets(node)
     try:
         return hydra.utils.instantiate(node, _convert_="all")
     except InstantiationException as error:
@@ -53,6 +63,33 @@ def instantiate(node: Any) -> Any:
                 f"{shorten(given, 400)}"
             ) from error
         raise UserError(str(error)) from error
+
+
+def check_slots(cfg: DictConfig) -> None:
+    """Checks every group of a whole config, and gives each value the type that its class wants.
+
+    Nothing is built and nothing read, so that what is wrong is told in the first second.
+
+    Arguments:
+        cfg: Changed in place: ``data.flip=no`` becomes false.
+
+    Raises:
+        UserError: For the first that is wrong, with its key.
+    """
+    for key in SLOTS:
+        if key in cfg and cfg._get_node(key) is not None and not OmegaConf.is_missing(cfg, key):
+            node = OmegaConf.to_container(cfg[key], resolve=False) if cfg[key] else None
+            if node is not None:
+                _update(cfg, key, node, checked(node, key))
+
+
+def _update(cfg: DictConfig, key: str, before: Any, now: Any) -> None:
+    """Sets what is another value now, leaf by leaf, so that references stay what they are."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name, value in now.items():
+            _update(cfg, f"{key}.{name}", before.get(name), value)
+    elif type(before) is not type(now) or before != now:
+        OmegaConf.update(cfg, key, now)
 
 
 def build_data(cfg: DictConfig) -> DataSet:

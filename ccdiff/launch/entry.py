@@ -67,8 +67,9 @@ def command(
     """
 
     def work(cfg: DictConfig) -> Any:
-        module, _, function = job.partition(":")
         checked = typed(cfg, schema)
+        importlib.import_module("ccdiff.config.build").check_slots(checked)
+        module, _, function = job.partition(":")
         return getattr(importlib.import_module(module), function)(checked)
 
     task = _ending(work if several else _alone(work))

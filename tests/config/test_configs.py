@@ -189,8 +189,7 @@ def test_refused_values_become_user_errors(override):
         instantiate(composed(override)[group])
 
 
-@pytest.mark.parametrize("override", ["optimizer.lr=-1", "optimizer.lr=fast", "+optimizer.lrr=1"])
-def test_values_that_an_optimizer_refuses_become_user_errors(override):
-    make = instantiate(composed(override).optimizer)
-    with pytest.raises(UserError, match=r"optimizer\.\*.*(lr|learning rate|str)"):
+def test_values_that_an_optimizer_refuses_become_user_errors():
+    make = instantiate(composed("optimizer.lr=-1").optimizer)
+    with pytest.raises(UserError, match=r"optimizer\.\*.*learning rate"):
         make_optimizer(make, [torch.nn.Parameter(torch.zeros(1))], shard=Shard.none)

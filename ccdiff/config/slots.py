@@ -1,0 +1,297 @@
+"""What each group of a config is for, and the values that its class takes.
+
+A config may come with a stranger's checkpoint, so a group builds what the group is for and nothing
+else, from plain values: text, numbers, booleans, null, lists and dicts of these. Each value is
+checked against the annotation of its parameter, so that ``data.flip=no`` is false, and not a text
+that counts as true.
+"""
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object
+
+from ccdiff.config.allowed import check_targets
+from ccdiff.errors import UserError
+
+__all__ = ["SLOTS", "Slot", "checked"]
+
+_SPECIAL = ("_target_", "_partial_")
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """What a group is for.
+
+    Arguments:
+        bases: Dotted names of the classes of which its class must be one.
+        partial: Whether it is called later, with its first argument.
+        called_with: Names of what its ``forward`` takes, for networks.
+    """
+
+    bases: tuple[str, ...]
+    partial: bool = False
+    called_with: int = 0
+
+
+SLOTS = {
+    "data": Slot(bases=("ccdiff.data.core.DataSet",)),
+    "model": Slot(bases=("torch.nn.Module",), called_with=3),
+    "conditioning": Slot(bases=("ccdiff.diffusion.conditioning.Conditioning",)),
+    "schedule": Slot(bases=("ccdiff.diffusion.schedules.Schedule",)),
+    "prediction": Slot(bases=("ccdiff.diffusion.predictions.Prediction",)),
+    "weighting": Slot(bases=("ccdiff.diffusion.weightings.Weighting",)),
+    "times": Slot(bases=("ccdiff.diffusion.times.TimeDensity",)),
+    "optimizer": Slot(bases=("torch.optim.Optimizer",), partial=True),
+    "ema": Slot(bases=("ema_pytorch.EMA", "ema_pytorch.KarrasEMA"), partial=True),
+    "sampler": Slot(bases=("ccdiff.diffusion.samplers.Sampler",)),
+    "threshold": Slot(bases=("ccdiff.diffusion.thresholding.Threshold",)),
+    "guidance": Slot(bases=("ccdiff.diffusion.guidance.Guidance",)),
+    "tracker": Slot(bases=("ccdiff.runs.tracker.Tracker",)),
+    "extractor": Slot(bases=("ccdiff.metrics.extractors.Source",)),
+    "task": Slot(bases=("ccdiff.edit.tasks.Task",)),
+}
+"""By the key of the group."""
+
+
+def checked(node: Any, key: str) -> Any:
+    """The values that a group's class is built from, each of the type that the class wants.
+
+    Arguments:
+        node: Of the config, as plain dicts, lists and scalars. A value that is text with ``${``
+            stays as it is, as it is not known yet.
+        key: Of the group.
+
+    Raises:
+        UserError: Where the class is none for this group, or does not take a value.
+    """
+    slot = SLOTS[key]
+    check_targets(node)
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise UserError(f"{key} names no class: it takes a _target_, got {node!r}")
+    bases = tuple(get_object(base) for base in slot.bases)
+    cls = get_object(node["_target_"])
+    if not (isinstance(cls, type) and issubclass(cls, bases) and _takes(cls, slot.called_with)):
+        names = " or ".join(base.rpartition(".")[2] for base in slot.bases)
+        raise UserError(
+            f"{key}._target_={node['_target_']} is no {names}, which is what {key} is for"
+        )
+    if bool(node.get("_partial_")) is not slot.partial:
+        raise UserError(f"{key}._partial_ must be {str(slot.partial).lower()}")
+    return _arguments(node, cls, key, partial=slot.partial)
+
+
+def _takes(cls: type, number: int) -> bool:
+    """Whether a network's ``forward`` takes so many arguments after itself."""
+    if not number:
+        return True
+    accepted = list(inspect.signature(cls.forward).parameters.values())[1:]  # type: ignore[attr-defined]
+    required = [p for p in accepted if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return len(required) == number
+
+
+def _arguments(
+    node: dict[str, Any], made: Callable[..., Any], key: str, *, partial: bool
+) -> dict[str, Any]:
+    accepted = dict(inspect.signature(made).parameters)
+    hints = _hints(made)
+    own = {name: value for name, value in node.items() if name not in _SPECIAL}
+    result = {name: node[name] for name in _SPECIAL if name in node}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    for name, value in own.items():
+        if name not in accepted and not open_ended:
+            near = get_close_matches(str(name), accepted, n=1)
+            hint = f"did you mean {key}.{near[0]}?" if near else f"it takes {', '.join(accepted)}"
+            raise UserError(f"{node['_target_']} takes no {key}.{name}: {hint}")
+        parameter = accepted.get(name)
+        default = inspect.Parameter.empty if parameter is None else parameter.default
+        hint = hints.get(name, type(default) if isinstance(default, bool | int | float) else Any)
+        bounded = not (isinstance(default, float) and math.isinf(default))
+        result[name] = _fitted(value, hint, f"{key}.{name}", finite=bounded)
+    required = [
+        name
+        for name, p in accepted.items()
+        if p.default is p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    for name in required[1:] if partial else required:
+        if name not in own:
+            raise UserError(f"{node['_target_']} needs {key}.{name}, which is not given")
+    return result
+
+
+def _hints(made: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+class _Unfit(Exception):
+    """A value is not of the type; its text says which one is wanted."""
+
+
+def _fitted(value: Any, hint: Any, key: str, *, finite: bool) -> Any:
+    try:
+        return _fit(value, hint, key, finite=finite)
+    except _Unfit as unfit:
+        raise UserError(f"{key} must be {unfit}, got {_shown(value)}") from None
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else repr(value)
+
+
+def _fit(value: Any, hint: Any, key: str, *, finite: bool) -> Any:
+    """``value`` as a ``hint``."""
+    if isinstance(value, str) and "${" in value:
+        return value
+    if isinstance(value, float) and math.isnan(value):
+        raise _Unfit("a number")
+    if isinstance(value, dict) and "_target_" in value:
+        return _nested(value, hint, key)
+    if hint in _SCALARS:
+        return _SCALARS[hint](value, finite)
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _any_of(value, get_args(hint), key, finite=finite)
+    if origin is Literal:
+        if value not in get_args(hint):
+            raise _Unfit(" or ".join(map(str, get_args(hint))))
+        return value
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        names = {str(member.value): member.value for member in hint}
+        if str(value) not in names:
+            raise _Unfit(" or ".join(names))
+        return value
+    if origin is not None and isinstance(origin, type):
+        if issubclass(origin, Mapping):
+            return _mapping(value, get_args(hint), key)
+        if issubclass(origin, Sequence):
+            return _sequence(value, origin, get_args(hint), key)
+    if hint in (list, tuple, dict) and not isinstance(value, list if hint is tuple else hint):
+        raise _Unfit("a list" if hint is not dict else "a dict")
+    if _is_built(hint):
+        raise _Unfit(f"a {hint.__name__}, by its _target_")
+    if hint is not Any and isinstance(hint, type) and not isinstance(value, hint):
+        raise _Unfit(f"a {hint.__name__}")
+    return value
+
+
+def _is_built(hint: Any) -> bool:
+    """Whether a parameter takes an object that is built, and no plain value."""
+    return isinstance(hint, type) and hint.__module__.startswith("ccdiff.")
+
+
+def _nested(value: dict[str, Any], hint: Any, key: str) -> dict[str, Any]:
+    """The arguments of an object in another one, such as a sampler's grid."""
+    made = get_object(value["_target_"])
+    wanted = [h for h in (hint, *get_args(hint)) if _is_built(h)]
+    kind = made if isinstance(made, type) else _hints(made).get("return")
+    if not (isinstance(kind, type) and wanted and issubclass(kind, tuple(wanted))):
+        raise _Unfit(wanted[0].__name__ if wanted else "a plain value, without a _target_")
+    return _arguments(value, made, key, partial=bool(value.get("_partial_")))
+
+
+def _any_of(value: Any, hints: Sequence[Any], key: str, *, finite: bool) -> Any:
+    """As the first that fits as it is, else as the first that it can be read as."""
+    told = []
+    if value is None and type(None) in hints:
+        return None
+    rest = [hint for hint in hints if hint is not type(None)]
+    found: list[Any] = []
+    for hint in rest:
+        try:
+            fit = _fit(value, hint, key, finite=finite)
+        except _Unfit as unfit:
+            told.append(str(unfit))
+            continue
+        if type(fit) is type(value) and fit == value:
+            return fit
+        found.append(fit)
+    if found:
+        return found[0]
+    null = ["null"] if type(None) in hints else []
+    raise _Unfit(" or ".join(dict.fromkeys([*told, *null])))
+
+
+def _sequence(value: Any, origin: type, hints: tuple[Any, ...], key: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise _Unfit("a list, such as [1,2]")
+    fixed = origin is tuple and hints and hints[-1] is not Ellipsis
+    if fixed and len(value) != len(hints):
+        raise _Unfit(f"a list of {len(hints)}")
+    each: Iterator[Any] = iter(hints) if fixed else iter([(hints or (Any,))[0]] * len(value))
+    return [
+        _fitted(child, hint, f"{key}[{i}]", finite=False)
+        for i, (child, hint) in enumerate(zip(value, each, strict=False))
+    ]
+
+
+def _mapping(value: Any, hints: tuple[Any, ...], key: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise _Unfit("a dict, such as {a:1}")
+    hint = hints[1] if len(hints) == 2 else Any
+    return {
+        name: _fitted(child, hint, f"{key}.{name}", finite=True) for name, child in value.items()
+    }
+
+
+def _bool(value: Any, finite: bool) -> bool:
+    word = str(value).lower()
+    if not isinstance(value, bool | int | str) or word not in (*_TRUE, *_FALSE):
+        raise _Unfit("true or false")
+    return word in _TRUE
+
+
+def _int(value: Any, finite: bool) -> int:
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+        raise _Unfit("a whole number")
+    return int(value)
+
+
+def _float(value: Any, finite: bool) -> float | int:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise _Unfit("a number") from None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _Unfit("a number")
+    try:
+        infinite = math.isinf(value) or math.isnan(value)
+    except OverflowError:
+        raise _Unfit("a number that fits into a float") from None
+    if infinite and (finite or math.isnan(value)):
+        raise _Unfit("a finite number")
+    return value
+
+
+def _str(value: Any, finite: bool) -> str:
+    if not isinstance(value, str):
+        raise _Unfit("text (in quotes, twice, where it looks like a number: 'key=\"1\"')")
+    return value
+
+
+def _none(value: Any, finite: bool) -> None:
+    if value is not None:
+        raise _Unfit("null")
+
+
+_SCALARS: dict[Any, Callable[[Any, bool], Any]] = {
+    bool: _bool,
+    int: _int,
+    float: _float,
+    str: _str,
+    Path: _str,
+    type(None): _none,
+}
