@@ -12,6 +12,7 @@ from ccdiff.errors import UserError
 from ccdiff.launch.entry import plain_command
 from ccdiff.runs.folder import Run
 from ccdiff.system.atomic import made_folder, write_text
+from ccdiff.system.console import guard_console
 from ccdiff.system.text import printable
 
 __all__ = ["compare_runs", "main"]
@@ -38,6 +39,7 @@ def compare_runs(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     # Lines that are no rows are told as any other log line.
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    guard_console()
     runs = find_runs(options.runs)
     jobs = list(filter(None, map(_read, runs)))
     if not jobs:

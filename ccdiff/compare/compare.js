@@ -97,7 +97,7 @@ function distinct(axis) {
 function goodness(key) {
   const means = data.settings.map((s) => s.metrics[key]).filter(Boolean).map((s) => s[0]);
   const [low, high] = extent(means);
-  // Where neither way is better, darker is more.
+  // Where neither way is better, stronger is more.
   return (value) => (metricOf(key).better === "lower" ? high - value : value - low) / (high - low);
 }
 
@@ -110,7 +110,7 @@ function drawHeat(key) {
     return spread ? { value: spread[0], text: spreadText(spread), best: bestSetting(key) === i } : null;
   };
   $("map-title").textContent = `${rowAxis} against ${columnAxis}`;
-  $("map-note").textContent = metricOf(key).better ? `${key}; the darker the better, the best outlined.` : `${key}; the darker the more.`;
+  $("map-note").textContent = metricOf(key).better ? `${key}; the stronger the better, the best outlined.` : `${key}; the stronger the more.`;
   const titles = { rowTitle: rowAxis, columnTitle: columnAxis, goodness: goodness(key) };
   return plotHeat(distinct(rowAxis), distinct(columnAxis), cell, titles);
 }
@@ -143,12 +143,12 @@ function drawParallel(key) {
   const lines = known.map((line) => ({
     ...line,
     best: bestSetting(key) === line.group,
-    colour: bestSetting(key) === line.group ? "#b4441f" : shade(0.15 + 0.85 * good(line.setting.metrics[key][0])),
+    colour: bestSetting(key) === line.group ? "var(--mark)" : shade(0.15 + 0.85 * good(line.setting.metrics[key][0])),
     title: `${line.setting.label}: ${spreadText(line.setting.metrics[key])}`,
   }));
   lines.sort((a, b) => a.best - b.best);
   $("map-title").textContent = "All settings at once";
-  $("map-note").textContent = `One line per setting, the darker the ${metricOf(key).better ? `better by ${key}, the best in red` : `more of ${key}`}.`;
+  $("map-note").textContent = `One line per setting, the stronger the ${metricOf(key).better ? `better by ${key}, the best in red` : `more of ${key}`}.`;
   return plotParallel(axes, lines);
 }
 
@@ -163,6 +163,7 @@ function drawMap() {
 
 function drawCurves() {
   const axis = Number(document.querySelector("input[name=x]:checked").value);
+  drawnFor = $("curves").clientWidth;
   const curves = data.settings.flatMap((setting, i) => setting.jobs.map((j) => ({
     points: (data.jobs[j].curves[state.metric] || [])
       .filter((p) => p[axis] !== null).map((p) => [p[axis], p[2]]),
@@ -172,7 +173,7 @@ function drawCurves() {
   $("curves").replaceChildren(empty
     ? element("p", { class: "absent" }, "No run has logged this figure.")
     : plotCurves(curves, {
-      xTitle: axis ? "seconds of training" : "images seen", yTitle: state.metric, log: $("log").checked,
+      xTitle: axis ? "seconds of training" : "images seen", yTitle: state.metric, log: $("log").checked, room: $("curves").clientWidth,
     }));
 }
 
@@ -237,6 +238,12 @@ function draw() {
   drawCurves();
   drawGrids();
 }
+
+let drawnFor = 0;
+// Curves have the width of their box: a phone that is turned has another.
+window.addEventListener("resize", () => {
+  if ($("curves").clientWidth !== drawnFor) drawCurves();
+});
 
 fillHeader();
 fillLegend();

@@ -62,8 +62,8 @@ function scale(low, high, from, to, log = false) {
 }
 
 // Curves: [{points: [[x, y], ...], colour, title, group}].
-function plotCurves(curves, { xTitle, yTitle, log }) {
-  const width = 1080, height = 380, left = 64, bottom = 44, right = 16, top = 24;
+function plotCurves(curves, { xTitle, yTitle, log, room }) {
+  const width = Math.max(300, Math.min(1080, room)), height = width < 600 ? 280 : 380, left = 64, bottom = 44, right = 16, top = 24;
   const points = curves.flatMap((c) => c.points);
   const ys = points.map((p) => p[1]).filter((y) => !log || y > 0);
   const [x0, x1] = extent([0, ...points.map((p) => p[0])]);
@@ -79,7 +79,7 @@ function plotCurves(curves, { xTitle, yTitle, log }) {
     svg.append(element("line", { class: "axis", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }));
     svg.append(element("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tickText(tick, log ? tick : yStep)));
   }
-  const xTicks = ticks(x0, x1, 8);
+  const xTicks = ticks(x0, x1, width < 600 ? 4 : 8);
   for (const tick of xTicks) {
     svg.append(element("text", { x: x(tick), y: height - bottom + 18, "text-anchor": "middle" }, tickText(tick, xTicks[1] - xTicks[0])));
   }
@@ -98,11 +98,17 @@ function plotCurves(curves, { xTitle, yTitle, log }) {
   return svg;
 }
 
-// From pale (worst) to dark (best).
+const DARK = window.matchMedia("(prefers-color-scheme: dark)").matches;
+
+// From faint (worst) to strong (best), against the paper of the page.
 function shade(share) {
   const mix = (a, b) => Math.round(a + (b - a) * share);
-  return `rgb(${mix(243, 66)},${mix(239, 105)},${mix(230, 122)})`;
+  return DARK
+    ? `rgb(${mix(52, 130)},${mix(50, 195)},${mix(45, 215)})`
+    : `rgb(${mix(243, 66)},${mix(239, 105)},${mix(230, 122)})`;
 }
+
+function inkOn(share) { return share > 0.55 === DARK ? "#1d1d1b" : "#fff"; }
 
 // A heat map over two axes: rows, columns, and cell(row, column) -> {value, text, best} or null.
 function plotHeat(rows, columns, cell, { rowTitle, columnTitle, goodness }) {
@@ -121,7 +127,7 @@ function plotHeat(rows, columns, cell, { rowTitle, columnTitle, goodness }) {
       const box = { x: left + j * w, y: top + i * h, width: w - 2, height: h - 2 };
       const share = found ? goodness(found.value) : 0;
       svg.append(element("rect", { ...box, fill: found ? shade(share) : "none", class: found ? null : "axis" }));
-      const ink = share > 0.55 ? "#fff" : "#1d1d1b";
+      const ink = found ? inkOn(share) : "var(--soft)";
       svg.append(element("text", { x: box.x + 10, y: box.y + h / 2 + 4, style: `fill:${ink}` }, found ? found.text : "–"));
       if (found && found.best) marks.push(element("rect", { ...box, class: "best" }));
     });
@@ -144,10 +150,10 @@ function plotParallel(axes, lines) {
   }
   axes.forEach((axis, i) => {
     const at = left + i * gap;
-    svg.append(element("line", { x1: at, x2: at, y1: top, y2: height - 24, stroke: "#77756f" }));
+    svg.append(element("line", { x1: at, x2: at, y1: top, y2: height - 24, class: "axis" }));
     svg.append(element("text", { class: "strong", x: at - 4, y: 18 }, axis.title));
     for (const [share, label] of axis.labels) {
-      svg.append(element("text", { x: at + 6, y: y(share) + 4, style: "paint-order:stroke;stroke:#fdfcf9;stroke-width:4px" }, label));
+      svg.append(element("text", { x: at + 6, y: y(share) + 4, style: "paint-order:stroke;stroke:var(--paper);stroke-width:4px" }, label));
     }
   });
   return svg;

@@ -215,6 +215,6 @@ def _title(trained: OpenedRun, cfg: DictConfig, num_images: int) -> str:
     guidance = cfg.guidance._target_.rpartition(".")[2]
     told = "" if guidance == "NoGuidance" else f", {guidance} w = {cfg.guidance.get('scale')}"
     return (
-        f"{trained.run.path.name}, step {trained.checkpoint['step']}{told}: "
+        f"{trained.title}{told}\n"
         f"{num_images} images per seed, {len(cfg.seeds)} seed{'s' if len(cfg.seeds) > 1 else ''}"
     )

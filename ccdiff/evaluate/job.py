@@ -190,7 +190,7 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
         use, bits, base=subject.of_model, steps=cfg.likelihood_steps, error=error
     )
     return Report(
-        title=f"{subject.trained.run.path.name}, step {subject.trained.checkpoint['step']}",
+        title=subject.trained.title,
         facts=subject.facts,
         figures=found,
         label_names=subject.label_names,

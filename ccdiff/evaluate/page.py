@@ -18,6 +18,7 @@ from ccdiff.evaluate.tables import (
     confusion_table,
     facts_table,
     figure_table,
+    outcome,
     warnings,
 )
 from ccdiff.metrics.figures import Figure
@@ -34,15 +35,19 @@ _MOST_ROWS = 20
 _FEW_CLASSES = 3
 _CLOSEST = 10
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:980px;margin:2em auto;padding:0 1em}
-h1{font-size:1.5em;margin-bottom:.2em}h2{font-size:1.15em;margin-top:2em}
+:root{color-scheme:light dark;--ink:#222;--soft:#666;--line:#e5e5e5;--paper:#fff}
+@media (prefers-color-scheme:dark){
+:root{--ink:#e6e6e6;--soft:#a6a6a6;--line:#3a3a3a;--paper:#161616}}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:980px;
+margin:2em auto;padding:0 1em}
+h1{font-size:1.5em;margin-bottom:.2em;overflow-wrap:anywhere}h2{font-size:1.15em;margin-top:2em}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid #e5e5e5}
-th{font-weight:600}td.t,th.t{text-align:left}td.t small{color:#666}
+td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid var(--line)}
+th{font-weight:600}td.t,th.t{text-align:left}td.t small{color:var(--soft)}
 .m td,.m th{padding:.1em .45em;border:0;text-align:center;font-size:13px}
-img{max-width:100%;image-rendering:auto}.s{overflow-x:auto}
+img{max-width:100%;background:#fff}.s{overflow-x:auto}.lead{font-size:1.1em}
 .w{background:#8f1d14;color:#fff;padding:.8em 1em;font-weight:600}
-.n{color:#666;font-size:13px}
+.n{color:var(--soft);font-size:13px}summary{cursor:pointer}
 """
 
 
@@ -74,17 +79,17 @@ def write_page(
     pictures = [path for path in (samples, levels, training) if path is not None]
     parts = [
         f"<h1>{html_text(report.title)}</h1>",
+        outcome(report),
         warnings(report, against),
-        facts_table(report),
+        "<h2>Samples, one row per label</h2>",
+        _image(samples, "samples, one row per label"),
         "<h2>Figures</h2>",
-        figure_table(report),
+        _scrolled(figure_table(report)),
         *(
             []
             if not against
-            else ["<h2>Against an earlier evaluation</h2>", against_table(against)]
+            else ["<h2>Against an earlier evaluation</h2>", _scrolled(against_table(against))]
         ),
-        "<h2>Samples, one row per label</h2>",
-        _image(samples, "samples"),
         *_classes(report, gallery, folder),
         confusion_table(report),
         attribute_table(report),
@@ -95,6 +100,8 @@ def write_page(
         "<h2>What the label adds, by noise level</h2>",
         _image(levels, "errors on held-out images over noise levels"),
         *([] if training is None else ["<h2>Over training</h2>", _image(training, "training")]),
+        "<h2>What was evaluated, and how</h2>",
+        _scrolled(facts_table(report)),
     ]
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -130,6 +137,11 @@ def _save(picture: object, path: Path) -> Path:
 
 def _uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _scrolled(table: str) -> str:
+    """A table that is wider than a phone moves by itself, and the page stays."""
+    return f'<div class="s">{table}</div>'
 
 
 def _image(path: Path, alt: str) -> str:

@@ -16,10 +16,29 @@ __all__ = [
     "confusion_table",
     "facts_table",
     "figure_table",
+    "outcome",
     "warnings",
 ]
 
 _MOST_IN_MATRIX = 40
+
+
+def outcome(report: Report) -> str:
+    """What came out, in a sentence: do samples show their labels, and are they like images?"""
+    said = [f"{len(report.y)} samples"]
+    for figure in report.figures:
+        kind = figure.name.removesuffix(f"_{figure.provenance.extractor}")
+        if kind == "label_agreement":
+            said.append(f"{figure.value:.1%} of their labels found in them{_real(figure, '.1%')}")
+        elif kind in ("fd", "fid") and figure.provenance.reference == "heldout":
+            said.append(
+                f"{figure.name} to held-out images {figure.value:.3g}{_real(figure, '.3g')}"
+            )
+    return f'<p class="lead">{html_text("; ".join(said))}.</p>'
+
+
+def _real(figure: Figure, form: str) -> str:
+    return "" if figure.real is None else f" (in real images {figure.real:{form}})"
 
 
 def warnings(report: Report, pairs: Sequence[tuple[Figure, Figure]]) -> str:
@@ -131,9 +150,9 @@ def confusion_table(report: Report) -> str:
 
 def _cell(count: int, share: float, right: bool) -> str:
     colour = "42,111,151" if right else "193,87,47"
-    # Mistakes are few, so they are shown stronger than their share.
-    strength = share if right else min(1.0, 4 * share)
-    ink = "#fff" if strength > 0.6 else "#222"
+    # Mistakes are few, so they are shown stronger than their share; more are always darker.
+    strength = share if right else share**0.5
+    ink = "#fff" if strength > 0.6 else "inherit"
     style = f"background:rgba({colour},{strength:.2f});color:{ink}"
     return f'<td style="{style}">{count or ""}</td>'
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from types import MappingProxyType
 
 import torch
@@ -29,6 +30,7 @@ from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.runs.folder import Run, output_folder, run_of
 from ccdiff.runs.log import finite, metric_rows
+from ccdiff.runs.record import read_record
 from ccdiff.runs.tracker import RunInfo
 from ccdiff.system.device import autocast_dtype, pick_device
 
@@ -75,6 +77,16 @@ class OpenedRun:
     def run(self) -> Run:
         """The run that it belongs to."""
         return run_of(self.path)
+
+    @property
+    def title(self) -> str:
+        """What it is, for a reader: data, model, what was asked for, place and step."""
+        record = read_record(self.run)
+        what = record.title if record else ""
+        # A folder named by the time of a day says little without the day.
+        place = "/".join(self.run.path.absolute().parts[-2:])
+        name = shorten(what, 90) or str(self.config.data._target_).rpartition(".")[2]
+        return f"{name} ({place}), step {self.checkpoint['step']}"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -104,6 +104,12 @@ def figures(metrics) -> dict[str, Figure]:
     return {figure.key: figure for figure in parsed}
 
 
+def test_a_page_is_titled_by_what_the_run_is(metrics, folder):
+    assert metrics["title"].startswith("digits unet_mnist, ")
+    assert metrics["title"].endswith("(outputs/one), step 6")
+    assert "<h1>digits unet_mnist, " in (folder / "index.html").read_text()
+
+
 def test_every_figure_is_there_with_an_interval_and_its_provenance(figures):
     sets = ("fd", "kd", "precision", "recall", "density", "coverage", "spread_ratio")
     expected = {f"{kind}_classifier_to_{to}" for kind in sets for to in ("train", "heldout")}
