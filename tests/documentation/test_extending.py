@@ -18,12 +18,9 @@ from tests.documentation.trials import CALLS, EXTENDING, length, shorter
 
 def _rooms() -> dict[str, tuple[str, str]]:
     """Of the table of parts: for each group the room of a new file, and where its base is."""
-    rows = re.findall(
-        r"^\| \[.*?\| `?[\w.]+`?.*?\| `([\w.]+)` \| `([\w/]+)` \| `([\w/]+)` \|$",
-        (ROOT / EXTENDING).read_text(),
-        re.MULTILINE,
-    )
-    return {group: (room, base) for base, room, group in rows}
+    row = r"^\| \[`([\w/]+)`\]\(.*?\) \| .*? \| `([\w.]+)` \| `([\w/]+)` \|$"
+    rows = re.findall(row, (ROOT / EXTENDING).read_text(), re.MULTILINE)
+    return {group: (room, base) for group, base, room in rows}
 
 
 def test_every_kind_of_part_has_an_example():

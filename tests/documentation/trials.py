@@ -124,7 +124,9 @@ def shorter(called: Call, folder: Path) -> list[str]:
         more = SHORTER.get(called.script, [])
         if called.script == "ccdiff.edit" and "task=inpaint" in given:
             more = [*more, "task.resamples=1"]
-        return [*given, *more]
+        # Flags stay last, where these commands take them.
+        flags = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))
+        return [*given[:flags], *more, *given[flags:]]
     if "--help" in given or "--cfg" in given:
         return given
     if f"resume={SWEEP}" in given:
@@ -148,13 +150,17 @@ def shorter(called: Call, folder: Path) -> list[str]:
         if "-m" in given:  # Two runs will do.
             first = next(i for i, a in enumerate(given) if "," in a)
             given = [a if i == first else a.partition(",")[0] for i, a in enumerate(given)]
-        return [*given, *more, f"hydra.sweep.dir=multirun/{len(list(folder.iterdir()))}"]
+        return [*given, *more, f"hydra.sweep.dir={_new(folder / 'sweeps')}"]
     if not any(a.startswith("hydra.run.dir=") for a in given):
         # Not in outputs/, or it would be run=latest.
-        runs = folder / "runs"
-        runs.mkdir(exist_ok=True)
-        more += [f"hydra.run.dir=runs/{len(list(runs.iterdir()))}"]
+        more += [f"hydra.run.dir={_new(folder / 'runs')}"]
     return [*given, *more]
+
+
+def _new(folder: Path) -> Path:
+    """A folder inside another that nobody has used yet."""
+    folder.mkdir(exist_ok=True)
+    return folder / str(len(list(folder.iterdir())))
 
 
 def run(called: Call, folder: Path) -> None:
