@@ -13,6 +13,9 @@ _FENCE = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 
+_SCRIPTS = {"ccdiff.train": "train.py", "ccdiff.sample": "sample.py"}
+"""Commands that have a script at the top of a clone."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -104,7 +107,9 @@ def call_of(command: Command) -> Call | None:
     if words and words[0] in ("python", ".venv/bin/python"):
         words = words[1:]
     if len(words) > 1 and words[0] == "-m" and words[1].startswith("ccdiff."):
-        return Call(words[1], tuple(words[2:]), tuple(launcher))
-    if words and words[0] in ("train.py", "sample.py"):
-        return Call(words[0], tuple(words[1:]), tuple(launcher))
-    return None
+        words = words[1:]
+    elif len(words) > 1 and words[0] == "ccdiff" and words[1].isalpha():
+        words = [f"ccdiff.{words[1]}", *words[2:]]
+    elif not words or words[0] not in _SCRIPTS.values():
+        return None
+    return Call(_SCRIPTS.get(words[0], words[0]), tuple(words[1:]), tuple(launcher))

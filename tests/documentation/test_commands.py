@@ -156,6 +156,7 @@ def test_snippets_run_and_print_what_is_shown(block, scratch, monkeypatch):
 
 def test_an_unknown_command_is_not_passed_over():
     assert call_of(Command("", 1, "uv run --no-dev train.py a=1")) == Call("train.py", ("a=1",))
+    assert call_of(Command("", 1, "ccdiff edit a=1")) == Call("ccdiff.edit", ("a=1",))
     alone = Command("", 1, "rm -rf everything")
     assert call_of(alone) is None
     assert not any(re.fullmatch(pattern, other_text(alone)) for pattern in OTHERS)

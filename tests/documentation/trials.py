@@ -65,7 +65,9 @@ OTHERS = {
     r"uv run tests/faults\.py .*": "takes minutes",
     r"\.ci/run": "runs this",
     r"export PYTHONPATH=\. CCDIFF_ALLOW=my_parts": "is done below",
-    r'eval "\$\(python train\.py -sc install=bash\)"': "is for a shell of a user",
+    r'eval "\$\(ccdiff -sc install=bash\)"': "is for the shell of a user",
+    r"ccdiff -sc install=fish \| source": "is for the shell of a user",
+    r"ccdiff --help": "has its own test",
     r"wandb sweep conf/wandb/grid\.yaml": "needs an account",
     r"python -m ccdiff\.dashboard": "needs an account",
     r"#SBATCH .*": "is for SLURM",
@@ -124,9 +126,7 @@ def shorter(called: Call, folder: Path) -> list[str]:
         more = SHORTER.get(called.script, [])
         if called.script == "ccdiff.edit" and "task=inpaint" in given:
             more = [*more, "task.resamples=1"]
-        # Flags stay last, where these commands take them.
-        flags = next((i for i, word in enumerate(given) if word.startswith("-")), len(given))
-        return [*given[:flags], *more, *given[flags:]]
+        return [*given, *more]
     if "--help" in given or "--cfg" in given:
         return given
     if f"resume={SWEEP}" in given:
@@ -192,10 +192,7 @@ def compose(called: Call, folder: Path) -> None:
         return run(called, folder)
     if "-m" in given:  # The first run of a sweep is what can be composed of it.
         given = [a.partition(",")[0] for a in given if a != "-m"]
-    # What is written for a run that is gone on with follows what is given.
-    shown = ["--cfg", "job"]
-    given = [*shown, *given] if called.script == "train.py" else [*given, *shown]
-    done = succeed(called.script, *given, cwd=folder)
+    done = succeed(called.script, *given, "--cfg", "job", cwd=folder)
     assert "Traceback" not in done.printed
 
 
