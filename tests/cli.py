@@ -75,7 +75,8 @@ def call(script: str, *arguments: str, cwd: Path) -> Done:
                 runpy.run_path(str(ROOT / script), run_name="__main__")
             else:
                 # A module that a test has imported would be warned of as run twice.
-                sys.modules.pop(f"{script}.__main__", None)
+                folder = hasattr(sys.modules.get(script), "__path__")
+                sys.modules.pop(f"{script}.__main__" if folder else script, None)
                 runpy.run_module(script, run_name="__main__")
     except SystemExit as stop:
         if isinstance(stop.code, str):
