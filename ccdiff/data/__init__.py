@@ -15,17 +15,34 @@ from ccdiff.data.core import (
 from ccdiff.data.digits import Digits
 from ccdiff.data.files.celebahq import CelebAHQ
 from ccdiff.data.files.folder import Folder
+from ccdiff.data.files.hub import Hub
 from ccdiff.data.files.image_files import ImageFiles
-from ccdiff.data.torchvision_sets import CIFAR10, MNIST
+from ccdiff.data.torchvision_sets import (
+    CIFAR10,
+    CIFAR100,
+    EMNIST,
+    KMNIST,
+    MNIST,
+    STL10,
+    SVHN,
+    FashionMNIST,
+)
 
 __all__ = [
     "CIFAR10",
+    "CIFAR100",
+    "EMNIST",
+    "KMNIST",
     "MNIST",
+    "STL10",
+    "SVHN",
     "Batches",
     "CelebAHQ",
     "DataSet",
     "Digits",
+    "FashionMNIST",
     "Folder",
+    "Hub",
     "ImageFiles",
     "ImageRows",
     "Split",

@@ -73,13 +73,16 @@ class Labelled:
 Rows = Sequence[Mapping[str, Any]]
 
 
-def read_columns(rows: Rows, where: str, settings: ColumnSettings) -> Labelled:
+def read_columns(
+    rows: Rows, where: str, settings: ColumnSettings, *, heldout: np.ndarray | None = None
+) -> Labelled:
     """What the columns of a table say.
 
     Arguments:
         rows: One for each image, without the column that names its file.
         where: Names the table in messages.
         settings: Which columns count.
+        heldout: Which images are held out, bool [N], where that is known otherwise.
 
     Raises:
         UserError: Where a cell is missing or means nothing, with its row.
@@ -87,7 +90,8 @@ def read_columns(rows: Rows, where: str, settings: ColumnSettings) -> Labelled:
     columns = list(rows[0]) if rows else []
     by_name = _lowered(columns, where)
     split = next((by_name[c] for c in SPLIT_COLUMNS if c in by_name), None)
-    heldout = None if split is None else _read_split(where, [row[split] for row in rows])
+    if split is not None and heldout is None:
+        heldout = _read_split(where, [row[split] for row in rows])
     everything = np.arange(len(rows))
     if settings.numbers is not None:
         labels = _read_numbers(where, settings.numbers, rows)
@@ -146,7 +150,8 @@ def _class_column(
         return next((by_name[c] for c in _CLASS_COLUMNS if c in by_name), None)
     usual = [by_name[c] for c in _CLASS_COLUMNS if c in by_name]
     ending = [c for lower, c in by_name.items() if lower.endswith(("_label", "_class"))]
-    candidates = usual or [c for c in ending if any(_read_bit(row[c]) is None for row in rows)]
+    are_bits = all(_read_bit(row[c]) is not None for c in ending for row in rows)
+    candidates = usual or ([] if are_bits else ending)
     if len(candidates) > 1:
         raise UserError(
             f"{where} can be read in several ways: its columns {', '.join(candidates)} may each "

@@ -4,11 +4,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ccdiff.data.files.arrays import read_arrays
 from ccdiff.data.files.columns import ColumnSettings, read_columns
 from ccdiff.data.files.image_files import ImageFiles
 from ccdiff.data.files.layouts import LayoutSettings, read_layout
 from ccdiff.data.files.names import NameSettings
 from ccdiff.data.files.parquet import ParquetImages, find_parquet
+from ccdiff.data.files.shards import LmdbTree, TarTree
 from ccdiff.data.files.source import Selected, Source
 from ccdiff.data.files.tables import TABLE_SUFFIXES
 from ccdiff.data.files.trees import FolderTree, Tree, TreeImages, ZipTree
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 class Folder(ImageFiles):
     """Images in a folder or in an archive, in the first of these layouts that it has.
 
+    - NumPy arrays hold images and labels, see :mod:`ccdiff.data.files.arrays`.
     - Parquet files hold images and labels, as Hugging Face's data sets do.
     - A ``dataset.json`` names classes, as in the sets of StyleGAN, EDM and EDM2.
     - A table lies beside the images or in folders of a split (CSV, TSV, text, JSON lines or
@@ -32,7 +35,7 @@ class Folder(ImageFiles):
     - Images lie there without more: one class.
 
     Arguments:
-        root: The folder or archive.
+        root: The folder or archive: zip, tar shards, an LMDB, arrays.
         label_names: What the labels must turn out to be called; none takes what is found.
         table: The table, relative to ``root``; none takes the only one there.
         images: The folder of the images, relative to ``root``; none looks everywhere.
@@ -71,6 +74,15 @@ class Folder(ImageFiles):
         return found
 
     def find(self) -> Source:
+        if (arrays := read_arrays(self.folder, label_names=self.label_names)) is not None:
+            return Source.of(
+                self._title(),
+                arrays.images,
+                arrays.labels,
+                arrays.names,
+                heldout=arrays.heldout,
+                fraction=self.heldout,
+            )
         tree = self._tree()
         if isinstance(tree, FolderTree):
             column = self.file_column
@@ -102,11 +114,17 @@ class Folder(ImageFiles):
 
     def _tree(self) -> Tree:
         if self.folder.is_dir():
-            return FolderTree(self.folder)
+            if (self.folder / "data.mdb").is_file():
+                return LmdbTree(self.folder)
+            shards = [path.name for path in self.folder.glob("[!.]*.tar") if path.is_file()]
+            return TarTree(self.folder, shards) if shards else FolderTree(self.folder)
         if self.folder.is_file() and self.folder.suffix.lower() == ".zip":
             return ZipTree(self.folder)
+        if self.folder.is_file() and self.folder.suffix.lower() == ".tar":
+            return TarTree(self.folder.parent, [self.folder.name])
         raise UserError(
-            f"data.root={self.root} is not a folder or a zip archive ({self.folder.absolute()})"
+            f"data.root={self.root} is not a folder, nor a file .zip, .tar or .npz "
+            f"({self.folder.absolute()})"
         )
 
     def _title(self) -> str:
@@ -129,16 +147,17 @@ class Folder(ImageFiles):
 
     def _from_parquet(self, images: ParquetImages) -> Source:
         where = f"the parquet files in {images.root}"
-        said = read_columns(images.rows(), where, self._columns())
+        held = images.heldout if images.heldout.any() else None
+        said = read_columns(images.rows(), where, self._columns(), heldout=held)
         for one in said.told:
             log.warning("%s", one)
-        held = images.heldout[said.rows] if images.heldout.any() else said.heldout
         kept = Selected(images=images, index=said.rows)
         return Source.of(
             self._title(),
             images if len(said.rows) == len(images.names) else kept,
             said.labels,
             said.names,
-            heldout=held,
+            # Nothing is held out where all that was has no labels.
+            heldout=said.heldout if said.heldout is not None and said.heldout.any() else None,
             fraction=self.heldout,
         )

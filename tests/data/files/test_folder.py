@@ -128,7 +128,7 @@ def test_images_beside_folders_of_images_are_ambiguous(root):
     ("options", "message"),
     [
         ({"root": None}, r"pass data\.root=<folder>"),
-        ({"root": "/nowhere/at/all"}, "/nowhere/at/all is not a folder"),
+        ({"root": "/nowhere/at/all"}, "/nowhere/at/all is not a folder, nor a file"),
         ({}, "holds no images: it needs a folder per class"),
         ({"table": "labels.csv"}, r"data\.table=labels\.csv is not a file in"),
         ({"table": "x.txt"}, r"ends in \.csv, \.tsv, \.jsonl, \.parquet"),
