@@ -1,5 +1,6 @@
 """From a config to objects: the one place where ``_target_`` becomes a class."""
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,10 +78,13 @@ def check_slots(cfg: DictConfig) -> None:
         UserError: For the first that is wrong, with its key.
     """
     for key in SLOTS:
-        if key in cfg and cfg._get_node(key) is not None and not OmegaConf.is_missing(cfg, key):
-            node = OmegaConf.to_container(cfg[key], resolve=False) if cfg[key] else None
-            if node is not None:
-                _update(cfg, key, node, checked(node, key))
+        # Not a group is what a command knows by a type of its own, as where a data set has moved.
+        if key not in cfg or OmegaConf.is_missing(cfg, key) or cfg[key] is None:
+            continue
+        if dataclasses.is_dataclass(OmegaConf.get_type(cfg, key)) and "_target_" not in cfg[key]:
+            continue
+        node = OmegaConf.to_container(cfg[key], resolve=False)
+        _update(cfg, key, node, checked(node, key))
 
 
 def _update(cfg: DictConfig, key: str, before: Any, now: Any) -> None:
