@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ccdiff.data.files.image_files import ImageFiles
+from ccdiff.data.files.image_files import FilesInFolder
 from ccdiff.data.files.listing import folders, inside, natural_key
 from ccdiff.data.files.names import ONE_CLASS, NamedClasses, NameSettings, classes_by_name
 from ccdiff.data.files.parquet import find_parquet
@@ -50,7 +50,7 @@ data.root=<its folder>."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CelebAHQ(ImageFiles):
+class CelebAHQ(FilesInFolder):
     """30,000 faces; the first layout that is found counts, in the order of the error message.
 
     CelebAMask-HQ brings 40 attributes. Sets that tell women from men bring the attribute Male,

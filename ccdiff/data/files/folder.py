@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ccdiff.data.files.arrays import read_arrays
 from ccdiff.data.files.columns import ColumnSettings, read_columns
-from ccdiff.data.files.image_files import ImageFiles
+from ccdiff.data.files.image_files import FilesInFolder
 from ccdiff.data.files.layouts import LayoutSettings, read_layout
 from ccdiff.data.files.names import NameSettings
 from ccdiff.data.files.parquet import ParquetImages, find_parquet
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Folder(ImageFiles):
+class Folder(FilesInFolder):
     """Images in a folder or in an archive, in the first of these layouts that it has.
 
     - NumPy arrays hold images and labels, see :mod:`ccdiff.data.files.arrays`.

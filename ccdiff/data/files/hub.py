@@ -82,7 +82,6 @@ class Hub(ImageFiles):
     The others as for :class:`~ccdiff.data.files.image_files.ImageFiles`.
     """
 
-    root: str | None = None
     name: str | None = None
     config: str | None = None
     split: str = "train"

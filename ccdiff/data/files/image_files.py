@@ -18,7 +18,7 @@ from ccdiff.data.files.prepared import Prepared, prepare
 from ccdiff.data.files.source import Source
 from ccdiff.errors import UserError
 
-__all__ = ["ImageFiles"]
+__all__ = ["FilesInFolder", "ImageFiles"]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,6 @@ class ImageFiles(DataSet):
     """Shared by the data sets of image files. Names of labels are read from the source.
 
     Arguments:
-        root: Where to look for the images.
         attributes: Attributes to keep, in this order; none keeps all.
         attribute: Makes the two classes of images without and with it, instead of attributes.
         heldout: Fraction of the images to hold out where the source has no split of its own.
@@ -41,7 +40,6 @@ class ImageFiles(DataSet):
     The others as for :class:`~ccdiff.data.core.DataSet`.
     """
 
-    root: str | None
     attributes: Sequence[str] | None = None
     attribute: str | None = None
     heldout: float = 0.1
@@ -60,11 +58,6 @@ class ImageFiles(DataSet):
         if self.attributes is not None and self.attribute is not None:
             raise UserError("pass data.attributes or data.attribute, not both")
         parse_color(self.background)
-
-    @property
-    def folder(self) -> Path:
-        """``root``, whose ``~`` no shell wrote out where it stands in a recipe."""
-        return Path(self.root or "").expanduser()
 
     @property
     def settings(self) -> PixelSettings:
@@ -158,10 +151,30 @@ class ImageFiles(DataSet):
         labels = torch.from_numpy(self.selected.labels[prepared.kept])
         n = prepared.num_train
         if not 0 < n < len(pixels):
-            raise UserError(f"no usable {'held-out' if n else 'training'} images in {self.folder}")
+            raise UserError(
+                f"no usable {'held-out' if n else 'training'} images in {self.source.title}"
+            )
         rows = ImageRows(prepared.images_path, offset=pixels.offset, shape=pixels.shape[1:])
         with warnings.catch_warnings():
             # Torch warns that it cannot keep anyone from writing; nobody does.
             warnings.simplefilter("ignore", UserWarning)
             images = torch.from_numpy(pixels)
         return Split(images[:n], labels[:n], rows), Split(images[n:], labels[n:], rows.after(n))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FilesInFolder(ImageFiles):
+    """Shared by the sets of image files that lie somewhere on this machine.
+
+    Arguments:
+        root: Where to look for the images.
+
+    The others as for :class:`ImageFiles`.
+    """
+
+    root: str | None
+
+    @property
+    def folder(self) -> Path:
+        """``root``, whose ``~`` no shell wrote out where it stands in a recipe."""
+        return Path(self.root or "").expanduser()
