@@ -16,7 +16,7 @@ __all__ = ["SHOWN_COLUMNS", "grid", "places_shown", "save_gif", "save_png"]
 log = logging.getLogger(__name__)
 
 SHOWN_COLUMNS = 16
-"""Of a film: a GIF is at most 65,535 pixels wide."""
+"""Most columns of a picture of samples: a GIF is at most 65,535 pixels wide."""
 
 _CELL = 56
 _GAP = 2

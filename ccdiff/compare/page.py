@@ -24,7 +24,7 @@ _CURVE_POINTS = 400
 _ALL_POINTS = 130_000
 _PICTURES_BYTES = 3_500_000
 _LEGIBLE_BYTES = 9_000
-"""Of a picture: before they get smaller than that, fewer steps are shown."""
+"""Bytes of a picture: before they get smaller than that, fewer steps are shown."""
 
 
 def page(comparison: Comparison, *, title: str) -> str:

@@ -20,7 +20,7 @@ from ccdiff.runs.record import Record, read_record
 __all__ = ["Curve", "Job", "find_runs", "read_job"]
 
 _ROWS = 4000
-"""Of each kind that are looked at, if there are more: a picture has fewer pixels."""
+"""Rows of each kind that are looked at, if there are more: a picture has fewer pixels."""
 _NOT_RESULTS = re.compile(
     r"step|train/(lr|images_seen|seconds|flops_per_second|mfu)|time/.*|.*_log_snr_.*_to_.*"
 )
@@ -85,7 +85,7 @@ class Job:
         return {name: curve.values[-1] for name, curve in self.curves.items()}
 
     def seconds(self, steps: Sequence[int]) -> list[float | None]:
-        """Of training at rising steps, interpolated; None where nothing was timed."""
+        """Seconds of training at rising steps, interpolated; None where nothing was timed."""
         if not len(self.timing):
             return [None] * len(steps)
         at, took = [0, *self.timing.steps], [0.0, *self.timing.values]

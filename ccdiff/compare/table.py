@@ -50,7 +50,7 @@ class Setting:
         return " ".join(f"{key}={shown(value)}" for key, value in self.values.items()) or "all"
 
     def spread(self, metric: str) -> Spread | None:
-        """Of one figure, over the jobs that have it."""
+        """One figure over the jobs that have it."""
         return over_seeds(job.results.get(metric) for job in self.jobs)
 
 
@@ -85,7 +85,7 @@ class Comparison:
 
     @cached_property
     def data_differ(self) -> list[str]:
-        """By which settings of the data held-out images differ, so that errors do not compare."""
+        """Settings of the data by which held-out images differ, so that errors do not compare."""
         keys = [f"data.{name}" for name in _HELD_OUT]
         values = {key: {json.dumps(job.config.get(key)) for job in self.jobs} for key in keys}
         return [key for key in keys if len(values[key]) > 1]
@@ -144,7 +144,7 @@ def compare(jobs: Sequence[Job]) -> Comparison:
 
 
 def _differing(jobs: Sequence[Job]) -> dict[str, list[Any]]:
-    """By key, one value per run, of all that differs and does not follow from what was asked."""
+    """What differs and does not follow from what was asked: by key, one value per run."""
     groups = sorted({group for job in jobs for group in job.choices})
     columns = {g: [job.choices.get(g) for job in jobs] for g in groups}
     keys = sorted({key for job in jobs for key in job.config})

@@ -35,7 +35,7 @@ __all__ = ["compose_sampler", "run_curve"]
 log = logging.getLogger(__name__)
 
 _OFF = 0.1
-"""By how much of a Gaussian's variance a sampler may be off before it is said."""
+"""The share of a Gaussian's variance that a sampler may be off before it is said."""
 _IMAGES_FOR_STD = 1000
 
 

@@ -11,6 +11,7 @@ from ccdiff.metrics.intervals import Interval, student_t
 from ccdiff.metrics.judge import Reading
 from ccdiff.metrics.over_seeds import Spread, over_seeds
 from ccdiff.system.atomic import write_text
+from ccdiff.system.text import csv_cell
 
 __all__ = ["RMS", "SECONDS", "Measurement", "Row", "Setting", "summarise", "table", "write_csv"]
 
@@ -158,4 +159,4 @@ def write_csv(lines: Sequence[Sequence[object]], path: Path) -> None:
 def _cell(value: object) -> object:
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else value
+    return f"{value:.6g}" if isinstance(value, float) else csv_cell(value)

@@ -203,7 +203,7 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
 
 
 def _real_agreement(subject: Subject, n: int) -> float:
-    """Of as many held-out images, seen as samples are."""
+    """The label agreement of as many held-out images, seen as samples are."""
     heldout = subject.material.heldout
     index = shuffled(len(heldout))[:n]
     logits = subject.judge.classifier.classifier.logits(heldout.images[index])

@@ -39,7 +39,7 @@ def largest_batch_size(
 
 
 def _bytes_on_gpu(draw: Callable[[int], object], device: torch.device) -> float:
-    """By how much an image more raises the peak, in which weights and workspaces are too."""
+    """How much one more image adds to the peak, in which weights and workspaces are too."""
     peaks = []
     for n in (1, 3):
         torch.cuda.reset_peak_memory_stats(device)

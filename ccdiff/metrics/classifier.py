@@ -111,7 +111,7 @@ class Classifier(nn.Module):
             yield Judgement(judgement.features.float().cpu(), judgement.logits.float().cpu())
 
     def logits(self, images: Tensor) -> Tensor:
-        """Of uint8 images [N, C, H, W], on the CPU, [N, K]."""
+        """Logits of uint8 images [N, C, H, W], on the CPU, float32 [N, K]."""
         return torch.cat([judgement.logits for judgement in self.judge(images)])
 
 

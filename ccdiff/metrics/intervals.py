@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap(values: Tensor) -> Interval:
-    """Of the mean of ``values`` [N], by 1000 draws; the same at every call."""
+    """The interval of the mean of ``values`` [N], by 1000 draws; the same at every call."""
     values = values.double()
     generator = generator_for("bootstrap")
     means = torch.stack(
@@ -48,7 +48,7 @@ def bootstrap(values: Tensor) -> Interval:
 def half_samples(
     measure: Callable[[Tensor], Sequence[float]], n: int, values: Sequence[float]
 ) -> list[Interval]:
-    """Of figures of ``n`` images, by 20 random halves; the same at every call.
+    """The intervals of figures of ``n`` images, by 20 random halves; the same at every call.
 
     Arguments:
         measure: Takes the numbers of some images and gives the figures of these.
@@ -66,7 +66,7 @@ def half_samples(
 
 
 def student_t(values: Sequence[float]) -> Interval:
-    """Of the mean of normally distributed values, at least two, such as one for each seed."""
+    """The interval of the mean of at least two values that are about normal, such as of seeds."""
     # Half a second to import, and needed at the end of long work.
     from scipy.stats import t
 

@@ -21,7 +21,7 @@ from ccdiff.seeding import generator_for
 __all__ = ["BIN_EDGES", "LabelUse", "by_level", "eps_errors", "held_out_levels", "label_use"]
 
 BIN_EDGES = tuple(range(-12, 13, 3))
-"""Of log-SNR, from noisy to clean."""
+"""Edges of the bins of log-SNR, from noisy to clean."""
 _EVERYWHERE = (BIN_EDGES[0], BIN_EDGES[-1])
 _WHERE_LABELS_TELL = (-8, 2)
 """Noisier images are lost to any model, and cleaner ones show what they are."""
@@ -117,7 +117,7 @@ class LabelUse:
 
     @property
     def gain(self) -> Tensor:
-        """By how much the true label lowers the error of each image, [N]."""
+        """The error of each image with another label less that with the true one, [N]."""
         return self.other - self.told
 
     @property

@@ -12,7 +12,7 @@ from ccdiff.metrics.score import ClassScore
 __all__ = ["Sketch"]
 
 _MOST_NUMBERS = 2**27
-"""Of features that are kept one by one, half a GB."""
+"""Most numbers of features that are kept one by one, half a GB."""
 
 
 class Sketch:
@@ -51,21 +51,21 @@ class Sketch:
 
     @property
     def labels(self) -> Tensor:
-        """Of the kept features, [N] or [N, K]."""
+        """Labels of the kept features, [N] or [N, K]."""
         self._labels = [torch.cat(self._labels)]
         return self._labels[0]
 
     def part(self, which: Tensor) -> "Sketch":
-        """Of some of the kept features alone, by number, without a score."""
+        """The sketch of some of the kept features alone, by number, without a score."""
         part = Sketch()
         part.add(Seen(self.features[which], None), self.labels[which])
         return part
 
     def like(self, y: Tensor) -> "Sketch":
-        """Of kept features with the classes ``y``, as far as there are so many; without a score.
+        """The sketch of kept features with the classes ``y``, as far as there are so many.
 
-        With attributes, of as many as come. Otherwise chance in how often each class is drawn
-        would pass for a difference.
+        With attributes, of as many as come; without a score. Otherwise chance in how often each
+        class is drawn would pass for a difference.
         """
         if y.ndim == 2:
             return self.part(torch.arange(min(len(y), len(self.labels))))

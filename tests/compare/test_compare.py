@@ -417,4 +417,4 @@ def test_a_browser_draws_many_axes_as_lines(tmp_path, open_page):
     tab = open_page(tmp_path / "sweep")
     assert tab.locator("#map rect").count() == 0
     assert tab.locator("#map path.curve").count() == 12
-    assert "1.00e-4" in tab.locator("#map").text_content()
+    assert "0.0001" in tab.locator("#map").text_content()
