@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import threading
 from importlib.metadata import PackageNotFoundError
@@ -160,20 +160,14 @@ def test_the_order_of_the_folder_is_of_no_concern(folder, tmp_path):
     assert again.path == usual.path
 
 
-_KILLED = """
-import os, signal, sys
-from ccdiff.data import Folder
-from ccdiff.data.files import preparation
-from ccdiff.data.files import prepared as prepared_copies
+def prepare_until_killed(folder: Path, cache: Path, kill: int) -> int:
+    """Prepares in a fork that kills itself at a flush of a file; returns how it ended."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    count, sync = [0], os.fsync
 
-folder = sys.argv[1]
-preparation._STEP_IMAGES = 7
-
-def prepare(cache, kill):
-    count = [0]
-    sync = os.fsync
-
-    def dying(file):
+    def dying(file: int) -> None:
         count[0] += 1
         if count[0] == kill:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -181,19 +175,12 @@ def prepare(cache, kill):
         if -count[0] == kill:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    os.fsync = dying
-    Folder(
-        root=folder, image_size=8, channels=3, flip=False, max_bad_fraction=0.1, cache=cache
-    ).prepare()
-
-for argument in sys.argv[2:]:
-    cache, kill = argument.split("=")
-    child = os.fork()
-    if child == 0:
-        prepare(cache, int(kill))
+    try:
+        os.fsync = dying
+        preparation._STEP_IMAGES = 7
+        open_folder(folder, cache).prepare()
+    finally:
         os._exit(0)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
 
 
 def test_a_killed_preparation_goes_on_and_comes_out_the_same(
@@ -206,10 +193,8 @@ def test_a_killed_preparation_goes_on_and_comes_out_the_same(
     # then come the header, the manifest and the labels, and folders after renaming.
     kills = [(early, n) for n in (1, 2, -1, -2, 3)]
     kills += [(late, n) for n in (12, 3, -2, 3, 2, -1, 1)]
-    arguments = [f"{cache}={n}" for cache, n in kills]
-    script = [sys.executable, "-c", _KILLED, str(pictures), *arguments]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=600, check=True)
-    assert done.stdout.split() == ["9"] * len(kills)
+    ended = [prepare_until_killed(pictures, cache, n) for cache, n in kills]
+    assert ended == [signal.SIGKILL] * len(kills)
 
     (unfinished,) = early.glob("*.partial")
     lines = (unfinished / "journal.jsonl").read_bytes().splitlines(keepends=True)
