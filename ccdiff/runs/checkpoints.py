@@ -8,7 +8,8 @@ so one file carries both, and ``torch.load`` and ``unzip`` read it as any other.
 import logging
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict, cast
+from types import UnionType
+from typing import Any, BinaryIO, TypedDict, cast, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -173,6 +174,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return _checked(loaded, path, sealed=sealed)
 
 
+def _plain(kind: Any) -> tuple[type, ...]:
+    """The types of an annotation such as ``dict[str, Tensor] | None``, for isinstance."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    return tuple(get_origin(one) or one for one in kinds) + (int,) * (float in kinds)
+
+
 def _checked(loaded: Any, path: Path, *, sealed: bool) -> Checkpoint:
     """What was loaded, in the format of today."""
     if not isinstance(loaded, dict) or not isinstance(loaded.get("format"), int):
@@ -188,10 +195,17 @@ def _checked(loaded: Any, path: Path, *, sealed: bool) -> Checkpoint:
     while loaded["format"] in _MIGRATIONS:
         old = loaded["format"]
         loaded = {**_MIGRATIONS[old](loaded), "format": old + 1}
-    lacking = Checkpoint.__annotations__.keys() - loaded.keys()
-    if lacking or not isinstance(loaded["config"], str):
-        what = ", ".join(sorted(lacking)) or "a config"
-        raise DamagedCheckpoint(f"{path} is not a whole checkpoint: it lacks {what}")
+    kinds = get_type_hints(Checkpoint)
+    lacking = [key for key in kinds if key not in loaded]
+    if lacking:
+        raise DamagedCheckpoint(
+            f"{path} is not a whole checkpoint: it lacks {', '.join(sorted(lacking))}"
+        )
+    for key, kind in kinds.items():
+        if not isinstance(loaded[key], _plain(kind)):
+            raise DamagedCheckpoint(
+                f"{path} is not a whole checkpoint: {key} is a {type(loaded[key]).__name__}"
+            )
     return cast(Checkpoint, loaded)
 
 

@@ -1,9 +1,11 @@
 """Every option of every group composes, and builds what it names; found by listing conf/."""
 
+import abc
 import copy
 import functools
 import inspect
 from pathlib import Path
+from typing import Generic, Protocol
 
 import pytest
 import torch
@@ -56,18 +58,24 @@ def test_every_option_composes_and_resolves(group, option):
     assert not OmegaConf.missing_keys(cfg)
 
 
-@pytest.mark.parametrize(
-    ("group", "option"),
-    [
-        (g, o)
-        for g, o in OPTIONS
-        if g not in ("experiment", "sweep", "trainer", "evaluate", "data", "model", "guidance")
-    ],
-    ids=lambda value: value,
-)
-def test_every_option_builds_an_object(group, option):
-    built = instantiate(with_option(group, option)[group])
-    assert callable(built) or type(built).__module__.startswith("ccdiff")
+# Groups whose options are no objects of one kind by themselves.
+APART = ("experiment", "sweep", "trainer", "evaluate", "data", "model", "guidance")
+# What classes of different kinds have in common.
+COMMON = {object, abc.ABC, Generic, Protocol, torch.nn.Module}
+
+
+@pytest.mark.parametrize("group", sorted({group for group, _ in OPTIONS} - set(APART)))
+def test_options_of_a_group_can_stand_for_each_other(group):
+    """Each builds an object, or what will build one, and all of a group have a base in common."""
+    kinds = {}
+    for option in (option for other, option in OPTIONS if other == group):
+        built = instantiate(with_option(group, option)[group])
+        kinds[option] = built.func if isinstance(built, functools.partial) else type(built)
+    shared = set.intersection(*(set(inspect.getmro(kind)) for kind in kinds.values()))
+    if group == "ema":  # A library's, without a base: what is called of them is what they share.
+        assert all({"update", "state_dict"} <= set(dir(kind)) for kind in kinds.values())
+    else:
+        assert shared - COMMON, kinds
 
 
 @pytest.mark.parametrize("data", [o for g, o in OPTIONS if g == "data"])

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -113,8 +114,16 @@ def test_the_peak_is_that_of_the_fastest_product(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_peak_is_measured_on_this_machine(dtype):
-    # No core is said to reach a tenth of the upper one.
-    assert 1e6 < matmul_peak(CPU, dtype) < 1e13 * torch.get_num_threads()
+    """It is what a product reaches here, within what else the machine is doing."""
+    a = torch.ones(512, 512, dtype=dtype)
+    taken = []
+    for _ in range(10):
+        start = time.perf_counter()
+        a @ a
+        taken.append(time.perf_counter() - start)
+    reached = 2 * 512**3 / min(taken)
+    matmul_peak.cache_clear()
+    assert reached / 8 < matmul_peak(CPU, dtype) < 8 * reached
 
 
 def test_a_gpu_is_timed_on_the_stream_that_computes(monkeypatch):
