@@ -2,9 +2,12 @@
 
 import gc
 import os
+import tempfile
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
+# Where the key lies by which the suite knows its own runs.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="ccdiff-state-")
 
 import pytest
 

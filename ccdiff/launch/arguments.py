@@ -17,7 +17,8 @@ from ccdiff.config.schema import TrainConfig, check_keys
 from ccdiff.errors import UserError
 from ccdiff.launch.labels import label_arguments
 from ccdiff.launch.sweeps import SWEEP_FILE, sweep_arguments
-from ccdiff.runs.folder import find_checkpoint, run_of
+from ccdiff.runs.folder import Run, find_checkpoint, run_of
+from ccdiff.runs.record import read_record
 
 __all__ = ["CONF", "flags_first", "option_of", "resume_arguments", "sampling_arguments"]
 
@@ -81,6 +82,8 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     # defaults, and settings of its own that run code.
     config = load_config(run.config)
     check_keys(config, TrainConfig, source=run.config)
+    if not any(_tracker_key(argument) for argument in rest):
+        _track_as_usual(config, run)
     ConfigStore.instance().store(name=_RESUMED, node=config)
     folder = Path(run.path).absolute()
     mine = [argument for argument in rest if not argument.startswith("--config-dir=")]
@@ -98,6 +101,20 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         f"hydra.run.dir='{folder}'",
         "hydra.output_subdir=null",
     ]
+
+
+def _tracker_key(argument: str) -> bool:
+    return argument.lstrip("+~").partition("=")[0].partition(".")[0] == "tracker"
+
+
+def _track_as_usual(config: DictConfig, run: Run) -> None:
+    """Has a run that somebody else may have trained tracked as a new one, not where it says."""
+    record, tracker = read_record(run), dict(config.tracker or {})
+    if str(tracker.get("_target_")).endswith(".NoTracker"):
+        return
+    if record is None or not record.is_tracked_by(tracker, record.tracker_id or ""):
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config.tracker = hydra.compose("train").tracker
 
 
 def sampling_arguments(arguments: list[str]) -> list[str]:

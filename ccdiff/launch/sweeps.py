@@ -24,7 +24,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ccdiff.distributed.failures import let_main_tell
 from ccdiff.distributed.ranks import is_main, world_size
+from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run
+from ccdiff.runs.origin import is_sealed, seal
 from ccdiff.runs.record import Record, read_record
 from ccdiff.system.atomic import write_text
 from ccdiff.system.typed import as_typed
@@ -102,7 +104,8 @@ class SweepCallback(Callback):
         arguments = [*overrides.hydra, *overrides.task]
         file = folder / SWEEP_FILE
         self.before = file.read_text() if file.exists() else None
-        write_text(file, json.dumps({"arguments": arguments}, indent=1) + "\n")
+        content = {"arguments": arguments, "seal": seal(arguments)}
+        write_text(file, json.dumps(content, indent=1) + "\n")
         fixed = [f"'{key}'" for key in _fixed_keys(list(overrides.task))]
         with read_write(config), open_dict(config):
             overrides.hydra.append(
@@ -154,10 +157,35 @@ def sweep_arguments(folder: Path, rest: list[str]) -> list[str]:
         folder: Holds :data:`SWEEP_FILE`.
         rest: Further overrides; they replace those of the same key.
     """
-    given: list[Any] = json.loads((folder / SWEEP_FILE).read_text())["arguments"]
+    given = _sweep_of(folder / SWEEP_FILE)
     replaced = {_key(argument) for argument in rest} | _PLACES
     kept = [argument for argument in given if _key(argument) not in replaced]
     return ["--multirun", *kept, *rest, f"hydra.sweep.dir='{folder}'"]
+
+
+def _sweep_of(file: Path) -> list[str]:
+    """The arguments that a sweep was launched with.
+
+    Raises:
+        UserError: Where they cannot be read, or ask Hydra for more than to choose values although
+            somebody else may have written them.
+    """
+    try:
+        content = json.loads(file.read_text())
+        given, stated = content["arguments"], content.get("seal")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read: {error!r}; launch the sweep anew") from error
+    if not (isinstance(given, list) and all(isinstance(argument, str) for argument in given)):
+        raise UserError(f"{file} is damaged: its arguments are no list of texts")
+    if is_sealed(given, stated):
+        return given
+    foreign = [a for a in given if re.match(r"-|hydra\b", _key(a)) and _key(a) not in _PLACES]
+    if foreign:
+        raise UserError(
+            f"{file} was not written by you, and sets more than the suite's own keys, which can "
+            f"run code: {' '.join(foreign)}. If you trust it, launch the sweep by its command"
+        )
+    return given
 
 
 def _key(argument: str) -> str:

@@ -8,7 +8,7 @@ import json
 import math
 import platform
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import Any
 
 from ccdiff.runs.folder import Run
+from ccdiff.runs.origin import is_sealed, seal
 from ccdiff.runs.revision import revision
 from ccdiff.system.atomic import write_text
 from ccdiff.system.stopping import Preempted
@@ -80,6 +81,7 @@ class Record:
         training_seconds: In the training loop, over all sessions.
         result: Last ``heldout/eps_mse``.
         tracker_id: Identity that the tracker knows the run by.
+        tracker_seal: That it was this user who tracked it, and where; see :meth:`tracked`.
         python: Version.
         system: Operating system and processor.
         packages: Versions of all that is installed.
@@ -102,6 +104,7 @@ class Record:
     training_seconds: float = 0.0
     result: float | None = None
     tracker_id: str | None = None
+    tracker_seal: str | None = None
     python: str = field(default_factory=platform.python_version)
     system: str = field(default_factory=platform.platform)
     packages: dict[str, str] = field(default_factory=_packages)
@@ -153,6 +156,20 @@ class Record:
         self.step, self.images_seen = step, step * batch_size
         if self.sessions and self.sessions[-1].to_step is None:
             self.sessions[-1].to_step = step
+
+    def tracked(self, tracker: Mapping[str, Any], tracker_id: str | None) -> None:
+        """Notes where the run is tracked.
+
+        Arguments:
+            tracker: The group of the config, as plain values.
+            tracker_id: Identity that it knows the run by, or None.
+        """
+        self.tracker_id = tracker_id
+        self.tracker_seal = None if tracker_id is None else seal([dict(tracker), tracker_id])
+
+    def is_tracked_by(self, tracker: Mapping[str, Any], tracker_id: str) -> bool:
+        """Whether this user tracked the run there: a folder from elsewhere may say anything."""
+        return is_sealed([dict(tracker), tracker_id], self.tracker_seal)
 
     def finish(self, result: float) -> None:
         """All that was asked for is trained."""

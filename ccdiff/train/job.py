@@ -189,7 +189,7 @@ def _recorded(
         log.info("samples and checkpoints go to %s", run.path)
         info = _describe(cfg, job, run, record, facts=asdict(speed))
         with instantiate(cfg.tracker).session(info) as session:
-            record.tracker_id = session.tracker_id
+            record.tracked(plain(cfg)["tracker"], session.tracker_id)
             record.write(run)
             try:
                 with distributed.contact():

@@ -195,7 +195,9 @@ def track(
     images: Mapping[str, Path],
     tables: Mapping[str, Table] = MappingProxyType({}),
 ) -> None:
-    """Adds to the run's own record of the tracker, where it had one.
+    """Adds to the run's own record of the tracker, where this user has tracked it.
+
+    A run from elsewhere names a project of somebody's choice: nothing is sent there.
 
     Arguments:
         trained: The run.
@@ -206,9 +208,13 @@ def track(
     tracker_id = trained.checkpoint["tracker_id"]
     if tracker_id is None:
         return
+    config, record = plain(trained.config), read_record(trained.run)
+    if record is None or not record.is_tracked_by(config["tracker"], tracker_id):
+        log.info("%s was not tracked by you: its tracker is left alone", trained.run.path)
+        return
     info = RunInfo(
         path=trained.run.path,
-        config=plain(trained.config),
+        config=config,
         name=None,
         group=None,
         tags=(),
