@@ -2,10 +2,11 @@
 
 The picture is turned as its EXIF orientation says, laid on a background where it is transparent,
 cropped about its middle to the wanted shape and resized with Lanczos' antialiasing filter. Gray of
-16 bits is scaled to 8 bits. Of an animation the first frame is taken; colour profiles are not
-applied.
+more than 8 bits is scaled by what the set uses. Of an animation the first frame is taken; colour
+profiles are not applied.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,6 +24,7 @@ __all__ = [
     "BadImage",
     "PixelSettings",
     "decode",
+    "gray_max",
     "looks_like_image",
     "parse_color",
     "read_file",
@@ -33,6 +35,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _ENDINGS = "jpg jpeg jfif jpe png webp bmp gif tif tiff ppm pgm pnm pbm"
 EXTENSIONS = frozenset(f".{ending}" for ending in _ENDINGS.split())
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+_ROUNDING = 1e-6
 # PIL's own bound on what it decodes without a warning: a quarter of a gibibyte of RGB.
 _MAX_PIXELS = 89_478_485
 MAX_BYTES = 1 << 28
@@ -48,6 +51,10 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (
+    *(Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270),
+    *(Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +65,20 @@ class PixelSettings:
         image_size: Height and width.
         channels: 1 (gray) or 3 (RGB).
         background: What shows through where the image is transparent.
+        decode: ``exact`` decodes every pixel before it resizes; ``fast`` has JPEG decoded at a
+            half, a quarter or an eighth of its size, as far as that is no smaller than wanted.
+        gray_max: The white of gray files of 16 bits, see :func:`gray_max`.
     """
 
     image_size: tuple[int, int]
     channels: int
     background: tuple[int, int, int]
+    decode: str = "exact"
+    gray_max: int = 65535
+
+    def __post_init__(self) -> None:
+        if self.decode not in ("exact", "fast"):
+            raise UserError(f"data.decode must be exact or fast, got {self.decode!r}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -160,11 +176,14 @@ def decode(data: bytes | np.ndarray, settings: PixelSettings) -> tuple[np.ndarra
         with _open(data) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise BadImage(f"{image.width} x {image.height} pixels: a decompression bomb")
+            height, width = settings.image_size
+            if settings.decode == "fast":
+                smaller = _shrink(image, height=height, width=width)
             image.load()
-            picture = _flatten(_upright(image), settings.background)
-        height, width = settings.image_size
+            picture = _flatten(_upright(image), settings)
         picture = picture.crop(_centre(picture.size, height=height, width=width))
-        smaller = picture.height < height or picture.width < width
+        if settings.decode == "exact":
+            smaller = picture.height < height or picture.width < width
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.LANCZOS)
         pixels = np.asarray(picture if settings.channels == 3 else picture.convert("L"))
@@ -200,31 +219,67 @@ def _open(data: bytes | np.ndarray) -> Image.Image:
     return Image.open(BytesIO(data), formats=_FORMATS)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation says, as it is where that cannot be read."""
+def _shrink(image: Image.Image, *, height: int, width: int) -> bool:
+    """Has a JPEG decoded small, by libjpeg's scaled inverse transform; not smaller than wanted.
+
+    Returns:
+        Whether the picture was smaller than wanted to begin with.
+    """
+    turned = _turn(image) in _SIDEWAYS
+    size = image.size[::-1] if turned else image.size
+    left, top, right, bottom = _centre(size, height=height, width=width)
+    scale = max(height / (bottom - top), width / (right - left))
+    if scale < 1:
+        wanted = (math.ceil(side * scale - _ROUNDING) for side in image.size)
+        image.draft(None, (next(wanted), next(wanted)))
+    return scale > 1
+
+
+def gray_max(data: bytes | np.ndarray) -> int:
+    """The largest value of a gray image of 16 bits; 0 for any other image, and for none."""
+    if isinstance(data, np.ndarray):
+        return 0
     try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+        with Image.open(BytesIO(data), formats=_FORMATS) as image:
+            if not image.mode.startswith("I") or image.width * image.height > _MAX_PIXELS:
+                return 0
+            return int(np.asarray(image).max())
+    # What cannot be decoded is told when it is prepared.
+    except Exception:
+        return 0
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How EXIF says that the stored picture must be turned to stand upright."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:
         # The pixels are sound; only their description is not.
-        return image
+        return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its EXIF orientation says, as it is where that cannot be read."""
+    turn = _turn(image)
     return image if turn is None else image.transpose(turn)
 
 
-def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def _flatten(image: Image.Image, settings: PixelSettings) -> Image.Image:
     """RGB with 8 bits, on the background where the picture is transparent."""
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_16_bit(image).convert("RGB")
+        return _from_16_bit(image, settings.gray_max).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba).convert(
-        "RGB"
-    )
+    return Image.alpha_composite(
+        Image.new("RGBA", rgba.size, (*settings.background, 255)), rgba
+    ).convert("RGB")
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Gray of 16 bits scaled to 8; wider numbers have no agreed black and white."""
+def _from_16_bit(image: Image.Image, white: int) -> Image.Image:
+    """Gray of up to 16 bits scaled to 8; wider numbers have no agreed black and white."""
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise BadImage("pixels of 32 bits, whose black and white are not known")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    scaled = (values.astype(np.uint32) * 255 + white // 2) // white
+    return Image.fromarray(scaled.clip(0, 255).astype(np.uint8))

@@ -34,6 +34,7 @@ class ImageFiles(DataSet):
         attribute: Makes the two classes of images without and with it, instead of attributes.
         heldout: Fraction of the images to hold out where the source has no split of its own.
         background: What transparent images are laid on, a colour name or three numbers.
+        decode: ``exact`` or ``fast``, see :class:`~ccdiff.data.files.decode.PixelSettings`.
         max_bad_fraction: How many of the files may be unusable.
         cache: Folder of prepared copies.
 
@@ -44,6 +45,7 @@ class ImageFiles(DataSet):
     attribute: str | None = None
     heldout: float = 0.1
     background: str | Sequence[int] = "white"
+    decode: str = "exact"
     max_bad_fraction: float = 0.01
     cache: str = "data/prepared"
 
@@ -57,7 +59,7 @@ class ImageFiles(DataSet):
             )
         if self.attributes is not None and self.attribute is not None:
             raise UserError("pass data.attributes or data.attribute, not both")
-        parse_color(self.background)
+        _ = self.settings  # Refuses what is wrong with them.
 
     @property
     def settings(self) -> PixelSettings:
@@ -67,6 +69,7 @@ class ImageFiles(DataSet):
             image_size=(height, width),
             channels=channels,
             background=parse_color(self.background),
+            decode=self.decode,
         )
 
     @abstractmethod

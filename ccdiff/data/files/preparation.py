@@ -13,7 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -26,7 +26,7 @@ from PIL import Image, features
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from ccdiff.data.files.decode import BadImage, PixelSettings, decode
+from ccdiff.data.files.decode import BadImage, PixelSettings, decode, gray_max
 from ccdiff.data.files.heldout import groups_of
 from ccdiff.data.files.source import Source
 from ccdiff.errors import UserError
@@ -47,6 +47,7 @@ HEADER_BYTES = 128
 _STEP_IMAGES = 256
 _STEP_BYTES = 64 << 20
 _PART_BYTES = 16 << 20
+_EIGHT_BIT_ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".gif", ".bmp")
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,7 @@ def _decode_all(
         warnings.simplefilter("ignore")
         Image.init()  # Plugins register themselves, which two threads must not do at once.
         progress = _recover(journal, pixels, settings.row_bytes)
+        settings = _with_white(source, settings, pool)
         twins = _Twins(source, progress, folder / "images.npy", settings)
         _check_room(folder, (len(order) - progress.done) * settings.row_bytes)
         log.info("preparing images %d to %d of %s", progress.done, len(order), source.title)
@@ -184,6 +186,36 @@ def _decode_all(
                 if progress.done * 10 // len(order) > before * 10 // len(order):
                     log.info("%d of %d images prepared", progress.done, len(order))
     return progress
+
+
+def _with_white(
+    source: Source, settings: PixelSettings, pool: ThreadPoolExecutor
+) -> PixelSettings:
+    """The settings with the white that gray files of more than 8 bits have in this set.
+
+    Files of 16 bits often hold 10, 12 or 14: what the largest value of all needs is taken.
+    """
+    may_be = [
+        i
+        for i, name in enumerate(source.images.names)
+        if not name.lower().endswith(_EIGHT_BIT_ENDINGS)
+    ]
+    largest = 0
+    for start in range(0, len(may_be), _STEP_IMAGES):
+        readers = [source.images.reader(i) for i in may_be[start : start + _STEP_IMAGES]]
+        largest = max(largest, *pool.map(_gray_max, readers))
+    if not largest:
+        return settings
+    bits = next((bits for bits in (8, 10, 12, 14) if largest < 1 << bits), 16)
+    log.info("gray files of 16 bits go up to %d: read as %d bits", largest, bits)
+    return replace(settings, gray_max=(1 << bits) - 1)
+
+
+def _gray_max(read: Callable[[], bytes | np.ndarray]) -> int:
+    try:
+        return gray_max(read())
+    except BadImage:
+        return 0
 
 
 def _decode_one(

@@ -4,8 +4,11 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
+from ccdiff.data import Folder
 from ccdiff.data.files.decode import PixelSettings, decode, parse_color
 from ccdiff.errors import UserError
 
@@ -209,3 +212,89 @@ def test_backgrounds_are_names_or_numbers(colour, rgb):
 def test_backgrounds_that_are_no_colour_are_refused(colour):
     with pytest.raises(UserError, match=r"data\.background"):
         parse_color(colour)
+
+
+# Rectangles, and JPEG decoded small
+
+
+def slopes(width: int, height: int) -> Image.Image:
+    """Red grows to the right and green downwards; waves lie on blue."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, 128 + 60 * np.sin(x / 30)], axis=-1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("shape", [(8, 16), (16, 8), (7, 5)])
+@pytest.mark.parametrize("size", [(64, 64), (96, 40), (33, 81)])
+def test_rectangles_are_cut_from_the_middle(shape, size):
+    data = encode(slopes(*size))
+    height, width = shape
+    settings = PixelSettings(image_size=shape, channels=3, background=WHITE)
+    image, _ = decode(data, settings)
+    assert image.shape == (3, height, width)
+    scale = max(height / size[1], width / size[0])
+    for channel, n, side in ((image[0], width, size[0]), (image[1].T, height, size[1])):
+        # A pixel covers 1 / scale pixels of the source, whose values span 255 over its side.
+        expected = 127.5 + (np.arange(n) - (n - 1) / 2) / scale * 255 / (side - 1)
+        assert np.abs(channel.mean(0) - expected).max() < 255 / side + 2
+
+
+@pytest.mark.parametrize("size", [(256, 256), (250, 256), (300, 260), (64, 64), (40, 200)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_fast_decoding_is_near_to_exact(size, orientation):
+    picture = slopes(*size)
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(file, "JPEG", quality=95, exif=exif)
+    exact, fast = (
+        decode(
+            file.getvalue(),
+            PixelSettings(image_size=(64, 48), channels=3, background=WHITE, decode=how),
+        )
+        for how in ("exact", "fast")
+    )
+    assert exact[1] == fast[1]
+    assert np.abs(exact[0].astype(int) - fast[0]).mean() < 1.5
+
+
+def test_fast_decoding_decodes_less(monkeypatch):
+    sizes = []
+    load = JpegImageFile.load
+    monkeypatch.setattr(
+        JpegImageFile, "load", lambda self: (sizes.append(self.size), load(self))[1]
+    )
+    file = io.BytesIO()
+    slopes(256, 256).save(file, "JPEG")
+    for how in ("exact", "fast"):
+        decode(
+            file.getvalue(),
+            PixelSettings(image_size=(64, 64), channels=3, background=WHITE, decode=how),
+        )
+    assert sizes[0] == (256, 256)
+    assert sizes[-1] == (64, 64)
+
+
+def test_another_way_to_decode_is_refused():
+    with pytest.raises(UserError, match=r"data\.decode must be exact or fast, got 'quick'"):
+        PixelSettings(image_size=(4, 4), channels=3, background=WHITE, decode="quick")
+
+
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(200, 8), (1023, 10), (3000, 12), (9000, 14), (65535, 16)]
+)
+def test_gray_of_more_than_8_bits_is_scaled_by_what_the_set_uses(tmp_path, caplog, largest, bits):
+    caplog.set_level("INFO")
+    ramp = np.linspace(0, largest, 144).round().reshape(12, 12).astype(np.uint16)
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for i in range(8):
+        darker = ramp if i == 7 else ramp // (i + 2)
+        Image.fromarray(darker).save(folder / f"{i}.png")
+    data = Folder(
+        root=str(folder), image_size=12, channels=1, flip=False, cache=str(tmp_path / "c")
+    )
+    images = torch.cat([split.images for split in data.load()])
+    white = (1 << bits) - 1
+    brightest = max(images, key=lambda image: int(image.max()))[0].numpy()
+    assert np.abs(brightest - ramp * 255.0 / white).max() <= 0.51
+    assert f"read as {bits} bits" in caplog.text

@@ -98,17 +98,22 @@ def test_the_copy_explains_itself(folder, tmp_path):
     assert manifest["bad"] == [
         {"index": 3, "file": "3.png", "why": "not an image in a known format"}
     ]
-    assert manifest["settings"] == {
-        "image_size": [8, 8],
-        "channels": 3,
-        "background": [255, 255, 255],
-    }
+    settings = {"image_size": [8, 8], "channels": 3, "background": [255, 255, 255]}
+    assert manifest["settings"] == {**settings, "decode": "exact", "gray_max": 65535}
     assert {"ccdiff", "numpy", "pillow"} < manifest["versions"].keys()
     prepared.verify()
 
 
 @pytest.mark.parametrize(
-    "options", [{"image_size": 10}, {"channels": 1}, {"background": "black"}, {"heldout": 0.3}]
+    "options",
+    [
+        {"image_size": 10},
+        {"image_size": [8, 10]},
+        {"channels": 1},
+        {"background": "black"},
+        {"heldout": 0.3},
+        {"decode": "fast"},
+    ],
 )
 def test_other_settings_make_another_copy(folder, tmp_path, decoded, options):
     usual = open_folder(folder, tmp_path / "cache").prepare()
