@@ -66,6 +66,7 @@ def run_curve(cfg: DictConfig) -> Path:
     source = instantiate(cfg.extractor)
     source.check()
     trained = open_run(cfg)
+    trained.check_guidance(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
     y, titles = _labels(heldout, len(data.names), cfg.num_per_label)

@@ -38,7 +38,8 @@ from ccdiff.metrics.references import reference, shuffled
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.system.atomic import write_text
 from ccdiff.system.locks import locked
-from ccdiff.trained.run import auto_batch_size, check_batch_size, together, track
+from ccdiff.trained.run import track
+from ccdiff.trained.together import auto_batch_size, check_batch_size, together
 
 __all__ = ["run_evaluation"]
 

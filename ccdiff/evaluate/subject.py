@@ -68,6 +68,7 @@ def open_subject(cfg: DictConfig) -> Subject:
     # Before the classifier, whose training takes minutes.
     source.check()
     trained = open_run(cfg)
+    trained.check_guidance(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
     material = Material(

@@ -24,7 +24,8 @@ from ccdiff.runs.folder import output_folder, refuse_filled
 from ccdiff.system.atomic import write_whole
 from ccdiff.system.background import Background
 from ccdiff.system.compiling import compile_mode, explaining_failure
-from ccdiff.trained.run import auto_batch_size, check_batch_size, open_run, together
+from ccdiff.trained.run import open_run
+from ccdiff.trained.together import auto_batch_size, check_batch_size, together
 
 __all__ = ["run_sampling"]
 

@@ -1,8 +1,7 @@
 """A trained run, opened to work with: its model, its data set, a new folder to write to."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
@@ -10,7 +9,6 @@ from types import MappingProxyType
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 from ccdiff.config.build import (
     build_data,
@@ -21,10 +19,9 @@ from ccdiff.config.build import (
 )
 from ccdiff.config.saved import read_config
 from ccdiff.data import DataSet
+from ccdiff.diffusion.conditioning import MultiHot
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.samplers import Sampler
-from ccdiff.distributed.group import broadcast, gather, process_group
-from ccdiff.distributed.ranks import is_main, processes_here, world_size
 from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
@@ -36,12 +33,9 @@ from ccdiff.system.device import autocast_dtype, pick_device
 
 __all__ = [
     "OpenedRun",
-    "auto_batch_size",
-    "check_batch_size",
     "load_weak_model",
     "new_folder",
     "open_run",
-    "together",
     "track",
     "trained_config",
     "trained_denoiser",
@@ -50,9 +44,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 Table = Sequence[Sequence[object]]
-
-# For another process to end its part. One that has ended is noticed at once.
-_PATIENCE = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +110,17 @@ class OpenedRun:
                 f"own data set"
             )
         return data
+
+    def check_guidance(self, cfg: DictConfig) -> None:
+        """Tries the guidance of a command on one label, before minutes of work.
+
+        Raises:
+            UserError: Where the model cannot be guided so.
+        """
+        names = self.denoiser.conditioning.label_names
+        many = isinstance(self.denoiser.conditioning, MultiHot)
+        y = torch.zeros(1, len(names), dtype=torch.uint8) if many else torch.zeros(1).long()
+        instantiate(cfg.guidance)(self.denoiser, y.to(self.device))
 
     def pipeline(self, cfg: DictConfig, sampler: Sampler) -> Pipeline:
         """Draws images as a command says by guidance, threshold, schedule and batch_size.
@@ -262,43 +264,3 @@ def new_folder(out: str | None, parent: Path, cfg: DictConfig) -> Path:
     folder = output_folder(out, parent)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     return folder
-
-
-@contextmanager
-def together(cfg: DictConfig) -> Iterator[DictConfig]:
-    """Opens the group of processes; gives the config as it is for this one of them.
-
-    The device is its own. The run is one checkpoint, the same for all, even while the run is being
-    trained.
-    """
-    with process_group(cfg.device, timeout_seconds=_PATIENCE) as device:
-        mine = cfg.copy()
-        mine.device = device
-        if world_size() > 1 and cfg.run is not None:
-            mine.run = broadcast(str(open_checkpoint(cfg.run)[0]) if is_main() else None)
-        yield mine
-
-
-def check_batch_size(cfg: DictConfig) -> None:
-    """Raises a UserError where ``batch_size`` is neither auto nor a number of images."""
-    size = cfg.batch_size
-    if size != "auto" and (isinstance(size, str) or size < 1):
-        raise UserError(f"batch_size must be auto, or at least 1, got {size}")
-
-
-def auto_batch_size(pipeline: Pipeline, denoiser: Denoiser, y: Tensor, drop: Tensor | None) -> int:
-    """What ``batch_size=auto`` is for labels ``y``: the same for all processes.
-
-    As many images as each of them has memory for, and no more than there are for each.
-    """
-    share = -(-len(y) // world_size())
-    if share == 1:
-        return share
-    on_gpu = next(denoiser.parameters()).is_cuda
-    # GPUs are not shared; the memory of a machine is.
-    processes = 1 if on_gpu else processes_here()
-    hidden = None if drop is None else drop[:1]
-    fits = pipeline.largest_batch_size(denoiser, y[:1], hidden, processes=processes)
-    size = broadcast(min([*gather(fits), share]))
-    log.info("drawing %d images at a time", size)
-    return size

@@ -194,6 +194,7 @@ def test_nothing_is_overwritten_and_the_grid_is_a_choice(table, run, monkeypatch
         (["sampler.steps=4"], ["sampler.steps=4", "steps=5,10"]),
         (["data.root=elsewhere"], ["data.root=elsewhere", "Digits"]),
         (["extractor=path"], ["extractor.file="]),
+        (["guidance=cfg"], ["conditioning.drop=0"]),
         (["run=nowhere"], ["there is no run nowhere"]),
         (["run=null"], ["run="]),
         (["out=."], ["out=.", "not empty"]),

@@ -256,6 +256,7 @@ def test_against_an_earlier_evaluation(run, folder, metrics, tmp_path):
         (["name=/tmp/x"], ["not the name of one folder"]),
         (["extractor=path", "extractor.file=nowhere.ts"], ["nowhere.ts", "no such file"]),
         (["extractor=huge"], ["extractor", "dinov2"]),
+        (["guidance=cfg"], ["conditioning.drop=0"]),
         (["run=nowhere"], ["there is no run nowhere"]),
         (["+m=1"], ["nothing reads", "'m'"]),
     ],
