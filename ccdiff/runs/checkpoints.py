@@ -7,6 +7,7 @@ so one file carries both, and ``torch.load`` and ``unzip`` read it as any other.
 
 import logging
 import os
+import zipfile
 from pathlib import Path
 from types import UnionType
 from typing import Any, BinaryIO, TypedDict, cast, get_args, get_origin, get_type_hints
@@ -160,8 +161,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
+        _check_members(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
+        _check_sizes(loaded)
+    except (MemoryError, DamagedCheckpoint):
         raise
     # Unpicklers raise almost anything on malformed bytes.
     except Exception as error:
@@ -172,6 +175,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"checkpoints/step_*.pt of a run directory"
         ) from error
     return _checked(loaded, path, sealed=sealed)
+
+
+def _check_members(path: Path) -> None:
+    """Refuses what takes more memory than the file is long, before any of it is taken.
+
+    Checkpoints hold their tensors as they are. A member that is packed, or that lies where another
+    one does, is none that was saved here.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if packed or sum(member.file_size for member in members) > size:
+        raise DamagedCheckpoint(
+            f"{path} is no checkpoint that this suite has saved: its members take more memory "
+            f"than the file is long"
+        )
+
+
+def _check_sizes(value: Any) -> None:
+    """Raises a ValueError where a tensor is larger than what it is stored in."""
+    if isinstance(value, Tensor):
+        if value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError("a tensor is larger than what is stored of it")
+    elif isinstance(value, dict):
+        for inner in value.values():
+            _check_sizes(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_sizes(inner)
 
 
 def _plain(kind: Any) -> tuple[type, ...]:

@@ -167,7 +167,11 @@ def trained_denoiser(checkpoint: Checkpoint, *, weights: str = "ema") -> Denoise
         raise UserError(f"weights must be ema or raw, got {weights!r}")
     with torch.device("meta"):
         denoiser = build_denoiser(trained_config(checkpoint))
-    denoiser.load_state_dict(state, assign=True)
+    try:
+        denoiser.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"the checkpoint's weights do not fit its config: {reason}") from error
     return denoiser.requires_grad_(False).eval()
 
 

@@ -158,6 +158,25 @@ def test_sealed_nonsense_is_refused(tmp_path):
     assert 50 < refused < 150
 
 
+def test_what_takes_more_memory_than_the_file_is_long_is_refused(tmp_path, monkeypatch):
+    path = saved(tmp_path / "step.pt")
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        new.writestr("zeros", bytes(1 << 22))
+    monkeypatch.setattr(torch, "load", lambda *args, **settings: pytest.fail("it was read"))
+    assert packed.stat().st_size < 1 << 20
+    with pytest.raises(DamagedCheckpoint, match="more memory"):
+        load_checkpoint(packed)
+
+
+def test_a_tensor_that_is_more_than_what_is_stored_is_refused(tmp_path):
+    path = saved(tmp_path / "step.pt", denoiser={"weight": torch.zeros(1).expand(10**6)})
+    with pytest.raises(DamagedCheckpoint, match="larger than what is stored"):
+        load_checkpoint(path)
+
+
 @pytest.mark.parametrize("key", sorted(Checkpoint.__annotations__))
 def test_a_checkpoint_of_other_kinds_of_values_is_refused(tmp_path, key):
     path = saved(tmp_path / "step.pt", **{key: ("of", "no", "use")})
