@@ -20,8 +20,7 @@ from processes import forked
 from torch import nn
 
 from ccdiff.data import Digits
-from ccdiff.distributed.failures import told_by_main
-from ccdiff.distributed.group import process_group
+from ccdiff.distributed.group import failures, process_group
 from ccdiff.distributed.ranks import rank
 from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run
@@ -96,10 +95,10 @@ def work(folder: Path, before_step: Callable | None, changes: dict) -> int:
         (folder / f"stopped_{rank()}").write_text(f"{status}, {stopped}")
         return EXIT_STATUS
     except Exception as error:
-        silent = "silent" if told_by_main() else "tells"
+        silent = "silent" if failures().wait_until_told() else "tells"
         told = f"{silent} {type(error).__name__}: {error}"
         (folder / f"error_{rank()}").write_text(told)
-        told_by_main(tell=True)
+        failures().note_told()
         return 1
     return 0
 

@@ -17,6 +17,10 @@ from ccdiff.settings import Compile, EvaluateSettings, Precision, TrainerSetting
 __all__ = ["MovedData", "SampleConfig", "TrainConfig", "check_keys", "register", "typed"]
 
 
+_SEEDS = 2**63
+"""What torch takes for one."""
+
+
 @dataclass
 class TrainConfig:
     """What ``train.py`` takes; one entry per group, then the plain keys."""
@@ -93,9 +97,13 @@ def typed(cfg: DictConfig, schema: type) -> DictConfig:
     """
     check_keys(cfg, schema)
     try:
-        return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), cfg))
+        merged = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), cfg))
     except OmegaConfBaseException as error:
         raise UserError(str(error)) from error
+    seed = merged.get("seed")
+    if isinstance(seed, int) and not -_SEEDS <= seed < _SEEDS:
+        raise UserError(f"seed must be between -2^63 and 2^63 - 1, got {seed}")
+    return merged
 
 
 def check_keys(cfg: DictConfig, schema: type, *, within: str = "", source: object = None) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from ccdiff.distributed import failures
+from ccdiff.distributed.failures import Failures
 from ccdiff.distributed.ranks import adopted_slurm, is_main, local_rank, rank, world_size
 from ccdiff.errors import UserError
 
@@ -22,6 +22,7 @@ __all__ = [
     "barrier",
     "broadcast",
     "contact",
+    "failures",
     "first",
     "gather",
     "process_group",
@@ -49,6 +50,12 @@ class _Together:
 
 
 _together: _Together | None = None
+_failures = Failures()
+
+
+def failures() -> Failures:
+    """What is known of the end of processes, by the group that is open or was the last to be."""
+    return _failures
 
 
 @contextmanager
@@ -65,7 +72,7 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
     Raises:
         UserError: Where there is no device for it, or the others cannot be reached.
     """
-    global _together
+    global _together, _failures
     if world_size() == 1:
         yield device_name
         return
@@ -84,7 +91,7 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
         start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.PrefixStore(f"start_{start}", store)
         own_store = dist.PrefixStore("ccdiff", store)
-        failures.use(own_store)
+        _failures = Failures(own_store)
         # After the store is there, by which the others hear of what is wrong here.
         device_name = _own_device(device_name)
         if device_name != "cpu":
@@ -111,7 +118,7 @@ def process_group(device_name: str, *, timeout_seconds: float) -> Iterator[str]:
         orderly = True
     except BaseException as error:
         if not isinstance(error, LostContact):
-            failures.leave_word(error)
+            _failures.leave_word(error)
         # What is left of the work holds connections open, and the others wait for them to close.
         traceback.clear_frames(error.__traceback__)
         gc.collect()
@@ -127,7 +134,7 @@ def _own_device(name: str) -> str:
     try:
         return _device_of(name)
     except UserError as error:
-        failures.leave_word(error)
+        _failures.leave_word(error)
         raise
 
 
@@ -166,7 +173,7 @@ def _contact(timeout_seconds: float) -> Iterator[None]:
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
-        raise LostContact(failures.cause() or _guess(str(error), timeout_seconds)) from error
+        raise LostContact(_failures.cause() or _guess(str(error), timeout_seconds)) from error
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ccdiff.config.schema import register, typed
-from ccdiff.distributed.failures import let_main_tell, told_by_main
+from ccdiff.distributed.failures import let_main_tell
+from ccdiff.distributed.group import failures
 from ccdiff.distributed.ranks import adopt_slurm, is_main, local_rank, rank, world_size
 from ccdiff.errors import UserError
 from ccdiff.launch.arguments import CONF, flags_first
@@ -127,7 +128,7 @@ def plain_command(main: Callable[[list[str]], None]) -> Callable[[], None]:
 def _end(message: str) -> NoReturn:
     """Ends a process that has no config; one per machine says why."""
     adopt_slurm()
-    sys.exit(1 if told_by_main() else f"error: {printable(message, keep=_LINES)}")
+    sys.exit(1 if failures().wait_until_told() else f"error: {printable(message, keep=_LINES)}")
 
 
 def _end_unread() -> NoReturn:
@@ -174,7 +175,9 @@ def _ending(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         except Preempted as stopped:
             # Also ends a sweep, whose other jobs have no more time than this one.
             log.warning("%s; to go on: %s resume=%s", stopped, as_typed("train"), _folder())
-            told_by_main(tell=True)
+            failures().note_told()
+            if not is_main():
+                failures().wait_until_told()
             sys.exit(EXIT_STATUS)
         except KeyboardInterrupt:
             log.error("interrupted; what was saved before is untouched")
@@ -184,12 +187,12 @@ def _ending(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             expected = isinstance(error, UserError)
             sweep = HydraConfig.get().mode is RunMode.MULTIRUN
             message = "%s" if expected else "the job failed: %s"
-            if told_by_main():
+            if failures().wait_until_told():
                 sys.exit(1)
             if not is_main():
                 logging.basicConfig(force=True, format=f"rank {rank()}: %(message)s")
             log.error(message, error, exc_info=sweep or not expected)
-            told_by_main(tell=True)
+            failures().note_told()
             if not sweep:
                 sys.exit(1)
             traceback.clear_frames(error.__traceback__)

@@ -23,7 +23,7 @@ from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_pn
 from ccdiff.runs.folder import output_folder, refuse_filled
 from ccdiff.system.atomic import write_whole
 from ccdiff.system.background import Background
-from ccdiff.system.compiling import compile_mode, explaining_failure
+from ccdiff.system.device import compile_mode, explaining_failure
 from ccdiff.trained.run import open_run
 from ccdiff.trained.together import auto_batch_size, check_batch_size, together
 

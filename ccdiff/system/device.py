@@ -1,5 +1,6 @@
-"""The device and precision that ``auto`` means on this machine, and how much memory is free."""
+"""What ``auto`` means on this machine: device, precision, compilation; how much memory is free."""
 
+import importlib.util
 import logging
 import os
 import tempfile
@@ -11,11 +12,13 @@ from pathlib import Path
 import torch
 
 from ccdiff.errors import UserError
-from ccdiff.settings import Precision
+from ccdiff.settings import Compile, Precision
 
 __all__ = [
     "autocast_dtype",
+    "compile_mode",
     "device_name",
+    "explaining_failure",
     "free_bytes",
     "make_current",
     "own_gpu",
@@ -127,3 +130,33 @@ def free_bytes(device: torch.device) -> float:
     if meminfo.exists():
         return int(meminfo.read_text().partition("MemAvailable:")[2].split()[0]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+
+
+def compile_mode(wanted: Compile, device: torch.device) -> str | None:
+    """The mode of ``torch.compile``, or None for eager.
+
+    ``auto`` is eager on a CPU, where convolutions take most of the time and the compiler calls the
+    same ones.
+    """
+    if wanted is Compile.auto:
+        pays = device.type == "cuda" and importlib.util.find_spec("triton") is not None
+        wanted = Compile.default if pays else Compile.none
+    return None if wanted is Compile.none else wanted.value
+
+
+@contextmanager
+def explaining_failure(key: str) -> Iterator[None]:
+    """Raises UserError where the compiler fails, most often for want of a C++ compiler.
+
+    Arguments:
+        key: Of the config, by which compilation was asked for.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not any(kind.__module__ == "torch._dynamo.exc" for kind in type(error).__mro__):
+            raise
+        raise UserError(
+            f"torch.compile failed: {str(error).splitlines()[0]}. Pass {key}=none, or "
+            f"install what it lacks"
+        ) from error

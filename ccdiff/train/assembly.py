@@ -26,8 +26,13 @@ from ccdiff.runs.checkpoints import Checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog
 from ccdiff.settings import EvaluateSettings, OnNonFinite, TrainerSettings
-from ccdiff.system.compiling import compile_mode, explaining_failure
-from ccdiff.system.device import autocast_dtype, make_current, set_determinism
+from ccdiff.system.device import (
+    autocast_dtype,
+    compile_mode,
+    explaining_failure,
+    make_current,
+    set_determinism,
+)
 from ccdiff.system.stopping import Stop
 from ccdiff.train.resuming import check_config, check_data
 from ccdiff.training.checks import check_fit, check_noise, check_used, measure

@@ -19,7 +19,7 @@ from faults import composed, train
 from ranks import ENDS, SHORT_STEPS, STEPS
 
 from ccdiff.data import Batches, Split, augment
-from ccdiff.distributed import failures
+from ccdiff.distributed import failures, group
 from ccdiff.distributed.group import process_group
 from ccdiff.distributed.ranks import adopt_slurm, slice_of
 from ccdiff.errors import UserError
@@ -275,7 +275,7 @@ def machine(monkeypatch) -> list[str]:
     for key, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(key, value)
     store = dist.HashStore()
-    monkeypatch.setattr(failures, "_store", None)
+    monkeypatch.setattr(group, "_failures", failures.Failures())
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", calls.append)
     monkeypatch.setattr(dist, "rendezvous", lambda *args, **kwargs: iter([(store, 3, 4)]))
@@ -286,7 +286,7 @@ def machine(monkeypatch) -> list[str]:
 
 
 def word() -> str:
-    return failures._store.get("failed").decode()
+    return group.failures()._store.get("failed").decode()
 
 
 def test_a_group_of_gpus_is_left_as_it_is_where_one_fails(machine):
@@ -347,7 +347,7 @@ def second(monkeypatch) -> None:
     """This process is the second of two on a machine, and does not wait for the first to tell."""
     for key, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setattr(failures, "_store", None)
+    monkeypatch.setattr(group, "_failures", failures.Failures())
     monkeypatch.setattr(failures, "_TELLING_SECONDS", 0.0)
 
 

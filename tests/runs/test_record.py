@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ccdiff.runs import revision as revision_module
+from ccdiff.runs import record as revision_module
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import (
     FAILED,
@@ -17,8 +17,8 @@ from ccdiff.runs.record import (
     Session,
     read_record,
     recording,
+    revision,
 )
-from ccdiff.runs.revision import revision
 
 
 def new_record() -> Record:

@@ -8,7 +8,7 @@ from cli import TINY, call, succeed
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import open_checkpoint
 from ccdiff.settings import Compile, TrainerSettings
-from ccdiff.system.compiling import compile_mode, explaining_failure
+from ccdiff.system.device import compile_mode, explaining_failure
 
 
 @pytest.mark.parametrize(
