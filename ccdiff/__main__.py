@@ -12,6 +12,7 @@ COMMANDS = {
     "sample": ("ccdiff.sample.__main__", "draw images from a trained run"),
     "evaluate": ("ccdiff.evaluate.__main__", "how good a run's samples are, in figures"),
     "curve": ("ccdiff.curve.__main__", "quality against cost, over samplers and steps"),
+    "fit": ("ccdiff.fit.__main__", "grids of times fitted to a run, for few steps"),
     "edit": ("ccdiff.edit.__main__", "inpaint, vary, interpolate and invert images"),
     "compare": ("ccdiff.compare.__main__", "runs side by side, in one page"),
     "inspect": ("ccdiff.inspect.__main__", "what a data set holds"),

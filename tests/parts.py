@@ -14,6 +14,7 @@ from torch import nn
 from ccdiff.diffusion.conditioning import Conditioning, OneHot
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.predictions import EDM, Noise, Prediction
+from ccdiff.diffusion.samplers.grids import Fitted, Karras, Logistic, LogSNR
 from ccdiff.diffusion.schedules import Cosine, Linear, Quadratic, Schedule, Sigmoid
 from ccdiff.diffusion.times import LogitNormal, TimeDensity
 from ccdiff.diffusion.weightings import EDMWeighting, MinSNR, Weighting
@@ -33,6 +34,11 @@ VARIANTS: list[object] = [
     EDMWeighting(sigma_data=1.5),
     MinSNR(gamma=1.0),
     LogitNormal(mean=-1.2, std=1.2),
+    Karras(sigma_max=20.0, sigma_min=0.05, rho=3.0),
+    Karras(sigma_max=1e9, sigma_min=1e-9),
+    LogSNR(sigma_max=1e9, sigma_min=1e-9),
+    Logistic(loc=2.0, scale=1.0, sigma_max=10.0),
+    Fitted(levels=[-6.0, -1.0, 0.5, 4.0]),
 ]
 
 
@@ -50,8 +56,15 @@ def concrete(base: type) -> list[type]:
 
 
 def instances(base: type) -> list[object]:
-    """Every concrete class with its default settings, then the variants."""
-    return [cls() for cls in concrete(base)] + [v for v in VARIANTS if isinstance(v, base)]
+    """Every concrete class with its default settings, where it has them, then the variants."""
+    variants = [v for v in VARIANTS if isinstance(v, base)]
+    needy = {type(v) for v in variants if _needs_settings(type(v))}
+    return [cls() for cls in concrete(base) if cls not in needy] + variants
+
+
+def _needs_settings(cls: type) -> bool:
+    parameters = inspect.signature(cls).parameters.values()
+    return any(one.default is one.empty for one in parameters)
 
 
 @pytest.fixture(params=instances(Schedule), ids=repr)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from parts import concrete
+from parts import concrete, instances
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -106,9 +106,9 @@ def test_no_sampler_waits(make_small, y, cls):
     draw(make_small(), y, sampler=cls(steps=STEPS))
 
 
-@pytest.mark.parametrize("cls", concrete(Grid), ids=lambda cls: cls.__name__)
-def test_no_grid_waits(make_small, y, cls):
-    draw(make_small(), y, sampler=DDIM(steps=STEPS, grid=cls()))
+@pytest.mark.parametrize("grid", instances(Grid), ids=repr)
+def test_no_grid_waits(make_small, y, grid):
+    draw(make_small(), y, sampler=DDIM(steps=STEPS, grid=grid))
 
 
 def test_no_schedule_waits(make_small, y, schedule):

@@ -27,7 +27,8 @@ from ccdiff.errors import UserError
 from ccdiff.metrics.extractors import Material
 from ccdiff.metrics.judge import Judge, images_like
 from ccdiff.metrics.references import reference
-from ccdiff.runs.folder import refuse_filled
+from ccdiff.runs.folder import find_checkpoint, refuse_filled, run_of
+from ccdiff.trained.grids import fill_in_grid
 from ccdiff.trained.run import OpenedRun, new_folder, open_run, track
 
 __all__ = ["compose_sampler", "run_curve"]
@@ -51,7 +52,7 @@ def run_curve(cfg: DictConfig) -> Path:
     refuse_filled(cfg.out)
     _check(cfg)
     grid = {
-        Setting(name, compose_sampler(name, steps, cfg.sampler_overrides))
+        Setting(name, compose_sampler(name, steps, cfg.sampler_overrides, run=cfg.run))
         for name in cfg.samplers
         for steps in cfg.steps
     }
@@ -128,13 +129,16 @@ def run_curve(cfg: DictConfig) -> Path:
     return out
 
 
-def compose_sampler(name: str, steps: int, overrides: Sequence[str] = ()) -> Sampler:
+def compose_sampler(
+    name: str, steps: int, overrides: Sequence[str] = (), *, run: str | None = None
+) -> Sampler:
     """The sampler of ``conf/sampler/<name>.yaml`` with so many steps; call it inside a command.
 
     Arguments:
         name: Of the file.
         steps: Number of steps.
         overrides: Such as ``sampler/grid=karras`` and ``sampler.eta=0.5``.
+        run: Where the grids of ``sampler/grid=fitted`` are found.
 
     Raises:
         UserError: Where there is no such sampler, with near matches, or it has no such setting.
@@ -152,6 +156,8 @@ def compose_sampler(name: str, steps: int, overrides: Sequence[str] = ()) -> Sam
         composed = compose("sample", [f"sampler={name}", *overrides, f"sampler.steps={steps}"])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"sampler={name} with {', '.join(overrides)}: {error}") from error
+    if run is not None:
+        fill_in_grid(composed.sampler, run_of(find_checkpoint(run)))
     return instantiate(composed.sampler)
 
 

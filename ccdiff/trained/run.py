@@ -30,6 +30,7 @@ from ccdiff.runs.log import finite, metric_rows
 from ccdiff.runs.record import read_record
 from ccdiff.runs.tracker import RunInfo
 from ccdiff.system.device import autocast_dtype, pick_device
+from ccdiff.trained.grids import fill_in_grid
 
 __all__ = [
     "OpenedRun",
@@ -126,12 +127,16 @@ class OpenedRun:
         """Draws images as a command says by guidance, threshold, schedule and batch_size.
 
         Where the batch size is auto, that of the pipeline is left to whoever knows the labels.
+        What speaks against the sampler's settings is told before anything is drawn.
         """
+        schedule = instantiate(cfg.schedule) if cfg.schedule else None
+        if doubt := sampler.doubt(schedule or self.denoiser.schedule):
+            log.warning("%s", doubt)
         pipeline = Pipeline(
             sampler=sampler,
             guidance=instantiate(cfg.guidance),
             threshold=instantiate(cfg.threshold),
-            schedule=instantiate(cfg.schedule) if cfg.schedule else None,
+            schedule=schedule,
             image_shape=self.image_shape,
         )
         if cfg.batch_size == "auto":
@@ -246,6 +251,8 @@ def open_run(cfg: DictConfig) -> OpenedRun:
     if cfg.run is None:
         raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
     path, checkpoint = open_checkpoint(cfg.run)
+    if "sampler" in cfg:
+        fill_in_grid(cfg.sampler, run_of(path))
     denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
     device = pick_device(cfg.device)
     denoiser.to(device).autocast_dtype = autocast_dtype(cfg.precision, device)

@@ -69,6 +69,10 @@ class Sampler(ABC):
         """The grid under ``schedule``, float64 [steps + 1] on the CPU, falling to 0."""
         return self.grid(schedule, self.steps)
 
+    def doubt(self, schedule: Schedule) -> str | None:
+        """What speaks against these settings, and what to do; None where nothing is known to."""
+        return None
+
     @abstractmethod
     def step(
         self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past

@@ -5,7 +5,10 @@ or, where it bounds the noise level, at the first time that is noisy enough, and
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite, log
 
 import torch
 from torch import Tensor
@@ -13,7 +16,7 @@ from torch import Tensor
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
 
-__all__ = ["Grid", "Karras", "LogSNR", "Quadratic", "Trailing", "Uniform"]
+__all__ = ["Fitted", "Grid", "Karras", "LogSNR", "Logistic", "Quadratic", "Trailing", "Uniform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,3 +144,87 @@ class Karras(_NoiseLevels):
     def levels(self, start: Tensor, end: Tensor, fractions: Tensor) -> Tensor:
         root = 1 / self.rho
         return torch.lerp(start**root, end**root, fractions) ** self.rho
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logistic(Grid):
+    """Equal shares of a logistic distribution of ``log_snr``, the last step straight to t = 0.
+
+    Most steps where images take shape, few where nothing is left of them and where all is. Under
+    the flow schedule with ``loc=0 scale=2`` these are equal steps in ``t``.
+
+    Arguments:
+        loc: The ``log_snr`` about which levels are densest.
+        scale: How far they spread; towards infinity this is equal steps in ``log_snr``.
+        sigma_max: Noise level ``sigma / alpha`` to start from.
+    """
+
+    loc: float = 0.0
+    scale: float = 3.0
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0 or self.sigma_max <= 0:
+            raise ValueError(
+                "scale and sigma_max of the sampler's grid must be positive, "
+                f"got {self.scale} and {self.sigma_max}"
+            )
+
+    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
+        noisiest, cleanest = _ends(schedule)
+        start = noisiest.clamp(min=-2 * log(self.sigma_max))
+        first, last = (torch.sigmoid((end - self.loc) / self.scale) for end in (start, cleanest))
+        fractions = torch.linspace(0, 1, steps + 1, dtype=torch.float64)[:-1]
+        levels = self.loc + self.scale * torch.logit(torch.lerp(first, last, fractions))
+        return _times_at(levels, schedule)
+
+
+def _ends(schedule: Schedule) -> Tensor:
+    """``log_snr`` at t = 1 and at t = 0, float64 [2]."""
+    return schedule.log_snr(torch.tensor([1.0, 0.0], dtype=torch.float64))
+
+
+def _times_at(levels: Tensor, schedule: Schedule) -> Tensor:
+    """The times of rising ``log_snr``, then t = 0."""
+    times = schedule.time(levels)
+    if levels[0] <= _ends(schedule)[0]:
+        times[0] = 1
+    return torch.cat([times, times.new_zeros(1)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted(Grid):
+    """Levels that were found for one model, one sampler and one number of steps.
+
+    :func:`~ccdiff.diffusion.samplers.fitting.fit_levels` finds them. For another number of steps
+    they are taken in between, linearly; a schedule of another range has them stretched to it.
+
+    Arguments:
+        levels: ``log_snr`` before each step, rising; None, as in the config, is refused.
+    """
+
+    levels: Sequence[float] | None
+
+    def __post_init__(self) -> None:
+        if not self.levels:
+            raise UserError(
+                "sampler/grid=fitted takes the grid that was fitted to a run: fit one with "
+                "python -m ccdiff.fit run=<run> sampler=<sampler> steps=[<number>]"
+            )
+        rising = all(a < b for a, b in pairwise(self.levels))
+        if not rising or not all(isfinite(level) for level in self.levels):
+            raise ValueError(f"levels of a fitted grid must rise, got {list(self.levels)}")
+        object.__setattr__(self, "levels", tuple(self.levels))  # Lists cannot be hashed.
+
+    def __call__(self, schedule: Schedule, steps: int) -> Tensor:
+        assert self.levels
+        noisiest, cleanest = _ends(schedule)
+        levels = torch.tensor(list(self.levels), dtype=torch.float64)
+        start = levels[0].clamp(noisiest, cleanest - 1)
+        if start != levels[0] or levels[-1] >= cleanest:
+            end = torch.maximum(levels[-1] + 1e-3, cleanest)
+            levels = start + (levels - levels[0]) * (cleanest - start) / (end - levels[0])
+        table = torch.cat([levels, cleanest.unsqueeze(0)])
+        places = torch.linspace(0, len(levels), steps + 1, dtype=torch.float64)[:-1]
+        i = places.long()
+        return _times_at(torch.lerp(table[i], table[i + 1], places - i), schedule)

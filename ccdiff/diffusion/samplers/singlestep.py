@@ -5,6 +5,7 @@ where ``eps_hat = (x - alpha x0_hat) / sigma``: Karras et al., 2022 (arXiv:2206.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import sqrt
 from typing import ClassVar
 
@@ -13,9 +14,13 @@ from torch import Tensor
 from ccdiff.diffusion.denoiser import Denoise
 from ccdiff.diffusion.samplers.core import Past, Sampler
 from ccdiff.diffusion.samplers.noise import AnyNoise
-from ccdiff.diffusion.schedules import Level
+from ccdiff.diffusion.schedules import Level, Schedule
 
 __all__ = ["Euler", "Heun", "StochasticHeun"]
+
+# Measured on trained models and oracles at 5 to 20 calls: beyond it Heun errs by 4 to 260 times as
+# much, in the mean, as with the best grid for as many calls.
+_MAX_RATIO = 40.0
 
 
 def _slope(denoise: Denoise, level: Level, x_t: Tensor) -> Tensor:
@@ -53,6 +58,23 @@ class Heun(Sampler):
 
     order: ClassVar[int] = 2
     calls_per_step: ClassVar[int] = 2
+
+    def doubt(self, schedule: Schedule) -> str | None:
+        """Where a step takes nearly all noise away at once.
+
+        The second slope divides what is wrong with ``x_s`` by ``sigma_s``, and the step multiplies
+        it by ``u_t - u_s``: together by half the ratio of the two levels.
+        """
+        levels = [schedule.at(t) for t in self.times(schedule)[:-1]]
+        ratios = [(now.ratio / after.ratio).item() for now, after in pairwise(levels)]
+        if max(ratios, default=0.0) <= _MAX_RATIO:
+            return None
+        return (
+            f"sampler={self.name} is unstable in steps as long as these: one goes from noise of "
+            f"sigma/alpha {levels[ratios.index(max(ratios))].ratio.item():.3g} down to 1/"
+            f"{max(ratios):.0f} of it, and errors grow by half of that ratio. Use more "
+            f"sampler.steps, sampler/grid=logistic, or sampler=dpmpp_2m"
+        )
 
     def step(
         self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past

@@ -30,9 +30,9 @@ from ccdiff.diffusion.samplers import (
     integrate,
     sample,
 )
-from ccdiff.diffusion.samplers.grids import Karras, Uniform
+from ccdiff.diffusion.samplers.grids import Karras, Logistic, LogSNR, Quadratic, Uniform
 from ccdiff.diffusion.samplers.multistep import _adams
-from ccdiff.diffusion.schedules import Cosine, Flow, Schedule, expand_like
+from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Schedule, expand_like
 
 ALL = [cls(steps=1) for cls in concrete(Sampler)]
 VARIANTS = [
@@ -428,6 +428,29 @@ def test_times_beyond_the_clip_of_the_schedule_do_no_harm(sampler):
     assert x.isfinite().all()
     mean = schedule.alpha(f64(0.0)).item() * 0.3
     assert x.mean().item() == pytest.approx(mean, abs=0.05)
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), Linear(), Flow()], ids=repr)
+def test_heun_tells_where_it_blows_up_and_only_there(schedule):
+    """What is warned about errs by ten times as much as the best grid for as many calls."""
+    oracle, eps = gaussian(std=0.1), torch.linspace(-2, 2, 9, dtype=torch.float64).unsqueeze(1)
+
+    def error(grid, steps: int) -> float:
+        sampler = Heun(steps=steps, grid=grid)
+        x = sample(sampler, oracle, schedule, eps.shape, GivenNoise(eps))
+        start, end = (schedule.at(sampler.times(schedule)[i]) for i in (0, -1))
+        return (x - oracle.ode_map(start.std * eps, start, end)).abs().max().item()
+
+    calm = Logistic()
+    for grid in (LogSNR(), Quadratic(), calm, Karras()):
+        for steps in (3, 20):
+            doubt = Heun(steps=steps, grid=grid).doubt(schedule)
+            if error(grid, steps) > 40 * error(calm, steps):
+                assert "unstable" in doubt, (grid, steps)
+    for steps in (3, 5, 20):
+        assert Heun(steps=steps, grid=calm).doubt(schedule) is None
+    assert "sampler/grid=logistic" in Heun(steps=3, grid=LogSNR()).doubt(schedule)
+    assert UniPC(steps=3, grid=LogSNR()).doubt(schedule) is None
 
 
 def test_integrate_reports_each_step_and_stops_at_any_time():

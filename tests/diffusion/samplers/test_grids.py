@@ -1,16 +1,23 @@
+import math
+
 import pytest
 import torch
-from parts import concrete
+from parts import instances
 
-from ccdiff.diffusion.samplers.grids import Grid, Karras, LogSNR, Quadratic, Trailing, Uniform
+from ccdiff.diffusion.samplers.grids import (
+    Fitted,
+    Grid,
+    Karras,
+    Logistic,
+    LogSNR,
+    Quadratic,
+    Trailing,
+    Uniform,
+)
 from ccdiff.diffusion.schedules import Cosine, Flow, Linear
 from ccdiff.errors import UserError
 
-GRIDS = [cls() for cls in concrete(Grid)] + [
-    Karras(sigma_max=20.0, sigma_min=0.05, rho=3.0),
-    Karras(sigma_max=1e9, sigma_min=1e-9),
-    LogSNR(sigma_max=1e9, sigma_min=1e-9),
-]
+GRIDS = instances(Grid)
 
 
 def level(schedule, t):
@@ -34,6 +41,8 @@ def test_grids_start_at_pure_noise_or_where_they_say(grid, schedule):
     one = torch.ones((), dtype=torch.float64)
     start = grid(schedule, 10)[0]
     limit = getattr(grid, "sigma_max", float("inf"))
+    if isinstance(grid, Fitted):
+        limit = math.exp(-grid.levels[0] / 2)
     if level(schedule, one) <= limit:
         assert start == 1
     else:
@@ -92,3 +101,29 @@ def test_bounds_beyond_the_schedule_are_its_ends():
 def test_impossible_grids_are_refused(cls, settings):
     with pytest.raises(ValueError, match="grid"):
         cls(**settings)
+
+
+def test_logistic_levels_share_a_logistic_distribution():
+    times = Logistic(loc=1.0, scale=2.0)(Cosine(), 8)
+    shares = torch.sigmoid((Cosine().log_snr(times) - 1.0) / 2.0)
+    torch.testing.assert_close(shares.diff(), shares.diff().mean().expand(8), rtol=1e-6, atol=0)
+    flow = Logistic(loc=0.0, scale=2.0, sigma_max=1e9)(Flow(), 8)
+    torch.testing.assert_close(flow, Uniform()(Flow(), 8), rtol=0, atol=1e-3)
+
+
+def test_a_fitted_grid_stops_where_it_was_told():
+    levels = [-6.0, -1.0, 0.5, 4.0]
+    times = Fitted(levels=levels)(Cosine(), 4)
+    torch.testing.assert_close(Cosine().log_snr(times[:-1]).tolist(), levels, rtol=0, atol=1e-6)
+    # Twice the steps stop there too, and half-way between.
+    finer = Cosine().log_snr(Fitted(levels=levels)(Cosine(), 8)[:-1]).tolist()
+    torch.testing.assert_close(finer[::2], levels, rtol=0, atol=1e-6)
+    torch.testing.assert_close(finer[1], -3.5, rtol=0, atol=1e-6)
+
+
+def test_a_grid_that_was_never_fitted_says_how_to():
+    with pytest.raises(UserError, match=r"python -m ccdiff\.fit run="):
+        Fitted(levels=None)
+    for levels in ([1.0, 0.0], [0.0, 0.0], [0.0, math.inf]):
+        with pytest.raises(ValueError, match="must rise"):
+            Fitted(levels=levels)

@@ -1,0 +1,1 @@
+"""Grids of times fitted to a run."""

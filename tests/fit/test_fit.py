@@ -1,0 +1,100 @@
+"""``python -m ccdiff.fit`` as a user calls it, and those that find its grids."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli import TINY, call, rarely, succeed
+
+QUICK = ("device=cpu", "precision=fp32", "weights=raw")
+FEW = ("sampler=unipc", "steps=[3]", "images=8", "tries=20", "solution_steps=20")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fit")
+    # With estimates that are no black or white pixels from the first steps on.
+    recipe = ("prediction=clean", "weighting=uniform", "tracker=none")
+    succeed("train.py", *TINY, *rarely(2), *recipe, "hydra.run.dir=one", cwd=folder)
+    return folder / "one"
+
+
+def drawn(run: Path, out: Path, *arguments: str) -> np.ndarray:
+    succeed("sample.py", f"run={run}", *QUICK, "labels=[3]", "num_per_label=2", f"out={out}",
+            *arguments, cwd=run)  # fmt: skip
+    with np.load(out / "samples.npz") as file:
+        return file["images"]
+
+
+def test_a_grid_is_asked_for_kept_and_found(run, tmp_path):
+    fitted = ("sampler=unipc", "sampler/grid=fitted", "sampler.steps=3")
+    done = call("sample.py", f"run={run}", *QUICK, *fitted, f"out={tmp_path / 'no'}", cwd=run)
+    assert done.status == 1
+    assert "no grid for unipc with 3 steps (none was fitted)" in done.printed
+    assert f"python -m ccdiff.fit run={run} sampler=unipc steps=[3]" in done.printed
+    assert not (tmp_path / "no").exists()
+
+    done = succeed("ccdiff.fit", f"run={run}", *QUICK, *FEW, cwd=run)
+    assert "unipc, 3 steps: RMS to the ODE's solution" in done.printed
+    grids = json.loads((run / "fitted_grids.json").read_text())
+    assert list(grids) == ["unipc-3"]
+    assert len(grids["unipc-3"]["levels"]) == 3
+    assert (grids["unipc-3"]["step"], grids["unipc-3"]["weights"]) == (2, "raw")
+
+    images = drawn(run, tmp_path / "a", *fitted)
+    levels = ",".join(map(str, grids["unipc-3"]["levels"]))
+    assert np.array_equal(
+        images, drawn(run, tmp_path / "b", *fitted, f"sampler.grid.levels=[{levels}]")
+    )
+    assert not np.array_equal(
+        images, drawn(run, tmp_path / "c", "sampler=unipc", "sampler.steps=3")
+    )
+    other = call("sample.py", f"run={run}", *QUICK, *fitted[:2], "sampler.steps=4", cwd=run)
+    assert "fitted are unipc-3" in other.printed
+
+
+def test_a_file_that_holds_something_else_is_refused(run, tmp_path):
+    path = run / "fitted_grids.json"
+    before = path.read_text() if path.exists() else None
+    fitted = ("sampler=unipc", "sampler/grid=fitted", "sampler.steps=3")
+    try:
+        for content in (
+            "[]",
+            "{",
+            '{"unipc-3": {"levels": [2, 1]}}',
+            '{"unipc-3": {"levels": "x"}}',
+        ):
+            path.write_text(content)
+            done = call("sample.py", f"run={run}", *QUICK, *fitted, cwd=run)
+            assert done.status == 1
+            assert "fit again" in done.printed
+    finally:
+        path.unlink()
+        if before is not None:
+            path.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sampler=ddpm"], "sampler=ddpm draws noise"),
+        (["steps=[]"], "steps must name"),
+        (["steps=[5,5]"], "each once"),
+        (["tries=0"], "tries must be at least 1"),
+        (["images=1"], "images must be at least 2"),
+    ],
+)
+def test_what_cannot_be_fitted_is_told(run, arguments, words):
+    done = call("ccdiff.fit", f"run={run}", *QUICK, *arguments, cwd=run)
+    assert done.status == 1
+    assert words in done.printed
+
+
+def test_a_curve_compares_fitted_grids(run, tmp_path):
+    succeed("ccdiff.fit", f"run={run}", *QUICK, *FEW, cwd=run)
+    quick = ("steps=3", "seeds=0", "num_per_label=1", "reference_steps=2", "solution_steps=4")
+    out = tmp_path / "curve"
+    succeed("ccdiff.curve", f"run={run}", *QUICK, *quick, "sampler=unipc", "sampler/grid=fitted",
+            f"out={out}", cwd=run)  # fmt: skip
+    assert "unipc,fitted,3" in (out / "curve.csv").read_text()
