@@ -111,10 +111,16 @@ def summarise(setting: Setting, measured: Sequence[Measurement], *, variance_kep
         intervals={
             name: measured[0].readings[name].interval
             if len(measured) == 1
-            else student_t([m.readings[name].value for m in measured])
+            else _possible(name, student_t([m.readings[name].value for m in measured]))
             for name in names
         },
     )
+
+
+def _possible(name: str, interval: Interval) -> Interval:
+    """No wider than what a figure can be: a share, or a distance."""
+    most = 1.0 if name.startswith("label_agreement") else float("inf")
+    return Interval(max(0.0, interval.low), min(most, interval.high))
 
 
 def table(rows: Sequence[Row], real: Mapping[str, float], *, images: int) -> list[list[object]]:
