@@ -43,12 +43,10 @@ class ColumnSettings:
         needed: Attributes that will be used: where each is a column, the others are left out if
             they are none; by default all columns must be attributes.
         class_column: The column of classes; None takes one with a usual name.
-        numbers: Columns of real numbers, which are the labels then.
     """
 
     needed: Sequence[str] | None = None
     class_column: str | None = None
-    numbers: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +54,8 @@ class Labelled:
     """What rows say of their images.
 
     Arguments:
-        labels: int64 [N] class indices, uint8 [N, K] attribute bits or float32 [N, K] numbers.
-        names: Of the classes, attributes or numbers.
+        labels: int64 [N] class indices or uint8 [N, K] attribute bits.
+        names: Of the classes or attributes.
         heldout: Which images are held out, bool [N]; none where the rows do not say.
         rows: Which of the rows they are, int64 [N]: those without a label are left out.
         told: What a user should know of the reading.
@@ -93,10 +91,6 @@ def read_columns(
     if split is not None and heldout is None:
         heldout = _read_split(where, [row[split] for row in rows])
     everything = np.arange(len(rows))
-    if settings.numbers is not None:
-        labels = _read_numbers(where, settings.numbers, rows)
-        names = tuple(settings.numbers)
-        return Labelled(labels=labels, names=names, heldout=heldout, rows=everything)
     classes = _class_column(rows, by_name, where, settings)
     tags = next((by_name[c] for c in _TAG_COLUMNS if c in by_name), None)
     if classes is not None and any(isinstance(row[classes], list | Mapping) for row in rows):
@@ -197,8 +191,8 @@ def _class(value: object, where: str, column: str, i: int) -> str:
     if isinstance(value, float):
         if not value.is_integer():
             raise UserError(
-                f"image {i} of {where} has the {column} {value!r}, which is no class: for real "
-                f"numbers pass data.numbers=[{column}] conditioning=continuous"
+                f"image {i} of {where} has the {column} {value!r}, which is no class: round the "
+                f"numbers, or write names of ranges in their place"
             )
         return str(int(value))
     return str(value).strip()
@@ -228,33 +222,6 @@ def _labelled(
         )
     told.append(f"{(~has).sum()} images of {where} have the {column} -1, which is none: not used")
     return everything[has]
-
-
-def _read_numbers(where: str, columns: Sequence[str], rows: Rows) -> np.ndarray:
-    """Real numbers, float32 [N, K]; what is missing is nan."""
-    known = {name.strip(): name for name in rows[0]}
-    if not columns or len(set(columns)) < len(columns):
-        raise UserError(f"data.numbers must name each column once, got {list(columns)}")
-    for column in columns:
-        if column not in known:
-            raise UserError(
-                f"data.numbers names {column}, which is no column of {where}: it has "
-                f"{', '.join(known)}"
-            )
-    found = np.empty((len(rows), len(columns)), dtype=np.float32)
-    for i, row in enumerate(rows):
-        for k, column in enumerate(columns):
-            value = row[known[column]]
-            try:
-                found[i, k] = math.nan if _missing(value) else float(value)
-            except (TypeError, ValueError):
-                found[i, k] = math.inf
-            if np.isinf(found[i, k]):
-                raise UserError(
-                    f"column {column!r} of image {i + 1} of {where} is {value!r}, which is no "
-                    f"finite number"
-                )
-    return found
 
 
 def _tags(value: object) -> set[str]:

@@ -28,7 +28,7 @@ class Folder(FilesInFolder):
     - NumPy arrays hold images and labels, see :mod:`ccdiff.data.files.arrays`.
     - Parquet files hold images and labels, as Hugging Face's data sets do.
     - A ``dataset.json`` names classes, as in the sets of StyleGAN, EDM and EDM2.
-    - A table lies beside the images or in folders of a split (CSV, TSV, text, JSON lines or
+    - A table lies beside the images or in folders of a split (CSV, TSV, text, JSON (lines) or
       parquet): it names attributes or classes, see :mod:`ccdiff.data.files.columns`.
     - Each class has its folder, directly or inside ``train`` and ``val``, or its own beginning of
       file names, see :mod:`ccdiff.data.files.names`.

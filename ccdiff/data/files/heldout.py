@@ -19,7 +19,7 @@ def draw_heldout(names: Sequence[str], labels: np.ndarray, fraction: float) -> n
 
     Arguments:
         names: One per image, unique.
-        labels: int64 [N] class indices or uint8 [N, K] attribute bits; others group no images.
+        labels: int64 [N] class indices or uint8 [N, K] attribute bits.
         fraction: In (0, 1).
 
     Returns:
@@ -27,7 +27,6 @@ def draw_heldout(names: Sequence[str], labels: np.ndarray, fraction: float) -> n
     """
     place = np.array([_number(name) for name in names])
     held = place < fraction
-    order = np.argsort(place, kind="stable")
     groups = groups_of(labels)
     # The rarest first: what is done for them may serve the others.
     for group in sorted(groups, key=len):
@@ -55,7 +54,7 @@ def draw_heldout(names: Sequence[str], labels: np.ndarray, fraction: float) -> n
                 trained[g] -= 1
     if not held.any() and len(held) > 1:
         # As a last resort one of the largest group, which misses it least.
-        largest = max(groups, key=len) if groups else order
+        largest = max(groups, key=len)
         if len(largest) > 1:
             held[largest[np.argmin(place[largest])]] = True
     return held
@@ -65,10 +64,8 @@ def groups_of(labels: np.ndarray) -> list[np.ndarray]:
     """The images of each class, or without and with each attribute, as int64 indices.
 
     Arguments:
-        labels: int64 [N] or uint8 [N, K]; real numbers group no images.
+        labels: int64 [N] or uint8 [N, K].
     """
-    if labels.dtype.kind == "f":
-        return []
     if labels.ndim == 1:
         order = np.argsort(labels, kind="stable")
         return np.split(order, np.cumsum(np.bincount(labels))[:-1])

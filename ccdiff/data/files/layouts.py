@@ -57,9 +57,8 @@ class Layout:
 
     Arguments:
         files: The images, relative to the tree, in natural order.
-        labels: int64 [N], uint8 [N, K] or float32 [N, K], as in
-            :class:`~ccdiff.data.files.columns.Labelled`.
-        names: Of the classes, attributes or numbers.
+        labels: int64 [N] class indices or uint8 [N, K] attribute bits.
+        names: Of the classes or attributes.
         heldout: Which images are held out, bool [N]; none where nothing says so.
         told: What a user should know of the reading.
     """

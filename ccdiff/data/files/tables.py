@@ -12,13 +12,14 @@ from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ccdiff.data.files.decode import EXTENSIONS
 from ccdiff.data.files.parquet import open_parquet
 from ccdiff.data.files.trees import FolderTree, Tree
 from ccdiff.errors import UserError
 
 __all__ = ["TABLE_SUFFIXES", "Table", "is_table", "read_annotations", "read_table"]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json")
 _FILE_COLUMNS = (
     *("file", "file_name", "filename", "image", "image_id", "path"),
     *("image_path", "image_name", "filepath", "file_path", "img", "image_file_name"),
@@ -55,11 +56,14 @@ class Table:
 
 
 def is_table(tree: Tree, name: str) -> bool:
-    """Whether a file is, by its name, a table; of text files, whether its first lines are one."""
+    """Whether a file is, by its name, a table; of text and JSON, whether its content is one."""
     suffix = PurePosixPath(name).suffix.lower()
-    if suffix != ".txt":
+    if suffix not in (".txt", ".json"):
         return suffix in TABLE_SUFFIXES
     try:
+        if suffix == ".json":
+            rows = _read_json(tree, name)
+            return bool(rows) and _file_column(list(rows[0])) is not None
         lines = tree.text(name).splitlines()[:3]
     except UserError:
         return False
@@ -238,6 +242,32 @@ def _read_jsonl(tree: Tree, name: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _read_json(tree: Tree, name: str) -> list[dict[str, Any]]:
+    """A list of objects, one per image, or an object that gives each image its label."""
+    path = tree.path / name
+    try:
+        content = json.loads(tree.text(name), object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    if isinstance(content, dict):
+        if not content or not all(
+            PurePosixPath(key).suffix.lower() in EXTENSIONS for key in content
+        ):
+            raise UserError(f"{path} is no object whose keys are images")
+        if any(isinstance(value, Mapping) for value in content.values()):
+            content = [
+                {"file": key, **(value if isinstance(value, Mapping) else {"label": value})}
+                for key, value in content.items()
+            ]
+        else:
+            content = [{"file": key, "label": value} for key, value in content.items()]
+    if not isinstance(content, list) or not all(
+        isinstance(row, dict) and row.keys() == content[0].keys() for row in content
+    ):
+        raise UserError(f"{path} is no list of objects with the same keys")
+    return content
+
+
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -257,6 +287,7 @@ _READERS: Mapping[str, Any] = {
     ".csv": _read_delimited,
     ".tsv": _read_delimited,
     ".txt": _read_delimited,
+    ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
 }

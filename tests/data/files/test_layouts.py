@@ -372,7 +372,7 @@ def test_whole_numbers_of_pandas_are_classes(root):
 
 
 def test_a_fraction_is_no_class(root):
-    with pytest.raises(UserError, match=r"image 2 .*0\.5, which is no class.*data\.numbers"):
+    with pytest.raises(UserError, match=r"image 2 .*0\.5, which is no class: round"):
         _ = cells(root, [0.0, 0.5, 1.0]).names
 
 
@@ -453,6 +453,24 @@ def test_any_delimiter_parts_the_fields(root, delimiter, suffix):
     lines = ["file label", *(f"{i}.png {'ab'[i % 2]}" for i in range(12))]
     (root / f"t{suffix}").write_text("\n".join(lines).replace(" ", delimiter))
     (root / "README.txt").write_text("pictures of things\n")
+    assert reds(open_folder(root)) == {"a": {0}, "b": {1}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {f"{i}.png": "ab"[i % 2] for i in range(12)},
+        {f"{i}.png": {"label": "ab"[i % 2], "width": 6} for i in range(12)},
+        [{"file_name": f"{i}.png", "label": "ab"[i % 2]} for i in range(12)],
+    ],
+    ids=["mapping", "mapping of objects", "list"],
+)
+def test_json_is_a_table_where_it_names_images(root, content):
+    for i in range(12):
+        put(root / f"{i}.png", i % 2)
+    (root / "labels.json").write_text(json.dumps(content))
+    (root / "annotations.json").write_text(json.dumps({"images": [], "categories": []}))
+    (root / "package.json").write_text("{")
     assert reds(open_folder(root)) == {"a": {0}, "b": {1}}
 
 
