@@ -43,7 +43,8 @@ margin:2em auto;padding:0 1em}
 h1{font-size:1.5em;margin-bottom:.2em;overflow-wrap:anywhere}h2{font-size:1.15em;margin-top:2em}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.15em .7em;text-align:right;border-bottom:1px solid var(--line)}
-th{font-weight:600}td{white-space:nowrap}td.t,th.t{text-align:left;white-space:normal}td.t small{color:var(--soft)}
+th{font-weight:600}td{white-space:nowrap}td.t,th.t{text-align:left;white-space:normal}
+td.t small{color:var(--soft)}
 .m td,.m th{padding:.1em .45em;border:0;text-align:center;font-size:13px}
 img{max-width:100%;background:#fff}.s{overflow-x:auto}.lead{font-size:1.1em}
 .w{background:#8f1d14;color:#fff;padding:.8em 1em;font-weight:600}
