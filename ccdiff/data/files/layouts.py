@@ -9,7 +9,7 @@
 import json
 import posixpath
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -30,6 +30,7 @@ _DATASET_JSON = "dataset.json"
 # Other tables of CelebA, which say where a face lies and whose it is.
 _NO_LABELS = ("list_bbox_", "list_landmarks_", "identity_")
 _MAX_SHOWN = 6
+_MAX_TABLES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +198,11 @@ def _find_tables(tree: Tree, settings: LayoutSettings) -> list[Table]:
                 f"in {', '.join(TABLE_SUFFIXES)}"
             )
         return [read(name)]
-    named = [n for n in tree.names if n.count("/") <= 2 and is_table(tree, n)]
+    near = [PurePosixPath(n) for n in tree.names if n.count("/") <= 2]
+    beside = Counter((path.parent, path.suffix) for path in near)
+    # Many files of text in one folder belong to an image each.
+    few = [str(path) for path in near if beside[path.parent, path.suffix] <= _MAX_TABLES]
+    named = [name for name in few if is_table(tree, name)]
     named = [n for n in named if not PurePosixPath(n).name.startswith(_NO_LABELS)]
     depth = min((name.count("/") for name in named), default=0)
     named = [name for name in named if name.count("/") == depth]

@@ -474,6 +474,15 @@ def test_json_is_a_table_where_it_names_images(root, content):
     assert reds(open_folder(root)) == {"a": {0}, "b": {1}}
 
 
+def test_texts_that_belong_to_an_image_each_are_no_tables(root):
+    for i in range(24):
+        put(root / "ab"[i % 2] / f"{i}.png", i % 2)
+        (root / "ab"[i % 2] / "boxes").mkdir(exist_ok=True)
+        (root / "boxes").mkdir(exist_ok=True)
+        (root / "boxes" / f"{i}.txt").write_text("file label\n0.png 1\n")
+    assert reds(open_folder(root)) == {"a": {0}, "b": {1}}
+
+
 def test_columns_are_chosen_by_settings(root):
     for i in range(12):
         put(root / "deep" / "down" / f"{i}.png", i % 3)
