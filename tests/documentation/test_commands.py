@@ -49,7 +49,8 @@ def _untrained(train, *, num_labels: int, **_: object) -> Classifier:
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory) -> Iterator[Path]:
     """A folder with all that the pages take for granted: a run, a sweep, images, own parts."""
-    folder = tmp_path_factory.mktemp("documented")
+    folder = tmp_path_factory.mktemp("documented") / "clone"
+    folder.mkdir()
     for block in blocks():
         if block.title is not None:
             path = folder / block.title

@@ -150,10 +150,10 @@ def shorter(called: Call, folder: Path) -> list[str]:
         if "-m" in given:  # Two runs will do.
             first = next(i for i, a in enumerate(given) if "," in a)
             given = [a if i == first else a.partition(",")[0] for i, a in enumerate(given)]
-        return [*given, *more, f"hydra.sweep.dir={_new(folder / 'sweeps')}"]
+        return [*given, *more, f"hydra.sweep.dir={_new(folder.parent / 'sweeps')}"]
     if not any(a.startswith("hydra.run.dir=") for a in given):
-        # Not in outputs/, or it would be run=latest.
-        more += [f"hydra.run.dir={_new(folder / 'runs')}"]
+        # Not below the folder, or it would be run=latest.
+        more += [f"hydra.run.dir={_new(folder.parent / 'runs')}"]
     return [*given, *more]
 
 
@@ -174,6 +174,9 @@ def run(called: Call, folder: Path) -> None:
     if called.script == "ccdiff.export":
         shutil.rmtree(folder / "my_model", ignore_errors=True)
     succeed(called.script, *shorter(called, folder), cwd=folder)
+    for given in called.arguments:
+        if given.startswith("hydra.run.dir="):
+            shutil.rmtree(folder / given.partition("=")[2])  # Or it would be run=latest.
 
 
 def compose(called: Call, folder: Path) -> None:
