@@ -26,6 +26,7 @@ from ccdiff.data import Batches, Split, augment, to_float
 from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.cache import keep, kept, split_fingerprint
 from ccdiff.seeding import generator_for, seed_for
+from ccdiff.system.stopping import heed
 
 __all__ = ["Classifier", "Judgement", "load_classifier"]
 
@@ -107,6 +108,7 @@ class Classifier(nn.Module):
         """Judges uint8 images [N, C, H, W] part by part, on the CPU: parts come in order."""
         device = self.head.weight.device
         for part in images.split(_CHUNK):
+            heed()
             judgement = self(to_float(part.to(device)))
             yield Judgement(judgement.features.float().cpu(), judgement.logits.float().cpu())
 
@@ -195,6 +197,7 @@ def train_classifier(
         tqdm(range(steps), desc="classifier", unit="step", disable=None) as bar,
     ):
         for step in bar:
+            heed()
             images, labels = batches.batch(step)
             images = augment(images, generator) if flip else images
             logits = classifier(to_float(_shift(images, generator))).logits

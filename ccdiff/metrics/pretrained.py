@@ -21,6 +21,7 @@ from ccdiff.metrics.extractors import (
     Source,
     weights_fingerprint,
 )
+from ccdiff.system.stopping import heed
 
 __all__ = ["DinoV2", "Inception"]
 
@@ -40,6 +41,7 @@ class _Fidelity(Extractor):
     def see(self, images: Tensor) -> Seen:
         parts = []
         for part in images.split(_CHUNK):
+            heed()
             colour = part.expand(-1, 3, -1, -1) if part.shape[1] == 1 else part
             outputs = self.network(colour.to(self.device))
             parts.append([output.flatten(1).float().cpu() for output in outputs])

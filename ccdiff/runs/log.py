@@ -41,6 +41,7 @@ class RunLog:
         self.path = path
         self.session = session
         self._logged: dict[int, set[str]] = {}
+        self._kept: list[tuple[int, set[str]]] = []
         self.rewind(step)
 
     def rewind(self, step: int) -> None:
@@ -53,13 +54,15 @@ class RunLog:
             if step > 0:
                 log.warning("%s is missing: figures before step %d are lost", self.path, step)
             return
-        kept, aside = [], []
+        kept, aside, last = [], [], []
         for line in _lines(self.path):
             if line.row is None:
                 if not line.torn:
                     aside.append(line.text)
             elif line.row["step"] <= step:
                 kept.append(line.text)
+                if line.row["step"] == step:
+                    last.append(set(line.row))
             else:
                 self._logged.setdefault(line.row["step"], set()).update(line.row)
         if aside:
@@ -70,11 +73,17 @@ class RunLog:
                 "%d lines of %s that are no rows are now in %s", len(aside), self.path, place
             )
         write_text(self.path, "".join(f"{text}\n" for text in kept))
+        self._kept = [(step, keys) for keys in last]
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
-        """Records numbers at a step; the tracker is given those that are finite."""
+        """Records numbers at a step; the tracker is given those that are finite.
+
+        What an earlier launch recorded at the step where it was interrupted is not repeated.
+        """
         known = finite(values)
         row = {"step": step, **{key: known.get(key) for key in values}}
+        if (step, set(row)) in self._kept:
+            return
         with self.path.open("a") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
         logged = self._logged.get(step, set())

@@ -68,7 +68,7 @@ class WatchQuality:
         except NotFinite as error:
             log.warning("step %d: samples are not judged: %s", state.step, error)
             return
-        best = self._best()
+        best = self._best(before=state.step)
         self.run_log.metrics(row, step=state.step)
         if row[self._distance] < best:
             self.save(state, self.run.best_checkpoint)
@@ -97,12 +97,14 @@ class WatchQuality:
     def _distance(self) -> str:
         return f"evaluate/{self._judge.distance_name}"
 
-    def _best(self) -> float:
-        """The smallest distance so far, in whatever session of the run."""
+    def _best(self, *, before: int) -> float:
+        """The smallest distance at earlier steps, in whatever session of the run."""
         if not (self.run.best_checkpoint.exists() and self.run.metrics.exists()):
             return float("inf")
         rows = read_metrics(self.run.metrics)
-        return min((r[self._distance] for r in rows if self._distance in r), default=float("inf"))
+        earlier = (row for row in rows if row["step"] < before)
+        found = (row[self._distance] for row in earlier if self._distance in row)
+        return min(found, default=float("inf"))
 
     def _measure(self, denoiser: Denoiser) -> dict[str, float]:
         material = self.material

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,10 +73,13 @@ def test_training_is_the_same_with_and_without_a_look(run, tmp_path):
 def test_a_resumed_run_remembers_its_best(run, monkeypatch, tmp_path):
     best = min(row["evaluate/fd_classifier_to_heldout"] for row in looks(run).values())
     seen = []
-    monkeypatch.setattr(
-        WatchQuality, "_best", lambda self, real=WatchQuality._best: seen.append(real(self)) or 0.0
-    )
-    run = shutil.copytree(run, tmp_path / "run")
+    real = WatchQuality._best
+
+    def noted(self, *, before):
+        seen.append(real(self, before=before))
+        return 0.0
+
+    monkeypatch.setattr(WatchQuality, "_best", noted)
     before = (run / "checkpoints" / "best.pt").read_bytes()
     succeed("train.py", f"resume={run}", "trainer.steps=9", cwd=tmp_path)
     assert seen == [best]
