@@ -1,6 +1,7 @@
 """Command lines rewritten, so that Hydra composes from what a run has of its own."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from ccdiff.runs.folder import Run, find_checkpoint, run_of
 from ccdiff.runs.record import read_record
 
 __all__ = ["CONF", "flags_first", "option_of", "resume_arguments", "sampling_arguments"]
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).parents[1]
 CONF = next(
@@ -80,7 +83,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         raise UserError(f"{run.path} has no config.yaml to go on from")
     # Hydra composes from what was read here, and never looks into the folder: there it would take
     # defaults, and settings of its own that run code.
-    config = load_config(run.config)
+    config = _resumed(run, given[-1])
     check_keys(config, TrainConfig, source=run.config)
     if not any(_tracker_key(argument) for argument in rest):
         _track_as_usual(config, run)
@@ -115,6 +118,19 @@ def _track_as_usual(config: DictConfig, run: Run) -> None:
     if record is None or not record.is_tracked_by(tracker, record.tracker_id or ""):
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             config.tracker = hydra.compose("train").tracker
+
+
+def _resumed(run: Run, reference: str) -> DictConfig:
+    """The config of a run to go on with; where its file is damaged, its checkpoint's own."""
+    try:
+        return load_config(run.config)
+    except UserError as error:
+        # Imported here: it takes seconds, which only a damaged file should cost.
+        from ccdiff.runs.checkpoints import open_checkpoint
+
+        path, checkpoint = open_checkpoint(reference)
+        log.warning("%s; going on with the config that %s holds", error, path.name)
+        return read_config(checkpoint["config"], source=path)
 
 
 def sampling_arguments(arguments: list[str]) -> list[str]:

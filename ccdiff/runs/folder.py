@@ -111,20 +111,26 @@ def run_of(checkpoint: Path) -> Run:
     return Run(parent.parent if parent.name == "checkpoints" else parent)
 
 
+_DEPTH = 3
+_PLACES = (
+    *(f"{folder}/**/checkpoints/step_*.pt" for folder in ("outputs", "multirun")),
+    # Where else hydra.run.dir may have put a run; deeper, there may be millions of images.
+    *(f"{'[!.]*/' * depth}checkpoints/step_*.pt" for depth in range(1, _DEPTH + 1)),
+)
+
+
 def _latest(root: Path) -> Path:
     found = [
         (written, path)
-        for pattern in (
-            "outputs/**/checkpoints/step_*.pt",
-            "multirun/**/checkpoints/step_*.pt",
-        )
+        for pattern in _PLACES
         for path in root.glob(pattern)
         if (written := _written(path)) is not None
     ]
     if not found:
         raise UserError(
-            f"run=latest: {root.absolute()} holds no checkpoint under outputs/ or multirun/; "
-            f"train one with: python train.py"
+            f"run=latest: no checkpoint in outputs/ or multirun/ of {root.absolute()}, nor up to "
+            f"{_DEPTH} folders deep elsewhere in it; name the folder of the run, or train one "
+            f"with: python train.py"
         )
     return max(found)[1]
 
@@ -143,7 +149,7 @@ def find_checkpoint(reference: str, *, root: Path = Path()) -> Path:
     Arguments:
         reference: A run directory or its ``checkpoints`` (the newest one), a checkpoint file, or
             ``latest``.
-        root: Where ``latest`` looks for ``outputs/`` and ``multirun/``.
+        root: Where ``latest`` looks for runs.
 
     Raises:
         UserError: Where there is none.

@@ -1,7 +1,13 @@
 """Trackers of runs: Weights & Biases, or none beside the run's own log."""
 
+import functools
+import http.client
 import logging
 import os
+import ssl
+import threading
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +28,11 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 10.0
+"""Seconds for W&B to answer before a run starts."""
+_INIT_SECONDS, _FINISH_SECONDS = 30.0, 120.0
+"""For W&B to take in a run, and at its end what it has not been sent yet; that stays on disk."""
 
 _SUMMARIES = {
     "train/loss": "min",
@@ -137,12 +148,27 @@ class WandbTracker(Tracker):
         if run.settings.mode == "offline":
             log.info("W&B run kept offline; to upload: wandb sync %s", Path(run.dir).parent)
 
-    def _init(self, info: RunInfo) -> Any:
+    def _mode(self) -> str:
+        """``online`` where there is a key and W&B answers, ``offline`` where not."""
         import wandb
 
         mode = self.mode or os.environ.get("WANDB_MODE")
-        if mode is None:
-            mode = "online" if wandb.login(prompt=False) else "offline"
+        if mode not in (None, "online"):
+            return str(mode)
+        try:
+            # Without asking W&B whether the key is right, which without a network takes long.
+            if mode is None and not wandb.login(prompt=False, verify=False):
+                return "offline"
+        except wandb.errors.Error as error:
+            log.warning("W&B takes no log-in (%s); this run is kept offline", error)
+            return "offline"
+        if not _answers(wandb.setup().settings.base_url):
+            log.warning("W&B does not answer within %.0f s; this run is kept offline", _PATIENCE)
+            return "offline"
+        return "online"
+
+    def _init(self, info: RunInfo) -> Any:
+        import wandb
 
         def init(mode: Any) -> Any:
             return wandb.init(
@@ -157,17 +183,57 @@ class WandbTracker(Tracker):
                 tags=[tag[:64] for tag in info.tags],
                 id=info.tracker_id,
                 resume="allow" if info.tracker_id else None,
-                # Progress bars would fill the console log with control characters.
-                settings=wandb.Settings(console="off", silent=True),
+                settings=wandb.Settings(
+                    # Progress bars would fill the console log with control characters.
+                    console="off",
+                    silent=True,
+                    init_timeout=_INIT_SECONDS,
+                    finish_timeout=_FINISH_SECONDS,
+                ),
             )
 
+        mode = self._mode()
         try:
             return init(mode)
+        except (wandb.errors.UsageError, ValueError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"W&B refuses tracker.project={self.project!r}, tracker.entity={self.entity!r}: "
+                f"{reason}"
+            ) from error
         except wandb.errors.Error as error:
             if mode != "online":
                 raise
             log.warning("W&B is not reachable (%s); this run is kept offline", error)
             return init("offline")
+
+
+@functools.cache
+def _answers(url: str) -> bool:
+    """Whether a server answers soon, whatever it says; asked once in a process, also by a sweep.
+
+    In a thread, because looking up a name has no time limit of its own.
+    """
+    answered: list[bool] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=_PATIENCE).close()
+        except urllib.error.HTTPError:
+            pass
+        except urllib.error.URLError as error:
+            # Certificates that Python does not know, W&B may.
+            if not isinstance(error.reason, ssl.SSLError):
+                return
+        except (OSError, http.client.HTTPException, ValueError):
+            return
+        answered.append(True)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    return bool(answered)
 
 
 class _WandbSession(TrackerSession):

@@ -186,12 +186,12 @@ def _say(state: TrainState, settings: TrainerSettings, row: dict[str, float]) ->
     rate = row["train/images_per_second"]
     left = (settings.steps - state.step) * settings.batch_size / rate
     log.info(
-        "step %d/%d  loss %.4f  %.0f images/s  %.1f %% of peak  %s left",
+        "step %d/%d  loss %.4f  %.0f images/s%s  %s left",
         state.step,
         settings.steps,
         row["train/loss"],
         rate,
-        100 * row["train/mfu"],
+        f"  {100 * row['train/mfu']:.1f} % of peak" if "train/mfu" in row else "",
         tqdm.format_interval(left),
     )
 

@@ -27,6 +27,23 @@ def test_latest_is_the_newest_of_outputs_and_multirun(tmp_path):
     assert find_checkpoint("latest", root=tmp_path) == newest
 
 
+@pytest.mark.parametrize("place", ["mine", "runs/mine", "runs/2026/mine", "outputs/a/b/c/d/e"])
+def test_latest_is_found_wherever_a_run_was_put(tmp_path, place):
+    path = Run(tmp_path / place).checkpoint(3)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert find_checkpoint("latest", root=tmp_path) == path
+
+
+@pytest.mark.parametrize("place", ["a/b/c/mine", ".hidden/mine"])
+def test_where_latest_does_not_look_is_told(tmp_path, place):
+    path = Run(tmp_path / place).checkpoint(3)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with pytest.raises(UserError, match=rf"of {tmp_path}, nor up to 3 folders deep.*name the f"):
+        find_checkpoint("latest", root=tmp_path)
+
+
 def test_a_checkpoint_that_training_removes_meanwhile_is_not_the_latest(tmp_path, monkeypatch):
     gone, there = (Run(tmp_path / "outputs/day/one").checkpoint(step) for step in (3, 6))
     made(there, age=1)

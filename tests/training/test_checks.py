@@ -1,8 +1,12 @@
 """What is checked before the first step, and what is watched on the way."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from cli import ROOT
 
+from ccdiff.config.build import build_objective, instantiate
 from ccdiff.data import Split
 from ccdiff.diffusion.objective import Objective
 from ccdiff.diffusion.predictions import EDM, Clean, FlowVelocity, Noise, Velocity
@@ -15,6 +19,7 @@ from ccdiff.errors import UserError
 from ccdiff.training.checks import check_noise, check_used
 from ccdiff.training.monitor import hooks
 from ccdiff.training.monitor.hooks import HeldOutLoss
+from tests.config.test_configs import composed
 
 
 def objective(times=None) -> Objective:
@@ -36,6 +41,16 @@ def test_noise_cannot_be_predicted_where_there_is_nothing_else(make_denoiser, sc
 @pytest.mark.parametrize("times", [UniformTimes(), Stratified()], ids=repr)
 def test_the_defaults_are_not_warned_of(make_denoiser, schedule, times, caplog):
     check_noise(make_denoiser(schedule=schedule), objective(times), DDIM(steps=4))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "conf/experiment").glob("*")))
+def test_a_recipe_is_not_warned_of_its_own_settings(name, caplog):
+    cfg = composed(f"experiment={name}")
+    parts = SimpleNamespace(
+        schedule=instantiate(cfg.schedule), prediction=instantiate(cfg.prediction)
+    )
+    check_noise(parts, build_objective(cfg), instantiate(cfg.sampler))
     assert caplog.text == ""
 
 

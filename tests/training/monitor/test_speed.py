@@ -1,5 +1,6 @@
 """How fast training is: operations counted, the device's peak measured, their ratio logged."""
 
+import itertools
 import json
 import logging
 import time
@@ -82,6 +83,33 @@ def test_operations_counted_are_those_done(make_unet, make_denoiser, objective, 
 def test_utilisation_is_the_share_of_the_peak():
     row = Speed(flops_per_image=2_000, peak_flops_per_second=1e6).figures(images_per_second=50.0)
     assert row == {"train/flops_per_second": 1e5, "train/mfu": 0.1}
+
+
+def test_a_share_that_cannot_be_is_not_told(tmp_path, monkeypatch, caplog):
+    assert "train/mfu" not in Speed(2_000, 1e6).figures(images_per_second=501.0)
+    assert Speed(2_000, 1e6).figures(images_per_second=500.0)["train/mfu"] == 1.0
+    monkeypatch.setattr(assembly, "matmul_peak", lambda device, dtype: 1.0)
+    with caplog.at_level(logging.INFO, "ccdiff"):
+        train(composed(), tmp_path, trainer__steps=3)
+    assert "images/s  " in caplog.text
+    assert "of peak" not in caplog.text
+    assert all("train/mfu" not in row for row in read_metrics(Run(tmp_path).metrics))
+
+
+@pytest.mark.parametrize("stalled", [{0}, {1}, {0, 1, 2, 3}, {7}, {6, 12, 18}], ids=str)
+def test_the_peak_does_not_depend_on_a_stall(monkeypatch, stalled):
+    """Products are slow once cold, or once something else has the device, and quick otherwise."""
+    calls = itertools.count()
+
+    def seconds(a, b):
+        return 2 * len(a) ** 3 / 1e12 + (30.0 if next(calls) in stalled else 0.0)
+
+    monkeypatch.setattr(speed, "_SIZES", (256, 512, 1024))
+    monkeypatch.setattr(speed, "_seconds", seconds)
+    matmul_peak.cache_clear()
+    assert matmul_peak(CPU, torch.float32) == pytest.approx(1e12)
+    assert next(calls) == 3 * (1 + speed._REPEATS), "a stall has ended the growth of sizes"
+    matmul_peak.cache_clear()
 
 
 def test_the_peak_is_that_of_the_fastest_product(monkeypatch):
