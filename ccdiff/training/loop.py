@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -172,8 +172,12 @@ class _Looks:
 @contextmanager
 def _heeding(state: TrainState) -> Iterator[None]:
     """Within, every call of a denoiser is an occasion to stop, see :func:`heed`."""
+
+    def look(module: nn.Module, inputs: object) -> None:
+        heed()
+
     denoisers = (state.denoiser, state.averaged)
-    handles = [denoiser.register_forward_pre_hook(lambda *_: heed()) for denoiser in denoisers]
+    handles = [denoiser.register_forward_pre_hook(look) for denoiser in denoisers]
     try:
         yield
     finally:

@@ -100,17 +100,16 @@ def test_it_may_come_again_and_the_power_go_off(whole, tmp_path, monkeypatch):
 def test_time_is_up_in_the_midst_of_drawing(tmp_path, monkeypatch):
     """The last look is taken up where the run has taken all its steps."""
     drawn = assembly.DrawGrids.__call__
-
-    def late(self, state):
-        if state.step == STEPS:
-            monkeypatch.setattr(Stop, "reason", "trainer.max_time is used up")
-        drawn(self, state)
-
     with monkeypatch.context() as patch:
+
+        def late(self, state):
+            if state.step == STEPS:
+                patch.setattr(Stop, "reason", "trainer.max_time is used up")
+            drawn(self, state)
+
         patch.setattr(assembly.DrawGrids, "__call__", late)
         with pytest.raises(Preempted, match=f"used up: saved at step {STEPS}; still to do there"):
             train(composed(), tmp_path)
-        patch.undo()
     assert not (tmp_path / "samples" / "denoising.gif").exists()
     train(composed(), tmp_path)
     assert (tmp_path / "samples" / "denoising.gif").exists()
