@@ -1,6 +1,7 @@
 """Exports a run to hand it on: ``python -m ccdiff.export run=latest out=my_model``."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
@@ -13,6 +14,7 @@ __all__ = ["ExportConfig", "main"]
 class ExportConfig:
     """What ``python -m ccdiff.export`` takes; conf/export.yaml says what each key means."""
 
+    sampler: Any = None
     run: str | None = None
     out: str | None = None
     weights: str = "ema"

@@ -19,6 +19,7 @@ from ccdiff.runs.folder import Run, refuse_filled, run_of
 from ccdiff.runs.log import read_metrics
 from ccdiff.system.atomic import write_text, write_whole
 from ccdiff.system.text import markdown
+from ccdiff.trained.grids import fill_in_grid
 from ccdiff.trained.model import CONFIG_FILE, WEIGHTS_FILE
 from ccdiff.trained.run import new_folder, trained_config, trained_denoiser
 
@@ -52,6 +53,10 @@ def run_export(cfg: DictConfig) -> Path:
     path, checkpoint = open_checkpoint(cfg.run)
     denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
     config = trained_config(checkpoint)
+    if cfg.sampler:
+        fill_in_grid(cfg.sampler, run_of(path))
+        instantiate(cfg.sampler)  # Refused here, if at all, and not where it is loaded.
+        config.sampler = cfg.sampler
     # The format takes contiguous tensors that share no memory.
     plain = torch.contiguous_format
     state = {k: v.clone(memory_format=plain) for k, v in denoiser.state_dict().items()}

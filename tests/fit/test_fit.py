@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from cli import TINY, call, rarely, succeed
 
+import ccdiff
+
 QUICK = ("device=cpu", "precision=fp32", "weights=raw")
 FEW = ("sampler=unipc", "steps=[3]", "images=8", "tries=20", "solution_steps=20")
 
@@ -98,3 +100,17 @@ def test_a_curve_compares_fitted_grids(run, tmp_path):
     succeed("ccdiff.curve", f"run={run}", *QUICK, *quick, "sampler=unipc", "sampler/grid=fitted",
             f"out={out}", cwd=run)  # fmt: skip
     assert "unipc,fitted,3" in (out / "curve.csv").read_text()
+
+
+def test_an_export_draws_with_the_fitted_grid(run, tmp_path):
+    succeed("ccdiff.fit", f"run={run}", *QUICK, *FEW, cwd=run)
+    fitted = ("sampler=unipc", "sampler/grid=fitted", "sampler.steps=3")
+    succeed("ccdiff.export", f"run={run}", "weights=raw", *fitted, f"out={tmp_path}", cwd=run)
+    model = ccdiff.load(tmp_path, device="cpu")
+    levels = json.loads((run / "fitted_grids.json").read_text())["unipc-3"]["levels"]
+    assert list(model.pipeline.sampler.grid.levels) == levels
+    images = model.sample(["3"], num_per_label=2).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(images, drawn(run, tmp_path / "drawn", *fitted))
+    missing = call("ccdiff.export", f"run={run}", *fitted[:2], "sampler.steps=7", cwd=run)
+    assert missing.status == 1
+    assert "no grid for unipc with 7 steps" in missing.printed
