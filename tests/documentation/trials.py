@@ -35,6 +35,7 @@ SHORTER: dict[str, list[str]] = {
         "solution_steps=2",
     ],
     "ccdiff.edit": [*DRAWN, "sampler.steps=2"],
+    "ccdiff.fit": [*DRAWN, "steps=[2]", "images=4", "tries=2", "solution_steps=4"],
     "ccdiff.inspect": [],
     "ccdiff.export": [],
     "ccdiff.prepare": [],
@@ -48,6 +49,7 @@ LACKING = {
     r"experiment=": "a data set that is not there",
     r"cat,dog|Young": "a run on another data set",
     r"extractor=inception": "weights that are fetched",
+    r"grid=fitted": "a grid that was fitted for so many steps",
     r"hydra/launcher=": "a cluster, or several GPUs",
 }
 """What keeps a command from being run here, however short."""
