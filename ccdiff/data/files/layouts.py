@@ -8,8 +8,7 @@
 
 import json
 import posixpath
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ccdiff.data.files.cells import refuse_repeated, resolve, vectors
 from ccdiff.data.files.columns import SPLIT_COLUMNS, ColumnSettings, Labelled, read_columns
 from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.names import NameSettings, classes_by_name, split_of
@@ -147,41 +147,13 @@ def _from_dataset_json(tree: Tree, name: str, images: list[str]) -> Layout | Non
             f"{where} names arrays ({files[0]}), the latents that EDM2 trains on, and no images: "
             f"use the set that they were made from"
         )
-    _refuse_repeated(where, files, files)
+    refuse_repeated(where, files, files)
     told = _unlisted(where, files, images)
-    labels, names = _vectors(where, values)
+    labels, names = vectors(where, values)
     order = sorted(range(len(files)), key=lambda i: natural_key(files[i]))
     return Layout(
         files=[files[i] for i in order], labels=labels[order], names=names, heldout=None, told=told
     )
-
-
-def _vectors(where: str, values: Sequence[Any]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class indices, or vectors of them that are one-hot or of several."""
-    if not values:
-        raise UserError(f"{where} has no labels")
-    if all(
-        type(value) is int or (type(value) is float and value.is_integer()) for value in values
-    ):
-        found = sorted({int(value) for value in values})
-        index = {value: i for i, value in enumerate(found)}
-        labels = np.array([index[int(value)] for value in values], dtype=np.int64)
-        return labels, tuple(map(str, found))
-    for i, value in enumerate(values):
-        if not isinstance(value, list) or len(value) != len(values[0]) or not value:
-            raise UserError(
-                f"label {i + 1} of {where} is {value!r}: no class and no vector of them"
-            )
-        if any(part not in (0, 1) for part in value):
-            raise UserError(
-                f"label {i + 1} of {where} is {value!r}: its numbers are not all 0 and 1"
-            )
-    bits = np.array(values, dtype=np.uint8)
-    if bits.shape[1] > 1 and (bits.sum(1) == 1).all():
-        present = np.flatnonzero(bits.any(0))
-        labels = np.searchsorted(present, bits.argmax(1)).astype(np.int64)
-        return labels, tuple(str(k) for k in present)
-    return bits, tuple(map(str, range(bits.shape[1])))
 
 
 def _find_tables(tree: Tree, settings: LayoutSettings) -> list[Table]:
@@ -264,14 +236,14 @@ def _from_tables(
                 f"{tree.path / table.name} has other columns than {tables[0].name}: "
                 f"{', '.join(table.columns)} and {', '.join(rows[0])}"
             )
-        own = _resolve(tree, table, images, settings)
-        _refuse_repeated(str(tree.path / table.name), table.files, own)
+        own = resolve(tree, table, images, folder=settings.images)
+        refuse_repeated(str(tree.path / table.name), table.files, own)
         path = PurePosixPath(table.name)
         part = split_of(path.parent.name) if table.folder else split_of(path.stem)
         files += own
         rows += table.rows
         held += [part] * len(own)
-    _refuse_repeated(where, files, files)
+    refuse_repeated(where, files, files)
     if not rows[0]:
         raise UserError(
             f"{where} names images but no attribute of them: add a column for each, or, where "
@@ -311,70 +283,6 @@ def _in_order(said: Labelled, files: Sequence[str], told: list[str]) -> Layout:
         heldout=None if said.heldout is None else said.heldout[order],
         told=told,
     )
-
-
-def _resolve(
-    tree: Tree, table: Table, images: Sequence[str], settings: LayoutSettings
-) -> list[str]:
-    """The images that the cells of a table name.
-
-    A cell is read from where the table lies, or from ``data.images``; else it is the end of the
-    path of one image, with or without the ending of its name.
-    """
-    known = {_normal(name): name for name in images}
-    ends: dict[str, list[str]] = defaultdict(list)
-    for name in images:
-        path = PurePosixPath(name)
-        ends[_normal(path.name)].append(name)
-        if path.suffix:
-            ends[_normal(path.stem)].append(name)
-    base = table.folder if settings.images is None else settings.images
-    found = []
-    for i, cell in enumerate(table.files, start=1):
-        joined = posixpath.join(base, cell)
-        direct = _normal(posixpath.normpath(joined))
-        if direct in known:
-            found.append(known[direct])
-            continue
-        wanted = _normal(posixpath.normpath(cell))
-        last = posixpath.basename(wanted)
-        matches = [
-            name
-            for name in ends.get(last, [])
-            if f"/{_stemmed(_normal(name), last)}".endswith(f"/{wanted}")
-        ]
-        if len(matches) > 1:
-            folders = sorted({posixpath.dirname(name) or "." for name in matches})
-            raise UserError(
-                f"image {i} of {tree.path / table.name} is named {cell!r}, and there are "
-                f"{len(matches)} such images: pass data.images=<one of {', '.join(folders)}>"
-                if len(folders) > 1
-                else f"image {i} of {tree.path / table.name} is named {cell!r}, and there are "
-                f"{', '.join(matches)}: write the ending of its name too"
-            )
-        # One that is not there is told with all others that cannot be read.
-        found.append(matches[0] if matches else joined)
-    return found
-
-
-def _stemmed(name: str, last: str) -> str:
-    """A name without its ending, where it is looked for without."""
-    return name if posixpath.basename(name) == last else posixpath.splitext(name)[0]
-
-
-def _normal(name: str) -> str:
-    """One spelling of a name: accents may be written as one sign or two."""
-    return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
-def _refuse_repeated(where: str, cells: Sequence[str], files: Sequence[str]) -> None:
-    first: dict[str, int] = {}
-    for i, (cell, file) in enumerate(zip(cells, files, strict=True), start=1):
-        if file in first:
-            other = cells[first[file] - 1]
-            spelt = "" if other == cell else f", which is {other!r} of image {first[file]},"
-            raise UserError(f"image {i} of {where} names {cell!r}{spelt} a second time")
-        first[file] = i
 
 
 def _unlisted(where: str, files: Sequence[str], images: Sequence[str]) -> list[str]:

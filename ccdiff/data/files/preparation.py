@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -27,8 +27,8 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data.files.decode import BadImage, PixelSettings, decode, gray_max
-from ccdiff.data.files.heldout import groups_of
 from ccdiff.data.files.source import Source
+from ccdiff.data.files.twins import Twins
 from ccdiff.errors import UserError
 from ccdiff.system.atomic import write_text, write_whole
 
@@ -167,7 +167,11 @@ def _decode_all(
         Image.init()  # Plugins register themselves, which two threads must not do at once.
         progress = _recover(journal, pixels, settings.row_bytes)
         settings = _with_white(source, settings, pool)
-        twins = _Twins(source, progress, folder / "images.npy", settings)
+        twins = Twins(
+            source,
+            trained=_rows(folder / "images.npy", progress.train, settings.row_bytes),
+            left_out=(*progress.twins, *(bad.index for bad in progress.bad)),
+        )
         _check_room(folder, (len(order) - progress.done) * settings.row_bytes)
         log.info("preparing images %d to %d of %s", progress.done, len(order), source.title)
         bar = tqdm(total=len(order), initial=progress.done, unit="image", disable=None)
@@ -232,7 +236,7 @@ def _keep(
     numbers: Sequence[int],
     outcomes: Sequence[tuple[np.ndarray, bool] | BadImage],
     pixels: BinaryIO,
-    twins: "_Twins",
+    twins: Twins,
 ) -> _Progress:
     """Appends what could be decoded to the file and counts everything."""
     rows = train = enlarged = 0
@@ -250,61 +254,6 @@ def _keep(
         train += not source.heldout[i]
         enlarged += was_smaller
     return _Progress(len(numbers), rows, train, enlarged, tuple(bad), tuple(left_out))
-
-
-class _Twins:
-    """Knows held-out images whose pixels a training image has too.
-
-    Where the split was drawn, they are left out, so that no image is judged by what it was trained
-    on; but for the last one of a class, or of the images with or without an attribute. Training
-    images come first, so all of them are known when the first held-out one comes.
-
-    Arguments:
-        source: The images.
-        progress: What an earlier attempt completed.
-        path: The file of its pixels.
-        settings: Of the pixels.
-    """
-
-    def __init__(
-        self, source: Source, progress: _Progress, path: Path, settings: PixelSettings
-    ) -> None:
-        self.source = source
-        self._seen: set[bytes] = set()
-        if source.drawn:
-            with path.open("rb") as file:
-                file.seek(HEADER_BYTES)
-                for _ in range(progress.train):
-                    self._seen.add(_digest(file.read(settings.row_bytes)))
-        groups = groups_of(source.labels)
-        self._left = [int(source.heldout[group].sum()) for group in groups]
-        self._groups: dict[int, list[int]] = {int(i): [] for i in np.flatnonzero(source.heldout)}
-        for number, group in enumerate(groups):
-            for i in group[source.heldout[group]].tolist():
-                self._groups[i].append(number)
-        for i in (*progress.twins, *(bad.index for bad in progress.bad)):
-            self._leave_out(i)
-
-    def has(self, i: int, image: np.ndarray) -> bool:
-        """Whether image ``i``, with these pixels, is to be left out."""
-        if not self.source.drawn:
-            return False
-        digest = _digest(image.data)
-        if not self.source.heldout[i]:
-            self._seen.add(digest)
-            return False
-        if digest not in self._seen or any(self._left[g] < 2 for g in self._groups[i]):
-            return False
-        self._leave_out(i)
-        return True
-
-    def _leave_out(self, i: int) -> None:
-        for group in self._groups.get(i, ()):
-            self._left[group] -= 1
-
-
-def _digest(data: bytes | memoryview) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _recover(journal: BinaryIO, pixels: BinaryIO, row_bytes: int) -> _Progress:
@@ -325,6 +274,14 @@ def _recover(journal: BinaryIO, pixels: BinaryIO, row_bytes: int) -> _Progress:
     # The header is known at the end only.
     pixels.truncate(HEADER_BYTES + progress.rows * row_bytes)
     return progress
+
+
+def _rows(path: Path, n: int, row_bytes: int) -> Iterator[bytes]:
+    """The first ``n`` images of the file."""
+    with path.open("rb") as file:
+        file.seek(HEADER_BYTES)
+        for _ in range(n):
+            yield file.read(row_bytes)
 
 
 def _check_room(folder: Path, needed: int) -> None:
