@@ -197,7 +197,10 @@ def _config_of(reference: str) -> DictConfig:
     checkpoint = find_checkpoint(reference)
     config = run_of(checkpoint).config
     if config.exists():
-        return load_config(config)
+        try:
+            return load_config(config)
+        except UserError as error:
+            log.warning("%s; the checkpoint has its own copy, which is taken", error)
     # Imported here: it takes seconds, which only a checkpoint without its run should cost.
     from ccdiff.runs.checkpoints import load_checkpoint
 

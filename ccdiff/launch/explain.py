@@ -16,6 +16,8 @@ from ccdiff.launch.arguments import CONF, option_of
 
 __all__ = ["explained"]
 
+_OPTION = re.compile(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\s+\t\S+)+)")
+_VALUE = re.compile(r"\n?(.*)\n\s+full_key: (\S+)")
 _UNKNOWN = re.compile(r"Could not (?:override|append|delete)[^']*'([^'@]+)'")
 
 
@@ -39,9 +41,19 @@ def explained(error: Exception, arguments: Sequence[str], name: str) -> str:
             f"beyond a to z in quotes, twice: 'key=\"a value\"'"
         )
     if "Config group override must be a string" in message:
-        empty = [a.partition("=")[0] for a in arguments if a.endswith("=null")]
-        return f"a group takes the name of an option; to choose none: ~{'|~'.join(empty)}"
-    if not (unknown := _UNKNOWN.search(message)):
+        empty = [f"; to choose none: ~{a[:-5]}" for a in arguments if a.endswith("=null")]
+        return f"a group takes the name of an option ({message}){''.join(empty)}"
+    if option := _OPTION.search(message):
+        group, named = option[1].rpartition("/")[::2]
+        there = option[2].split()
+        near = get_close_matches(named, there, n=1)
+        hint = f"did you mean {near[0]}?" if near else "which was meant?"
+        return f"there is no {group}={named}: {hint} (there are: {', '.join(there)})"
+    unknown = _UNKNOWN.search(message)
+    if unknown is None and (value := _VALUE.search(message)):
+        told = "it must not be null" if "is not Optional" in value[1] else value[1]
+        return f"{value[2]}: {told}"
+    if unknown is None:
         return message or type(error).__name__
     key = unknown[1]
     known = _keys(arguments, name, without=key)

@@ -33,6 +33,8 @@ _PATIENCE = 10.0
 """Seconds for W&B to answer before a run starts."""
 _INIT_SECONDS, _FINISH_SECONDS = 30.0, 120.0
 """For W&B to take in a run, and at its end what it has not been sent yet; that stays on disk."""
+# What W&B takes for the name of a project.
+_MOST_LETTERS, _NOT_IN_NAMES = 128, "/\\#?%:"
 
 _SUMMARIES = {
     "train/loss": "min",
@@ -128,6 +130,11 @@ class WandbTracker(Tracker):
     def __init__(self, *, project: str, entity: str | None, mode: str | None) -> None:
         if mode not in (None, "online", "offline", "disabled"):
             raise UserError(f"tracker.mode must be online, offline or disabled, got {mode!r}")
+        if not project or len(project) > _MOST_LETTERS or set(project) & set(_NOT_IN_NAMES):
+            raise UserError(
+                f"tracker.project must be 1 to {_MOST_LETTERS} letters without any of "
+                f"{' '.join(_NOT_IN_NAMES)}, got {project!r}"
+            )
         self.project = project
         self.entity = entity
         self.mode = mode

@@ -1,6 +1,7 @@
 """Command lines: flags anywhere, the nearest real key, one line for what is wrong, the wheel."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,7 +16,9 @@ from hydra._internal.utils import get_args_parser
 from packaging.specifiers import SpecifierSet
 
 from ccdiff.__main__ import COMMANDS
+from ccdiff.errors import UserError
 from ccdiff.launch.arguments import flags_first
+from ccdiff.runs.tracker import WandbTracker
 
 FIXTURE = ROOT / "tests/runs/version_0_1_0"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -88,7 +91,12 @@ def test_options_of_ones_own_are_found_for_a_run(tmp_path):
         ("train.py", ["lr=3"], "did you mean optimizer.lr?"),
         ("train.py", ["-m", "trainer.step=5,6"], "did you mean trainer.steps?"),
         ("train.py", [f"resume='{FIXTURE / 'run'}'", "trainer.stesp=9"], "trainer.steps?"),
-        ("train.py", ["data=digist"], "digits"),
+        ("train.py", ["data=digist"], "no data=digist: did you mean digits?"),
+        ("train.py", ["sampler/grid=karas"], "no sampler/grid=karas: did you mean karras?"),
+        ("train.py", ["trainer.steps=abc"], "trainer.steps: Value 'abc'"),
+        ("train.py", ["trainer.steps=null"], "trainer.steps: it must not be null"),
+        ("train.py", ["trainer.precision=fp8"], "trainer.precision: Invalid value 'fp8'"),
+        ("train.py", ["trainer=7"], "takes the name of an option"),
         ("train.py", ["labels=[3"], "in quotes"),
         ("train.py", ["experiment=null"], "experiment"),
         ("train.py", ["--resolve"], "--cfg"),
@@ -130,6 +138,20 @@ def test_nothing_of_a_runs_folder_is_composed_but_its_values(tmp_path):
     (run / "hydra/job_logging/default.yaml").write_text("root: {level: probe}\n")
     done = succeed("train.py", "resume=run", "--cfg", "hydra", cwd=tmp_path)
     assert "probe" not in done.printed
+
+
+def test_a_damaged_config_of_a_run_is_told_and_the_checkpoints_taken(tmp_path, caplog):
+    shutil.copytree(FIXTURE / "run", tmp_path / "run")
+    (tmp_path / "run/config.yaml").write_text("- 1\n")
+    done = succeed("sample.py", "run=run", "--cfg", "job", cwd=tmp_path)
+    assert "the checkpoint has its own copy" in caplog.text
+    assert "samplers.Heun" in done.printed
+
+
+@pytest.mark.parametrize("project", ["a/b", "what?", "", "x" * 129])
+def test_a_project_that_wandb_refuses_is_refused_before_data_are_read(project):
+    with pytest.raises(UserError, match=r"tracker\.project"):
+        WandbTracker(project=project, entity=None, mode="offline")
 
 
 @pytest.fixture(scope="module")
