@@ -88,6 +88,9 @@ class Training:
         denoiser = build_denoiser(cfg)
         self.objective = build_objective(cfg)
         # Reading a large folder for the first time takes long: what can be refused before, is.
+        for key in ("sampler", "threshold", "optimizer", "ema", "tracker", "extractor"):
+            if cfg[key] is not None:
+                instantiate(cfg[key])
         if (labels := self.data.known_labels) is not None:
             denoiser.conditioning.check(labels)
         with first(local_rank() == 0):
