@@ -127,7 +127,6 @@ def test_nothing_of_a_runs_folder_is_composed_but_its_values(tmp_path):
     for added, told in (
         ("hydra:\n  job_logging: {root: {level: probe}}\n", "'hydra'"),
         ("defaults:\n- hydra/job_logging: mine\n", "'defaults'"),
-        ("seed2: ${oc.env:HOME}\n", "stands for"),
     ):
         (run / "config.yaml").write_text(text + added)
         done = call("train.py", "resume=run", "trainer.steps=9", "--cfg", "job", cwd=tmp_path)
