@@ -5,20 +5,24 @@ each concrete class of the package, so a new class is tested without an edit.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import nn
 
+from ccdiff.data import Split
 from ccdiff.diffusion.conditioning import Conditioning, OneHot
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.objective import Objective
 from ccdiff.diffusion.predictions import EDM, Noise, Prediction
 from ccdiff.diffusion.samplers.grids import Fitted, Karras, Logistic, LogSNR
 from ccdiff.diffusion.schedules import Cosine, Linear, Quadratic, Schedule, Sigmoid
 from ccdiff.diffusion.times import LogitNormal, TimeDensity
 from ccdiff.diffusion.weightings import EDMWeighting, MinSNR, Weighting
 from ccdiff.nn import UNet
+from ccdiff.train import assembly
+from ccdiff.training.checks import Size, measure
 
 # The networks of the tests are too small to gain from threads, and one thread is reproducible.
 torch.set_num_threads(1)
@@ -90,6 +94,22 @@ def time_density(request) -> TimeDensity:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _count_operations_once() -> Iterator[None]:
+    """Runs of one network and image size share the count, a quarter of the time of a tiny run."""
+    counted: dict[object, Size] = {}
+
+    def once(denoiser: Denoiser, objective: Objective, split: Split) -> Size:
+        key = repr(denoiser), repr(objective), split.images.shape[1:], split.labels.shape[1:]
+        if key not in counted:
+            counted[key] = measure(denoiser, objective, split)
+        return counted[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assembly, "measure", once)
+        yield
 
 
 @pytest.fixture

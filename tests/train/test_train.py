@@ -87,7 +87,7 @@ def test_a_run_is_never_overwritten(run):
     [
         (["model=unet_huge"], ["unet_huge", "unet_large"]),
         (["trainer.steps=abc"], ["trainer.steps", "abc"]),
-        (["model.channels=8"], ["UNet", "of the wrong type", "channels=8,"]),
+        (["model.channels=8"], ["model.channels", "a list", "got 8"]),
         (["conditioning=multihot"], ["multihot", "conditioning=onehot"]),
         (["data=mnist", "data.download=false"], ["MNIST", "download=True", "data.root"]),
         (["resume=nowhere"], ["nowhere", "no such"]),
