@@ -74,7 +74,7 @@ def log_density(
         schedule: The schedule to integrate over.
         x0: Continuous images [B, ...].
         steps: Number of steps, at least 2.
-        generator: Of the random signs; on the CPU.
+        generator: Draws the random signs; on the CPU.
 
     Raises:
         ValueError: Where there are too few steps.

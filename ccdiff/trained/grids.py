@@ -29,7 +29,7 @@ class FittedGrid:
         levels: ``log_snr`` before each step, rising.
         rms: Root mean square to the ODE's solution, on other noise than it was fitted to.
         rms_before: The same with the sampler's own grid.
-        step: Of the checkpoint that it was fitted to.
+        step: Training step of the checkpoint that it was fitted to.
         weights: ``ema`` or ``raw``.
     """
 

@@ -157,7 +157,7 @@ def sample(
         sampler: The method and its grid.
         denoise: Model, guided model or oracle.
         schedule: The schedule to sample under.
-        shape: Of the samples, [B, ...].
+        shape: Shape of the samples, [B, ...].
         noise: Initial noise and that of every step.
         on_step: Called after each step.
 

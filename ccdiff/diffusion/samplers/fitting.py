@@ -26,7 +26,7 @@ from ccdiff.errors import UserError
 __all__ = ["fine_solution", "fit_levels", "rms_to"]
 
 _LEAST_STEP = 0.02
-"""In ``log_snr``: levels come no nearer to each other."""
+"""The least difference in ``log_snr`` between two levels."""
 
 Levels = tuple[float, ...]
 

@@ -45,7 +45,7 @@ class BatchNoise:
 
     Arguments:
         generator: The stream.
-        dtype: Of the noise.
+        dtype: Precision of the noise.
     """
 
     generator: torch.Generator
