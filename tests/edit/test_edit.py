@@ -59,7 +59,7 @@ def test_a_strip_ends_in_the_sample(run, tmp_path):
 
 
 def test_noise_behind_an_image_gives_it_back(run, heldout, tmp_path):
-    steps = ("sampler=heun", "sampler.steps=60", "threshold=none")
+    steps = ("sampler=heun", "sampler/grid=karras", "sampler.steps=60", "threshold=none")
     images = done(run, tmp_path / "out", "task=invert", "images=[5,20]", *steps)
     original, _, back = images.reshape(2, 3, 8, 8, 1).transpose(1, 0, 2, 3, 4)
     assert np.array_equal(original, heldout[[5, 20]])
@@ -84,7 +84,7 @@ def test_interpolation_meets_both_seeds_and_both_images(run, heldout, tmp_path):
     other = done(run, tmp_path / "o", *arguments, "labels=[4]", "task.to_seed=0", "seed=1")
     assert gap(seeds, other[::-1]) < 0.1
     assert gap(seeds[0], seeds[-1]) > 5
-    fine = ("sampler=heun", "sampler.steps=60", "threshold=none")
+    fine = ("sampler=heun", "sampler/grid=karras", "sampler.steps=60", "threshold=none")
     images = done(run, tmp_path / "i", *arguments, "images=[5,20]", *fine)
     assert gap(images[[0, -1]], heldout[[5, 20]]) < 8
 
