@@ -56,7 +56,8 @@ def test_a_sweep_finds_its_job_again(run):
     overrides = yaml.safe_load((run / ".hydra/overrides.yaml").read_text())
     job = run.parent / "sweep" / "job"
     shutil.copytree(run, job)
-    sweep = ("-m", *overrides, "hydra.sweep.dir=sweep")
+    # The grid was karras by default then.
+    sweep = ("-m", *overrides, "sampler/grid=karras", "hydra.sweep.dir=sweep")
     done = succeed("train.py", *sweep, cwd=run.parent)
     assert "finished earlier" in done.printed
     other = call("train.py", *sweep, "trainer.batch_size=8", cwd=run.parent)
@@ -72,7 +73,8 @@ def test_a_setting_that_came_later_counts_as_its_default(run):
         text = (job / file).read_text().replace("  dropout: 0.0\n", "")
         (job / file).write_text(text.replace("60622c242b2b41e6", "of another version"))
     assert "dropout" not in (job / "config.yaml").read_text()
-    sweep = ("-m", *overrides, "hydra.sweep.dir=sweep")
+    # The grid was karras by default then.
+    sweep = ("-m", *overrides, "sampler/grid=karras", "hydra.sweep.dir=sweep")
     assert "finished earlier" in succeed("train.py", *sweep, cwd=run.parent).printed
     other = call("train.py", *sweep, "model.dropout=0.1", cwd=run.parent)
     assert other.status == 1
