@@ -182,3 +182,9 @@ def test_shifts_move_pixels_and_invent_none(generator):
     places = moved.flatten(1).argmax(1)
     rows, columns = places // 16, places % 16
     assert set(rows.tolist()) == set(columns.tolist()) == set(range(6, 11))
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 24), (1, 28, 12), (3, 72, 128)])
+def test_rectangles_are_judged(shape):
+    classifier = Classifier(shape, num_labels=2).eval()
+    assert classifier(torch.zeros(2, *shape)).logits.shape == (2, 2)
