@@ -146,7 +146,10 @@ def _fitted(value: Any, hint: Any, key: str, *, finite: bool) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return "null" if value is None else repr(value)
+    """A value as it is written in a config."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _fit(value: Any, hint: Any, key: str, *, finite: bool) -> Any:
@@ -219,7 +222,8 @@ def _any_of(value: Any, hints: Sequence[Any], key: str, *, finite: bool) -> Any:
     if found:
         return found[0]
     null = ["null"] if type(None) in hints else []
-    raise _Unfit(" or ".join(dict.fromkeys([*told, *null])))
+    plain = [text for text in told if not text.endswith("Tensor")]
+    raise _Unfit(" or ".join(dict.fromkeys([*plain, *null])))
 
 
 def _sequence(value: Any, origin: type, hints: tuple[Any, ...], key: str) -> list[Any]:

@@ -163,7 +163,7 @@ def find_checkpoint(reference: str, *, root: Path = Path()) -> Path:
         raise UserError(f"there is no run {reference}: no such file or folder{_hint(path)}")
     if path.resolve().name == "checkpoints":
         path = path.resolve().parent
-    jobs = sorted(child.parent.name for child in path.glob("*/config.yaml"))
+    jobs = sorted(child.parent.name for child in path.glob("[!.]*/config.yaml"))
     if jobs and not Run(path).config.exists():
         raise UserError(f"{reference} is a sweep of {len(jobs)} runs; pick one: {jobs}")
     return Run(path).latest_checkpoint()

@@ -147,6 +147,13 @@ def test_a_damaged_config_of_a_run_is_told_and_the_checkpoints_taken(tmp_path, c
     assert "samplers.Heun" in done.printed
 
 
+def test_a_run_without_its_config_is_no_sweep(tmp_path):
+    shutil.copytree(FIXTURE / "run", tmp_path / "run")
+    (tmp_path / "run/config.yaml").unlink()
+    done = succeed("sample.py", "run=run", "--cfg", "job", cwd=tmp_path)
+    assert "samplers.Heun" in done.printed
+
+
 @pytest.mark.parametrize("project", ["a/b", "what?", "", "x" * 129])
 def test_a_project_that_wandb_refuses_is_refused_before_data_are_read(project):
     with pytest.raises(UserError, match=r"tracker\.project"):
