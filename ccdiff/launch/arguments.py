@@ -112,7 +112,7 @@ def _tracker_key(argument: str) -> bool:
 
 def _track_as_usual(config: DictConfig, run: Run) -> None:
     """Has a run that somebody else may have trained tracked as a new one, not where it says."""
-    record, tracker = read_record(run), dict(config.tracker or {})
+    record, tracker = read_record(run), dict(config.get("tracker") or {})
     if str(tracker.get("_target_")).endswith(".NoTracker"):
         return
     if record is None or not record.is_tracked_by(tracker, record.tracker_id or ""):
