@@ -115,7 +115,7 @@ def _parsed(text: str, source: object) -> dict[str, Any]:
     try:
         _refuse_aliases(text, source)
         config = OmegaConf.create(text)
-        if isinstance(config, DictConfig):
+        if isinstance(config, DictConfig) and config:
             return cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     except UserError:
         raise

@@ -100,6 +100,7 @@ def test_names_of_today_stay_and_those_of_before_come_back():
         ("a: !!binary aGk=", "bytes"),
         ("a: &x [1, 2]\nb: *x", "aliases"),
         ("- 1\n- 2", "no keys"),
+        ("", "no keys"),
         ("a: [1", "damaged"),
         ("a: !!python/object/apply:os.getcwd []", "damaged"),
         ("[" * 3000, "damaged"),
