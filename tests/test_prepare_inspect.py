@@ -66,10 +66,16 @@ def test_an_inspection_shows_counts_pictures_and_duplicates(root, tmp_path, caps
     out = tmp_path / "report"
     cfg = OmegaConf.create({"data": data, "out": str(out), "images_per_label": 12})
     out.touch()
-    with pytest.raises(UserError, match="report cannot be made"):
+    with pytest.raises(UserError, match="report is a file"):
         run_inspection(cfg)
-    assert not capsys.readouterr().out, "told before any work"
     out.unlink()
+    (out / "notes").mkdir(parents=True)
+    with pytest.raises(UserError, match="report is not empty"):
+        run_inspection(cfg)
+    with pytest.raises(UserError, match="images_per_label must be at least 1, got 0"):
+        run_inspection(OmegaConf.merge(cfg, {"images_per_label": 0}))
+    assert not capsys.readouterr().out, "told before any work"
+    (out / "notes").rmdir()
     run_inspection(cfg)
     report = json.loads((out / "inspection.json").read_text())
     assert report["images"] == {"train": 18, "heldout": 2}

@@ -15,8 +15,8 @@ class InspectConfig:
     """What ``python -m ccdiff.inspect`` takes."""
 
     data: Any = MISSING
-    out: str = "inspection"
-    """Folder to write to."""
+    out: str | None = None
+    """Folder to write to; None is a new one in inspection/."""
     images_per_label: int = 12
     """Columns of the contact sheet."""
     conditioning: Any = None

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ccdiff.config.build import build_data
 from ccdiff.data import DataSet, ImageFiles, Split, describe
+from ccdiff.errors import UserError
 from ccdiff.inspect.duplicates import look_alikes, same_pixels
 from ccdiff.pictures import grid, save_png
-from ccdiff.system.atomic import made_folder, write_text
+from ccdiff.runs.folder import output_folder
+from ccdiff.system.atomic import write_text
 
 __all__ = ["co_occurrence", "run_inspection"]
 
@@ -23,8 +25,14 @@ _MAX_SHOWN_OF_GROUP = 8
 
 
 def run_inspection(cfg: DictConfig) -> None:
-    """Writes pictures and ``inspection.json`` to ``cfg.out``, and prints the counts."""
-    out = made_folder(cfg.out)
+    """Writes pictures and ``inspection.json`` to ``cfg.out``, and prints the counts.
+
+    Raises:
+        UserError: Where ``out`` holds something, or the sheet would have no columns.
+    """
+    if cfg.images_per_label < 1:
+        raise UserError(f"images_per_label must be at least 1, got {cfg.images_per_label}")
+    out = output_folder(cfg.out, Path("inspection"))
     data = build_data(cfg)
     train, heldout = splits = data.load()
     names = data.names
