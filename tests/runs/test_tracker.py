@@ -118,7 +118,7 @@ def test_a_name_that_is_refused_is_one_clear_error(tmp_path, caplog, project):
     info = RunInfo(path=Path(tmp_path), config={}, name="n", group=None, tags=())
     with (
         caplog.at_level(logging.WARNING),
-        pytest.raises(UserError, match=r"W&B refuses tracker\.project="),
+        pytest.raises(UserError, match=r"tracker\.project must be 1 to 128 letters"),
         WandbTracker(project=project, entity=None, mode="offline").session(info),
     ):
         raise AssertionError("opened")
