@@ -61,6 +61,7 @@ class Stop:
         self._started = time.monotonic()
         self._signal: signal.Signals | None = None
         self._deferring = False
+        self._at_once: StoppedAtOnce | None = None
 
     @property
     def reason(self) -> str | None:
@@ -85,6 +86,11 @@ class Stop:
         before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
         try:
             yield
+        except Exception as error:
+            # Code that is left in the midst of something may make an error of its own of it.
+            if self._at_once is not None:
+                raise StoppedAtOnce(*self._at_once.args) from error
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -120,7 +126,10 @@ class Stop:
         asked = self._signal is not None
         self._signal = signal.Signals(number)
         if not self._deferring and not asked:
-            raise StoppedAtOnce(f"{self.reason} while no step was taken: nothing was to be saved")
+            self._at_once = StoppedAtOnce(
+                f"{self.reason} while no step was taken: nothing was to be saved"
+            )
+            raise self._at_once
         if number == signal.SIGINT and is_main():
             # Logging is not safe in a signal handler, which may have interrupted it.
             os.write(2, b"\nsaving, then stopping; Ctrl-C again leaves at once\n")

@@ -130,6 +130,22 @@ def test_before_the_first_step_there_is_nothing_to_wait_for(tmp_path, monkeypatc
     assert not (tmp_path / "record.json").exists()
 
 
+def test_an_error_that_a_signal_led_to_is_taken_for_the_signal():
+    def signalled() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except StoppedAtOnce as stopped:
+            raise KeyError("left in disorder") from stopped
+
+    with pytest.raises(StoppedAtOnce, match="SIGTERM"), Stop().listening():
+        signalled()
+
+
+def test_an_error_without_a_signal_stays_what_it_is():
+    with pytest.raises(KeyError, match="one's own"), Stop().listening():
+        raise KeyError("one's own")
+
+
 def test_a_forked_process_does_not_save():
     stop = Stop()
     with stop.listening(), stop.deferring():
