@@ -11,8 +11,8 @@ from tqdm import tqdm
 from ccdiff.curve.table import Setting
 from ccdiff.diffusion.denoiser import Denoise, Denoiser
 from ccdiff.diffusion.guidance import Guidance
+from ccdiff.diffusion.levels import Level
 from ccdiff.diffusion.samplers import Sampler
-from ccdiff.diffusion.schedules import Level
 from ccdiff.generation.pipeline import Pipeline, sample_seeds
 from ccdiff.trained.run import OpenedRun
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ccdiff.diffusion.conditioning import Conditioning
+from ccdiff.diffusion.levels import Level, expand_like
 from ccdiff.diffusion.predictions import Coefficients, Prediction
-from ccdiff.diffusion.schedules import Level, Schedule, expand_like
+from ccdiff.diffusion.schedules import Schedule
 
 __all__ = ["Denoise", "Denoiser", "Network", "bind_label", "compile_network"]
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
+from ccdiff.diffusion.levels import Level, expand_like
 from ccdiff.diffusion.samplers import (
     AnyNoise,
     GivenNoise,
@@ -14,7 +15,7 @@ from ccdiff.diffusion.samplers import (
     Sampler,
     integrate,
 )
-from ccdiff.diffusion.schedules import Level, Schedule, expand_like
+from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
 
 __all__ = ["blend", "inpaint", "invert", "rework", "slerp"]

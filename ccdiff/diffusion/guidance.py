@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ccdiff.diffusion.conditioning import MultiHot, label_index
 from ccdiff.diffusion.denoiser import Denoise, Denoiser, bind_label
-from ccdiff.diffusion.schedules import Level, expand_like
+from ccdiff.diffusion.levels import Level, expand_like
 from ccdiff.errors import UserError
 
 __all__ = ["CFG", "AttributeGuidance", "AutoGuidance", "Guidance", "NoGuidance"]

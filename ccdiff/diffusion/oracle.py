@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ccdiff.diffusion.schedules import Level
+from ccdiff.diffusion.levels import Level
 
 __all__ = ["FiniteOracle", "GaussianOracle"]
 

@@ -9,7 +9,7 @@ Discrete-time schedules of ``T`` steps are met exactly at ``t = i / T``; between
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import cosh, log, pi, sqrt
 
@@ -17,86 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from ccdiff.diffusion.levels import Level
+
 __all__ = [
     "Cosine",
     "Flow",
-    "Level",
     "Linear",
     "Quadratic",
     "Schedule",
     "Sigmoid",
     "VariancePreserving",
-    "expand_like",
 ]
 
 _BISECTIONS = 64
-
-
-def expand_like(scale: Tensor, x: Tensor) -> Tensor:
-    """Views a per-sample ``scale``, scalar or [B], so that it broadcasts over ``x`` [B, ...].
-
-    Raises:
-        ValueError: Where ``scale`` is neither.
-    """
-    if scale.ndim == 0:
-        return scale
-    if scale.ndim != 1 or len(scale) != len(x):
-        raise ValueError(f"expected a scalar or [{len(x)}], got shape {tuple(scale.shape)}")
-    return scale.reshape(-1, *[1] * (x.ndim - 1))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Level:
-    """How much noise an image holds: ``x_t = alpha x0 + sigma eps``, worked out once.
-
-    All that samplers, denoisers and oracles know of a schedule. Made by :meth:`Schedule.at` and
-    :meth:`Schedule.at_log_snr`. Samplers hold levels as scalars of the CPU, where they cost a GPU
-    no kernel launch and no wait; in training they are one value per sample, [B].
-
-    Arguments:
-        log_snr: ``log(alpha^2 / sigma^2)``.
-        alpha: Signal scale in (0, 1), with the shape of ``log_snr``.
-        sigma: Noise scale in (0, 1), with the shape of ``log_snr``.
-        schedule: Whose level it is.
-        time: Where on the schedule, if that is known; :attr:`t` finds it.
-    """
-
-    log_snr: Tensor
-    alpha: Tensor
-    sigma: Tensor
-    schedule: "Schedule"
-    time: Tensor | None = field(default=None, repr=False)
-
-    @cached_property
-    def t(self) -> Tensor:
-        """The time in [0, 1], with the shape of ``log_snr``."""
-        return self.schedule.time(self.log_snr) if self.time is None else self.time
-
-    @property
-    def ratio(self) -> Tensor:
-        """``sigma / alpha``, the noise level of a variance-exploding process."""
-        return (-self.log_snr / 2).exp()
-
-    @property
-    def std(self) -> Tensor:
-        """Standard deviation of ``x_t`` for data of unit variance."""
-        return (self.alpha.square() + self.sigma.square()).sqrt()
-
-    def scales_like(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``alpha`` and ``sigma``, viewed so that they broadcast over ``x`` [B, ...]."""
-        return expand_like(self.alpha, x), expand_like(self.sigma, x)
-
-    def repeat(self, n: int) -> "Level":
-        """The levels of a batch that is ``n`` copies of this one, [n B]; a scalar stays one."""
-        if self.log_snr.ndim == 0:
-            return self
-        return replace(
-            self,
-            log_snr=self.log_snr.repeat(n),
-            alpha=self.alpha.repeat(n),
-            sigma=self.sigma.repeat(n),
-            time=None if self.time is None else self.time.repeat(n),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

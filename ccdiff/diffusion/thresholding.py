@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
-from ccdiff.diffusion.schedules import Level, expand_like
+from ccdiff.diffusion.levels import Level, expand_like
 
 __all__ = ["Clip", "Dynamic", "Threshold", "Unlimited"]
 

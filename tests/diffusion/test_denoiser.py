@@ -6,11 +6,12 @@ from torch import nn
 
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.denoiser import bind_label
+from ccdiff.diffusion.levels import expand_like
 from ccdiff.diffusion.objective import Draw, Objective
 from ccdiff.diffusion.predictions import EDM, Clean, Noise, Velocity
 from ccdiff.diffusion.samplers import GivenNoise, Heun, sample
 from ccdiff.diffusion.samplers.grids import Karras
-from ccdiff.diffusion.schedules import Cosine, Flow, Linear, expand_like
+from ccdiff.diffusion.schedules import Cosine, Flow, Linear
 from ccdiff.diffusion.times import Stratified
 from ccdiff.diffusion.weightings import EDMWeighting
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from ccdiff.diffusion.levels import Level
 from ccdiff.diffusion.oracle import FiniteOracle, GaussianOracle
-from ccdiff.diffusion.schedules import Cosine, Flow, Level
+from ccdiff.diffusion.schedules import Cosine, Flow
 
 TIMES = [0.05, 0.3, 0.6, 0.9]
 

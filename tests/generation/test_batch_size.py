@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ccdiff.diffusion.guidance import NoGuidance
+from ccdiff.diffusion.levels import Level
 from ccdiff.diffusion.samplers import DDPM
-from ccdiff.diffusion.schedules import Level
 from ccdiff.diffusion.thresholding import Clip
 from ccdiff.errors import UserError
 from ccdiff.generation import batch_size

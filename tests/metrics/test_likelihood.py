@@ -12,8 +12,9 @@ import ccdiff
 from ccdiff.data import Split
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.levels import Level
 from ccdiff.diffusion.oracle import FiniteOracle, GaussianOracle
-from ccdiff.diffusion.schedules import Cosine, Flow, Level, Linear, Schedule
+from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Schedule
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors, label_use
 from ccdiff.metrics.likelihood import bits_per_dimension, dequantise, log_density
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
+from ccdiff.diffusion.levels import Level
 from ccdiff.diffusion.samplers.grids import Grid, Uniform
 from ccdiff.diffusion.samplers.noise import AnyNoise
-from ccdiff.diffusion.schedules import Level, Schedule
+from ccdiff.diffusion.schedules import Schedule
 
 __all__ = ["Estimate", "OnStep", "Past", "Sampler", "integrate", "sample"]
 

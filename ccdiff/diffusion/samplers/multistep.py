@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
+from ccdiff.diffusion.levels import Level
 from ccdiff.diffusion.samplers.core import Past, Sampler
 from ccdiff.diffusion.samplers.noise import AnyNoise
-from ccdiff.diffusion.schedules import Level
 
 __all__ = ["DPMpp2M", "UniPC"]
 

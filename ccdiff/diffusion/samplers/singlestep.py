@@ -12,9 +12,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
+from ccdiff.diffusion.levels import Level
 from ccdiff.diffusion.samplers.core import Past, Sampler
 from ccdiff.diffusion.samplers.noise import AnyNoise
-from ccdiff.diffusion.schedules import Level, Schedule
+from ccdiff.diffusion.schedules import Schedule
 
 __all__ = ["Euler", "Heun", "StochasticHeun"]
 

@@ -14,6 +14,7 @@ from parts import concrete
 
 from ccdiff.diffusion.conditioning import OneHot
 from ccdiff.diffusion.guidance import CFG
+from ccdiff.diffusion.levels import expand_like
 from ccdiff.diffusion.oracle import FiniteOracle, GaussianOracle
 from ccdiff.diffusion.samplers import (
     DDIM,
@@ -32,7 +33,7 @@ from ccdiff.diffusion.samplers import (
 )
 from ccdiff.diffusion.samplers.grids import Karras, Logistic, LogSNR, Quadratic, Uniform
 from ccdiff.diffusion.samplers.multistep import _adams
-from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Schedule, expand_like
+from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Schedule
 
 ALL = [cls(steps=1) for cls in concrete(Sampler)]
 VARIANTS = [
