@@ -164,10 +164,12 @@ def attribute_table(report: Report) -> str:
     scored = zip(report.label_names, report.judged.attributes.scores, strict=True)
     rows = "".join(
         f'<tr><td class="t">{html_text(name)}</td><td>{_number(s.precision)}</td>'
-        f"<td>{_number(s.recall)}</td><td>{_number(s.f1)}</td></tr>"
-        for name, s in sorted(scored, key=lambda pair: pair[1].f1)
+        f"<td>{_number(s.recall)}</td><td>{_number(s.f1)}</td><td>{_number(s.balanced)}</td>"
+        f"<td>{_number(s.base_rate)}</td></tr>"
+        for name, s in sorted(scored, key=lambda pair: pair[1].balanced)
     )
     return (
         '<h2>Attributes, worst first</h2><table><tr><th class="t">attribute</th>'
-        f"<th>precision</th><th>recall</th><th>F1</th></tr>{rows}</table>"
+        f"<th>precision</th><th>recall</th><th>F1</th><th>balanced accuracy</th>"
+        f"<th>base rate</th></tr>{rows}</table>"
     )

@@ -9,24 +9,44 @@ __all__ = ["AttributeScore", "Attributes", "Confusion", "agreements", "label_agr
 
 
 def label_agreement(logits: Tensor, y: Tensor, drop: Tensor | None = None) -> float:
-    """The share of labels, in [0, 1], that the classifier finds in the images.
+    """How far a classifier finds the labels of images in them, in [0, 1].
+
+    Of classes, the share of images whose largest logit is that of their class. Of attributes, the
+    mean over attributes of balanced accuracy, which is the mean of both recalls: how many of the
+    images with the attribute are found to have it, and of those without it not to. Most attributes
+    are rare, so that the plain share of right answers is high for noise too; balanced accuracy is
+    one half for whatever does not look at the label.
 
     Arguments:
         logits: [B, K].
-        y: Class indices [B], which agree where the largest logit is theirs, or attributes [B, K],
-            each of which agrees where its logit has the right sign.
+        y: Class indices [B], or attributes [B, K], present where a logit is positive.
         drop: Attributes that were left open and do not count, bool [B, K].
     """
-    if y.ndim == 1 or drop is None:
-        return agreements(logits, y).mean().item()
-    return ((logits > 0) == y.bool())[~drop].double().mean().item()
+    return agreements(logits, y, drop).mean().item()
 
 
-def agreements(logits: Tensor, y: Tensor) -> Tensor:
-    """The share of its labels that the classifier finds in each image, float64 [B]."""
+def agreements(logits: Tensor, y: Tensor, drop: Tensor | None = None) -> Tensor:
+    """The part that each image has in :func:`label_agreement`, float64 [B]: its mean is that.
+
+    Of classes it is 1 or 0. Of attributes it is a weighted share of right answers, and depends on
+    how often they are present among all of these images: give whole sets.
+
+    Arguments: as for :func:`label_agreement`.
+    """
     if y.ndim == 1:
         return (logits.argmax(1) == y).double()
-    return ((logits > 0) == y.bool()).double().mean(1)
+    present = y.bool()
+    told = torch.ones_like(present) if drop is None else ~drop
+    right = ((logits > 0) == present) & told
+    shares = torch.zeros(y.shape, dtype=torch.float64, device=y.device)
+    sides = torch.zeros(y.shape[1], dtype=torch.float64, device=y.device)
+    for side in (present & told, ~present & told):
+        n = side.sum(0)
+        shares += torch.where(side & right, 1 / n.clamp(min=1).double(), 0.0)
+        sides += n > 0
+    # Attributes that all images have are known by one recall; those left open do not count.
+    asked = sides > 0
+    return len(y) * (shares[:, asked] / sides[asked]).mean(1)
 
 
 class Confusion:
@@ -57,6 +77,10 @@ class AttributeScore(NamedTuple):
     precision: float
     recall: float
     f1: float
+    balanced: float
+    """The mean of both recalls: one half for what does not look at the label."""
+    base_rate: float
+    """The share of images that were asked to have it: the F1 of yes to all is 2 b / (1 + b)."""
 
 
 class Attributes:
@@ -70,6 +94,7 @@ class Attributes:
         self._found = torch.zeros(num_attributes, dtype=torch.long)
         self._asked = torch.zeros(num_attributes, dtype=torch.long)
         self._both = torch.zeros(num_attributes, dtype=torch.long)
+        self._n = 0
 
     def add(self, logits: Tensor, y: Tensor) -> None:
         """Takes in a batch: logits [B, K] and attributes [B, K]."""
@@ -77,6 +102,7 @@ class Attributes:
         self._found += found.sum(0)
         self._asked += asked.sum(0)
         self._both += (found & asked).sum(0)
+        self._n += len(y)
 
     @property
     def scores(self) -> list[AttributeScore]:
@@ -84,5 +110,9 @@ class Attributes:
         precision = self._both.double() / self._found
         recall = self._both.double() / self._asked
         f1 = 2 * self._both.double() / (self._found + self._asked)
-        rows = torch.stack([precision, recall, f1], dim=1).tolist()
+        without = self._n - self._asked
+        refused = (without - self._found + self._both).double() / without
+        balanced = (recall + refused) / 2
+        rate = self._asked.double() / self._n
+        rows = torch.stack([precision, recall, f1, balanced, rate], dim=1).tolist()
         return [AttributeScore(*row) for row in rows]

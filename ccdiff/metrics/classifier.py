@@ -247,5 +247,7 @@ def _restore(classifier: Classifier, path: Path) -> bool:
 
 def fingerprint(train: Split, heldout: Split, *, num_labels: int, flip: bool) -> str:
     """A hash of everything that a classifier depends on, 32 hexadecimal digits."""
-    parts = (_FORMAT, num_labels, flip, split_fingerprint(train), split_fingerprint(heldout))
+    # Those kept before have the plain share of right attributes as their accuracy.
+    form = _FORMAT if train.labels.ndim == 1 else (_FORMAT, "balanced accuracy")
+    parts = (form, num_labels, flip, split_fingerprint(train), split_fingerprint(heldout))
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()

@@ -25,7 +25,8 @@ class Definition(NamedTuple):
 
 _OF_SAMPLES = {
     "label_agreement": Definition(
-        "share of samples that show what was asked for; up to 1", "higher"
+        "share of samples that show their class, or mean of both recalls of attributes; up to 1",
+        "higher",
     ),
     "fd": Definition(
         "Fréchet distance of features: fidelity and diversity together; down to 0", "lower"

@@ -55,7 +55,7 @@ class Judged:
 
     Arguments:
         sketch: What they look like.
-        agreement: The share of its labels that the classifier finds in each sample, [N].
+        agreement: The part of each sample in label agreement, whose mean is that, [N].
         conviction: The probability that it gives the label, geometric mean over attributes, [N].
         taken: The class that each is taken for, [N]; None for attributes.
         confusion: Of classes; None for attributes.
@@ -137,19 +137,26 @@ class Judge:
         """
         sketch = Sketch(scored=self.extractor.scored)
         counts: Confusion | Attributes | None = None
-        agreed, convinced, taken = [], [], []
+        answers: list[Tensor] = []
+        labels: list[Tensor] = []
+        convinced, taken = [], []
         for (seen, logits), asked in parts:
             if counts is None:
                 kind = Confusion if asked.ndim == 1 else Attributes
                 counts = kind(self.num_labels)
             sketch.add(seen, asked)
             counts.add(logits, asked)
-            agreed.append(agreements(logits, asked))
+            # Of classes the answer is all that counts; attributes are judged as a whole set.
+            answers.append(agreements(logits, asked) if asked.ndim == 1 else logits > 0)
+            labels.append(asked)
             convinced.append(_conviction(logits, asked))
             taken.append(logits.argmax(1))
+        agreed = torch.cat(answers)
+        if isinstance(counts, Attributes):
+            agreed = agreements(agreed.float(), torch.cat(labels))
         return Judged(
             sketch=sketch,
-            agreement=torch.cat(agreed),
+            agreement=agreed,
             conviction=torch.cat(convinced),
             taken=torch.cat(taken) if isinstance(counts, Confusion) else None,
             confusion=counts if isinstance(counts, Confusion) else None,

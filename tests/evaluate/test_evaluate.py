@@ -15,6 +15,7 @@ from ccdiff.data import Digits, Split
 from ccdiff.evaluate.shards import Shards, looks
 from ccdiff.evaluate.subject import describe
 from ccdiff.generation.pipeline import Pipeline
+from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.classifier import Classifier
 from ccdiff.metrics.extractors import ClassifierExtractor
 from ccdiff.metrics.figures import Figure
@@ -292,9 +293,7 @@ def test_attributes_are_judged_one_by_one(tmp_path):
     logits = torch.cat([shard.seen(classifier).logits for shard in shards])[:27]
     assert found.confusion is None
     assert found.sketch.score is None
-    assert found.agreement.mean().item() == pytest.approx(
-        ((logits > 0) == y.bool()).double().mean().item()
-    )
+    assert found.agreement.mean().item() == pytest.approx(label_agreement(logits, y))
     assert len(found.attributes.scores) == 3
     assert found.sketch.moments.n == 27
 

@@ -162,7 +162,7 @@ def test_confusion_counts_what_is_taken_for_what():
 
 
 def test_attributes_equal_sklearns_report():
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import balanced_accuracy_score, precision_recall_fscore_support
 
     logits = features(60, dim=4)
     y = (features(60, dim=4, seed=1) > 0.3).to(torch.uint8)
@@ -170,8 +170,24 @@ def test_attributes_equal_sklearns_report():
     for part in (slice(0, 20), slice(20, 60)):
         attributes.add(logits[part], y[part])
     expected = precision_recall_fscore_support(y.numpy(), (logits > 0).numpy().astype(int))
-    np.testing.assert_allclose(np.array(attributes.scores).T, expected[:3])
-    assert agreements(logits, y).mean().item() == pytest.approx(label_agreement(logits, y))
+    found = np.array(attributes.scores).T
+    np.testing.assert_allclose(found[:3], expected[:3])
+    answers = (logits > 0).numpy().astype(int)
+    balanced = [balanced_accuracy_score(y[:, k], answers[:, k]) for k in range(4)]
+    np.testing.assert_allclose(found[3], balanced)
+    np.testing.assert_allclose(found[4], y.double().mean(0))
+    assert label_agreement(logits, y) == pytest.approx(np.mean(balanced))
+
+
+def test_what_does_not_look_at_rare_attributes_agrees_by_half():
+    y = (torch.rand(4000, 40, generator=torch.Generator().manual_seed(0)) < 0.1).to(torch.uint8)
+    assert label_agreement(torch.full(y.shape, -1.0), y) == pytest.approx(0.5)
+    guesses = torch.randn(y.shape, generator=torch.Generator().manual_seed(1))
+    assert label_agreement(guesses, y) == pytest.approx(0.5, abs=0.01)
+    assert label_agreement(y.float() - 0.5, y) == pytest.approx(1)
+    # An attribute that all or none have is known by one recall.
+    y[:, 0], y[:, 1] = 1, 0
+    assert label_agreement(y.float() - 0.5, y) == pytest.approx(1)
 
 
 def test_interval_of_a_mean_is_that_of_theory():
