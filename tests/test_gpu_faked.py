@@ -28,6 +28,8 @@ from ccdiff.diffusion.schedules import Cosine, Linear, Schedule
 from ccdiff.diffusion.thresholding import Dynamic, Threshold, Unlimited
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR, Weighting
+from ccdiff.training.muon import Muon
+from ccdiff.training.nonfinite import _skips
 
 STEPS = 3
 
@@ -162,3 +164,13 @@ def test_no_loss_waits_for_its_weighting(make_small, y, weighting):
 def test_no_loss_waits_for_attributes(make_denoiser):
     y = torch.zeros(2, 3, dtype=torch.uint8)
     lose(make_denoiser(conditioning=MultiHot(["a", "b", "c"], dim=8)), y)
+
+
+def test_muon_does_not_wait_for_a_step_that_may_be_left_out():
+    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.Flatten(), nn.Linear(4, 2))
+    optimizer = Muon(layers.to("cuda", memory_format=torch.channels_last).parameters())
+    for p in layers.parameters():
+        p.grad = torch.zeros_like(p)
+    assert _skips(optimizer)
+    optimizer.found_inf = torch.zeros((), device="cuda")
+    optimizer.step()

@@ -120,6 +120,14 @@ class Muon(Optimizer):
         }
         super().__init__(params, defaults)
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether ``found_inf``, a tensor, is to be set on it: torch's word for fused optimizers.
+
+        Where it is 1 a step changes nothing. A CPU has no need of it, as it is never waited for.
+        """
+        return any(p.is_cuda for group in self.param_groups for p in group["params"])
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step; ``closure``, where given, computes the loss once more."""
@@ -133,6 +141,11 @@ class Muon(Optimizer):
             self._step_others([p for p in moved if p.ndim != 4], group)
         return loss
 
+    def _left_out(self) -> Tensor | None:
+        """Whether the step at hand is to change nothing, bool on the device; None: it is not."""
+        found_inf = getattr(self, "found_inf", None)
+        return None if found_inf is None else found_inf.bool()
+
     def _moments(self, weights: list[Tensor], name: str) -> list[Tensor]:
         for p in weights:
             if name not in self.state[p]:
@@ -144,6 +157,10 @@ class Muon(Optimizer):
             return
         grads = _gradients(weights)
         means = self._moments(weights, "momentum")
+        left_out = self._left_out()
+        if left_out is not None:
+            # A mean that moves towards itself stays what it is.
+            grads = [torch.where(left_out, m, g) for m, g in zip(means, grads, strict=True)]
         torch._foreach_lerp_(means, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, means, group["momentum"])
         pairs = zip(weights, ahead, strict=True)
@@ -153,7 +170,12 @@ class Muon(Optimizer):
             rate = 0.2 * max(step.shape) ** 0.5 * group["lr"]
             pair = (factor, step) if len(factor) == len(step) else (step, factor)
             # Decay, product and update in one pass over the weights.
-            _by_memory(p, p).view(len(p), -1).addmm_(*pair, beta=kept, alpha=-rate)
+            matrix = _by_memory(p, p).view(len(p), -1)
+            if left_out is None:
+                matrix.addmm_(*pair, beta=kept, alpha=-rate)
+            else:
+                moved = torch.addmm(matrix, *pair, beta=kept, alpha=-rate)
+                matrix.copy_(torch.where(left_out, matrix, moved))
 
     def _step_others(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         if not weights:
@@ -171,6 +193,7 @@ class Muon(Optimizer):
             [],
             [self.state[p]["step"] for p in weights],
             fused=True,
+            found_inf=getattr(self, "found_inf", None),
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],

@@ -32,9 +32,9 @@ class Diverged(UserError):
 class Guard:
     """Keeps a gradient that is not finite from the weights, and asks nothing of the device.
 
-    Fused optimizers leave out an update where a flag on the device says so, and the program reads
-    the flag one step later, when the device has long passed it. For other optimizers it waits for
-    the norm of the gradient at each step.
+    Fused optimizers, and Muon on a GPU, leave out an update where a flag on the device says so,
+    and the program reads the flag one step later, when the device has long passed it. For other
+    optimizers it waits for the norm of the gradient at each step.
 
     Arguments:
         state: What is trained.
@@ -159,7 +159,8 @@ def _worst_of_ranks(error: Diverged) -> Diverged:
 
 def _skips(optimizer: Optimizer) -> bool:
     """Whether the optimizer leaves out an update where its ``found_inf``, a tensor, is 1."""
-    fused = all(group.get("fused") for group in optimizer.param_groups)
+    # Those of torch do where they are fused, and say in each group whether they are.
+    fused = all(group.get("fused", True) for group in optimizer.param_groups)
     return fused and getattr(optimizer, "_step_supports_amp_scaling", False)
 
 

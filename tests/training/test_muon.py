@@ -173,3 +173,26 @@ def test_goes_on_from_a_state_whose_steps_are_numbers():
 def test_impossible_values_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=f"optimizer.{next(iter(wrong))}"):
         Muon([nn.Parameter(torch.zeros(1))], **wrong)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_step_that_is_left_out_changes_nothing_and_others_are_as_without(memory_format):
+    """By the flag that fused optimizers take, so that a GPU need not be waited for."""
+    ends = []
+    for flagged in (False, True):
+        layers = network().to(memory_format=memory_format)
+        optimizer = Muon(layers.parameters(), lr=1e-2, weight_decay=0.3)
+        train(layers, optimizer, steps=2)
+        if flagged:
+            optimizer.found_inf = torch.ones(())
+            before = copy.deepcopy([layers.state_dict(), optimizer.state_dict()])
+            for p in layers.parameters():
+                p.grad = torch.full_like(p, torch.nan)
+            optimizer.step()
+            after = [layers.state_dict(), optimizer.state_dict()]
+            torch.testing.assert_close(after, before, rtol=0, atol=0)
+            optimizer.zero_grad()
+            optimizer.found_inf = torch.zeros(())
+        train(layers, optimizer, steps=2)
+        ends.append(layers.state_dict())
+    torch.testing.assert_close(*ends, rtol=0, atol=0)
