@@ -14,7 +14,7 @@ from torch import nn
 from ccdiff.data import Split
 from ccdiff.diffusion.conditioning import Conditioning, OneHot
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Objective
 from ccdiff.diffusion.predictions import EDM, Noise, Prediction
 from ccdiff.diffusion.samplers.grids import Fitted, Karras, Logistic, LogSNR
 from ccdiff.diffusion.schedules import Cosine, Linear, Quadratic, Schedule, Sigmoid

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from ccdiff.diffusion import schedules
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.guidance import CFG, AutoGuidance, Guidance, NoGuidance
-from ccdiff.diffusion.objective import Draw, Objective
+from ccdiff.diffusion.objectives import Denoising, Draw
 from ccdiff.diffusion.samplers import DDIM, Sampler, sample
 from ccdiff.diffusion.samplers.grids import Grid
 from ccdiff.diffusion.schedules import Cosine, Linear, Schedule
@@ -144,7 +144,7 @@ def lose(denoiser, y: torch.Tensor, *, weighting: Weighting | None = None) -> No
     denoiser = denoiser.to("cuda").train()
     x0, t = torch.randn(2, 1, 8, 8, device="cuda"), torch.rand(2, device="cuda")
     draw = Draw(t, torch.randn_like(x0), torch.zeros(2, device="cuda") > 0)
-    objective = Objective(weighting=weighting or SNR(), times=UniformTimes())
+    objective = Denoising(weighting=weighting or SNR(), times=UniformTimes())
     losses = objective.at(denoiser, x0, y.to("cuda"), draw)
     assert losses.device.type == "cuda"
 

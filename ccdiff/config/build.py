@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, cast
@@ -16,7 +16,7 @@ from ccdiff.config.saved import check_resolved
 from ccdiff.config.slots import SLOTS, checked
 from ccdiff.data import DataSet, image_shape
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Objective
 from ccdiff.errors import UserError
 from ccdiff.system.atomic import write_text
 
@@ -126,7 +126,8 @@ def build_denoiser(cfg: DictConfig) -> Denoiser:
 
 def build_objective(cfg: DictConfig) -> Objective:
     """The training objective of a whole config."""
-    return Objective(weighting=instantiate(cfg.weighting), times=instantiate(cfg.times))
+    make = cast(Callable[..., Objective], instantiate(cfg.objective))
+    return make(weighting=instantiate(cfg.weighting), times=instantiate(cfg.times))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ccdiff.config.names import with_old_names
+from ccdiff.config.names import as_of_0_1_0
 
 __all__ = ["WITHOUT_EFFECT", "any_of", "config_hash", "difference", "flat", "has_hash"]
 
@@ -73,7 +73,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def has_hash(config: Mapping[str, Any], digest: str) -> bool:
     """Whether a digest is that of ``config``, also one that version 0.1.0 took."""
-    return digest in (config_hash(config), config_hash(with_old_names(config)))
+    return digest in (config_hash(config), config_hash(as_of_0_1_0(config)))
 
 
 def difference(

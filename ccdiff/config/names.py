@@ -1,12 +1,12 @@
 """Names that moved: configs of runs, checkpoints and exports that people keep hold them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-__all__ = ["MOVED", "renamed", "with_new_names", "with_old_names"]
+__all__ = ["DENOISING", "MOVED", "as_of_0_1_0", "as_of_today", "renamed", "with_new_names"]
 
 _DIFFUSION = (
-    *("conditioning", "denoiser", "guidance", "objective", "oracle", "predictions", "samplers"),
+    *("conditioning", "denoiser", "guidance", "oracle", "predictions", "samplers"),
     *("schedules", "thresholding", "times", "weightings"),
 )
 _FILES = (
@@ -17,6 +17,7 @@ _FILES = (
 MOVED = {
     **{f"ccdiff.{name}": f"ccdiff.diffusion.{name}" for name in _DIFFUSION},
     **{f"ccdiff.data.{name}": f"ccdiff.data.files.{name}" for name in _FILES},
+    "ccdiff.objective": "ccdiff.diffusion.objectives",
     "ccdiff.grids": "ccdiff.diffusion.samplers.grids",
     "ccdiff.evaluation": "ccdiff.metrics",
     "ccdiff.training.trackers": "ccdiff.runs.tracker",
@@ -26,6 +27,10 @@ MOVED = {
     "ccdiff.sweeps": "ccdiff.launch.sweeps",
 }
 """Modules, packages and what in them has another name, from version 0.1.0 to today."""
+
+
+DENOISING = {"_target_": "ccdiff.diffusion.objectives.Denoising", "_partial_": True}
+"""The objective of every run of before there was a choice."""
 
 
 def renamed(target: str, moves: Mapping[str, str] = MOVED) -> str:
@@ -56,6 +61,15 @@ def with_new_names(node: Any, moves: Mapping[str, str] = MOVED) -> Any:
     return [with_new_names(child, moves) for child in node] if isinstance(node, list) else node
 
 
-def with_old_names(node: Any) -> Any:
-    """The same with the names of version 0.1.0, by which its records know a config."""
-    return with_new_names(node, {new: old for old, new in MOVED.items()})
+def as_of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a whole config with the names of today, and the one objective there was before."""
+    renewed = cast(dict[str, Any], with_new_names(config))
+    if "weighting" in renewed:
+        renewed.setdefault("objective", dict(DENOISING))
+    return renewed
+
+
+def as_of_0_1_0(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as version 0.1.0 wrote it, by which its records know a config."""
+    old = {k: v for k, v in config.items() if k != "objective" or v != DENOISING}
+    return cast(dict[str, Any], with_new_names(old, {new: old for old, new in MOVED.items()}))

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ccdiff.config.names import with_new_names
+from ccdiff.config.names import as_of_today
 from ccdiff.errors import UserError
 
 __all__ = ["check_resolved", "load_composed", "load_config", "load_plain", "read_config"]
@@ -35,7 +35,7 @@ def read_config(text: str, *, source: object) -> DictConfig:
     """
     config = _parsed(text, source)
     check_resolved(config, source=source)
-    return OmegaConf.create(with_new_names(config))
+    return OmegaConf.create(as_of_today(config))
 
 
 def load_config(path: Path) -> DictConfig:
@@ -58,7 +58,7 @@ def load_plain(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is no config: it holds no keys")
     check_resolved(config, source=path)
-    return cast(dict[str, Any], with_new_names(config))
+    return as_of_today(config)
 
 
 def load_composed(path: Path) -> DictConfig:
@@ -70,7 +70,7 @@ def load_composed(path: Path) -> DictConfig:
         UserError: Where it is no config.
     """
     config = _parsed(_text(path), path)
-    return OmegaConf.create(with_new_names(_referring(config, config)), flags={"readonly": True})
+    return OmegaConf.create(as_of_today(_referring(config, config)), flags={"readonly": True})
 
 
 def check_resolved(config: Any, *, source: object) -> None:

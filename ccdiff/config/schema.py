@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ccdiff.config.names import DENOISING
 from ccdiff.errors import UserError
 from ccdiff.settings import Compile, EvaluateSettings, Precision, TrainerSettings
 
@@ -39,6 +40,7 @@ class TrainConfig:
     threshold: Any = MISSING
     guidance: Any = MISSING
     tracker: Any = MISSING
+    objective: Any = field(default_factory=lambda: dict(DENOISING))
     # Runs from before there were these two go on without.
     evaluate: EvaluateSettings = field(default_factory=lambda: EvaluateSettings(every=0))
     extractor: Any = None

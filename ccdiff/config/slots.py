@@ -33,12 +33,12 @@ class Slot:
 
     Arguments:
         bases: Dotted names of the classes of which its class must be one.
-        partial: Whether it is called later, with its first argument.
+        later: How many of its first parameters are given later, by a call; with any it is partial.
         called_with: Names of what its ``forward`` takes, for networks.
     """
 
     bases: tuple[str, ...]
-    partial: bool = False
+    later: int = 0
     called_with: int = 0
 
 
@@ -48,10 +48,11 @@ SLOTS = {
     "conditioning": Slot(bases=("ccdiff.diffusion.conditioning.Conditioning",)),
     "schedule": Slot(bases=("ccdiff.diffusion.schedules.Schedule",)),
     "prediction": Slot(bases=("ccdiff.diffusion.predictions.Prediction",)),
+    "objective": Slot(bases=("ccdiff.diffusion.objectives.Objective",), later=2),
     "weighting": Slot(bases=("ccdiff.diffusion.weightings.Weighting",)),
     "times": Slot(bases=("ccdiff.diffusion.times.TimeDensity",)),
-    "optimizer": Slot(bases=("torch.optim.Optimizer",), partial=True),
-    "ema": Slot(bases=("ema_pytorch.EMA", "ema_pytorch.KarrasEMA"), partial=True),
+    "optimizer": Slot(bases=("torch.optim.Optimizer",), later=1),
+    "ema": Slot(bases=("ema_pytorch.EMA", "ema_pytorch.KarrasEMA"), later=1),
     "sampler": Slot(bases=("ccdiff.diffusion.samplers.Sampler",)),
     "threshold": Slot(bases=("ccdiff.diffusion.thresholding.Threshold",)),
     "guidance": Slot(bases=("ccdiff.diffusion.guidance.Guidance",)),
@@ -84,9 +85,9 @@ def checked(node: Any, key: str) -> Any:
         raise UserError(
             f"{key}._target_={node['_target_']} is no {names}, which is what {key} is for"
         )
-    if bool(node.get("_partial_")) is not slot.partial:
-        raise UserError(f"{key}._partial_ must be {str(slot.partial).lower()}")
-    return _arguments(node, cls, key, partial=slot.partial)
+    if bool(node.get("_partial_")) is not bool(slot.later):
+        raise UserError(f"{key}._partial_ must be {str(bool(slot.later)).lower()}")
+    return _arguments(node, cls, key, later=slot.later)
 
 
 def _takes(cls: type, number: int) -> bool:
@@ -99,7 +100,7 @@ def _takes(cls: type, number: int) -> bool:
 
 
 def _arguments(
-    node: dict[str, Any], made: Callable[..., Any], key: str, *, partial: bool
+    node: dict[str, Any], made: Callable[..., Any], key: str, *, later: int
 ) -> dict[str, Any]:
     accepted = dict(inspect.signature(made).parameters)
     hints = _hints(made)
@@ -111,6 +112,8 @@ def _arguments(
             near = get_close_matches(str(name), accepted, n=1)
             hint = f"did you mean {key}.{near[0]}?" if near else f"it takes {', '.join(accepted)}"
             raise UserError(f"{node['_target_']} takes no {key}.{name}: {hint}")
+        if name in list(accepted)[:later]:
+            raise UserError(f"{key}.{name} is no setting: it is given by what the run has already")
         parameter = accepted.get(name)
         default = inspect.Parameter.empty if parameter is None else parameter.default
         hint = hints.get(name, type(default) if isinstance(default, bool | int | float) else Any)
@@ -121,7 +124,7 @@ def _arguments(
         for name, p in accepted.items()
         if p.default is p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    for name in required[1:] if partial else required:
+    for name in required[later:]:
         if name not in own:
             raise UserError(f"{node['_target_']} needs {key}.{name}, which is not given")
     return result
@@ -200,7 +203,7 @@ def _nested(value: dict[str, Any], hint: Any, key: str) -> dict[str, Any]:
     kind = made if isinstance(made, type) else _hints(made).get("return")
     if not (isinstance(kind, type) and wanted and issubclass(kind, tuple(wanted))):
         raise _Unfit(wanted[0].__name__ if wanted else "a plain value, without a _target_")
-    return _arguments(value, made, key, partial=bool(value.get("_partial_")))
+    return _arguments(value, made, key, later=1 if value.get("_partial_") else 0)
 
 
 def _any_of(value: Any, hints: Sequence[Any], key: str, *, finite: bool) -> Any:

@@ -86,7 +86,10 @@ def _card(
         f"{sum(p.numel() for p in denoiser.parameters()) / 1e6:.2f} million parameters",
         "recipe": ", ".join(
             f"{key} {_class_name(config[key])}"
-            for key in ("schedule", "prediction", "weighting", "times", "conditioning")
+            for key in (
+                *("schedule", "prediction", "objective"),
+                *("weighting", "times", "conditioning"),
+            )
         ),
         "sampler": f"{instantiate(config.sampler).name}, {config.sampler.steps} steps",
     }

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ccdiff.data import Split, to_float
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.objective import Draw, Objective
+from ccdiff.diffusion.objectives import Draw, Objective
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.errors import UserError
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Objective
 from ccdiff.distributed.group import barrier, broadcast, gather, sum_tensor_
 from ccdiff.distributed.ranks import is_main, rank, world_size
 from ccdiff.errors import UserError

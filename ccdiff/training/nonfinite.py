@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Objective
 from ccdiff.distributed.group import broadcast, gather
 from ccdiff.errors import UserError
 from ccdiff.training.state import LabelledDraw, TrainState

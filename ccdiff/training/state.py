@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.objective import Draw
+from ccdiff.diffusion.objectives import Draw
 from ccdiff.settings import TrainerSettings
 
 __all__ = ["Hook", "LabelledDraw", "TrainState", "learning_rate_factor"]

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ccdiff.data import Batches, augment, to_float
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Objective
 from ccdiff.distributed.ranks import slice_of
 from ccdiff.seeding import seed_for
 from ccdiff.settings import TrainerSettings
@@ -105,7 +105,8 @@ class Update:
         x0 = to_float(images)
         # Drawn for the whole batch, so that it is the same however many processes share it.
         whole = x0.new_empty(()).expand(batch_size, *x0.shape[1:])
-        draw = self.objective.draw(state.denoiser, whole, self.generator).part(self.rows)
+        draw = self.objective.draw(state.denoiser, whole, self.generator, step=state.step)
+        draw = draw.part(self.rows)
         if len(x0) < batch_size:
             draw = draw._replace(eps=draw.eps.clone())  # Frees the rest of the noise.
         return LabelledDraw(x0, y, draw)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ccdiff.data import Batches, ImageRows, Split, augment, to_float
 from ccdiff.diffusion.conditioning import OneHot
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Denoising
 from ccdiff.diffusion.predictions import Noise
 from ccdiff.diffusion.schedules import Cosine
 from ccdiff.diffusion.times import UniformTimes
@@ -72,7 +72,7 @@ def step_for(shape: tuple[int, ...], patch: int) -> Callable[[Tensor, Tensor], N
         prediction=Noise(),
         schedule=Cosine(),
     )
-    objective = Objective(weighting=SNR(), times=UniformTimes())
+    objective = Denoising(weighting=SNR(), times=UniformTimes())
     optimizer = torch.optim.AdamW(denoiser.parameters())
     generator = torch.Generator().manual_seed(0)
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 import ccdiff
 from ccdiff.config import schema
 from ccdiff.config.build import build_denoiser, instantiate
+from ccdiff.config.slots import SLOTS
 from ccdiff.errors import UserError
 from ccdiff.settings import Shard
 from ccdiff.training.ddp import make_optimizer
@@ -114,8 +115,8 @@ def test_every_key_is_an_argument(group, option):
         named = {
             n for n, p in accepted.items() if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
         }
-        # What is built in part is given its first argument later.
-        later = {"self", *list(accepted)[1 : 2 if "_partial_" in node else 1]}
+        # What is built in part is given its first arguments later.
+        later = {"self", *list(accepted)[1 : 1 + (SLOTS[group].later if group in SLOTS else 0)]}
         lacking = named - keys - later
         assert not lacking, f"conf/{group}/{option}.yaml does not state {sorted(lacking)}"
 

@@ -5,7 +5,7 @@ import yaml
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from ccdiff.config.names import MOVED, renamed, with_new_names, with_old_names
+from ccdiff.config.names import MOVED, as_of_0_1_0, renamed, with_new_names
 from ccdiff.config.saved import load_composed, read_config
 from ccdiff.errors import UserError
 
@@ -85,7 +85,7 @@ def test_names_of_today_stay_and_those_of_before_come_back():
     today = with_new_names(node)
     assert today["a"][0]["_target_"] == "ccdiff.diffusion.conditioning.MultiHot"
     assert with_new_names(today) == today
-    assert with_old_names(today) == node
+    assert as_of_0_1_0(today) == node
     assert renamed("ccdiff.grids_of_my_own.Thing") == "ccdiff.grids_of_my_own.Thing"
     assert not set(MOVED) & set(MOVED.values())
 

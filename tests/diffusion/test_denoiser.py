@@ -7,7 +7,7 @@ from torch import nn
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.denoiser import bind_label
 from ccdiff.diffusion.levels import expand_like
-from ccdiff.diffusion.objective import Draw, Objective
+from ccdiff.diffusion.objectives import Denoising, Draw
 from ccdiff.diffusion.predictions import EDM, Clean, Noise, Velocity
 from ccdiff.diffusion.samplers import GivenNoise, Heun, sample
 from ccdiff.diffusion.samplers.grids import Karras
@@ -206,7 +206,7 @@ def test_the_label_matters_after_a_few_steps(make_denoiser, make_unet, generator
         conditioning=kind(["white", "black"], dim=8),
         prediction=Velocity(),
     )
-    objective = Objective(weighting=EDMWeighting(sigma_data=1.0), times=Stratified())
+    objective = Denoising(weighting=EDMWeighting(sigma_data=1.0), times=Stratified())
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=1e-2)
     t = torch.ones(16)
     for _ in range(40):

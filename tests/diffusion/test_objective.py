@@ -4,7 +4,7 @@ from torch import nn
 
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.objective import Draw, Objective
+from ccdiff.diffusion.objectives import Denoising, Draw, Objective
 from ccdiff.diffusion.oracle import GaussianOracle
 from ccdiff.diffusion.predictions import EDM, Clean, Noise
 from ccdiff.diffusion.schedules import Cosine, Linear
@@ -57,7 +57,7 @@ def mse(a, b):
 
 
 def objective(weighting) -> Objective:
-    return Objective(weighting=weighting, times=UniformTimes())
+    return Denoising(weighting=weighting, times=UniformTimes())
 
 
 def test_noise_with_snr_is_the_plain_error_on_eps(make_denoiser, schedule):
@@ -147,7 +147,7 @@ def test_a_part_of_a_draw_holds_its_rows():
 
 def test_a_draw_comes_from_the_generator_alone(make_denoiser):
     denoiser = make_denoiser(conditioning=OneHot(["a", "b", "c"], dim=8, drop=0.5))
-    plain = Objective(weighting=SNR(), times=Stratified())
+    plain = Denoising(weighting=SNR(), times=Stratified())
     x0 = torch.zeros(64, 1, 4, 4)
 
     def draw(seed: int) -> Draw:

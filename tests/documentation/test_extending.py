@@ -28,7 +28,7 @@ def test_every_kind_of_part_has_an_example():
     titles = [b.title for b in blocks() if b.page == EXTENDING and b.title]
     examples = {Path(t).relative_to("my_conf").parent.as_posix() for t in titles if "yaml" in t}
     assert examples == set(rooms)
-    assert len(rooms) == 12
+    assert len(rooms) == 13
     for room, base in rooms.values():
         assert (ROOT / "ccdiff" / room).is_dir()
         __import__(base)

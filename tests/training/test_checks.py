@@ -8,7 +8,7 @@ from cli import ROOT
 
 from ccdiff.config.build import build_objective, instantiate
 from ccdiff.data import Split
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Denoising, Objective
 from ccdiff.diffusion.predictions import EDM, Clean, FlowVelocity, Noise, Velocity
 from ccdiff.diffusion.samplers import DDIM
 from ccdiff.diffusion.samplers.grids import Karras
@@ -23,7 +23,7 @@ from tests.config.test_configs import composed
 
 
 def objective(times=None) -> Objective:
-    return Objective(weighting=SNR(), times=times or UniformTimes())
+    return Denoising(weighting=SNR(), times=times or UniformTimes())
 
 
 @pytest.mark.parametrize("schedule", [Cosine(max_log_snr=30), Flow(max_log_snr=40)], ids=repr)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Denoising
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR
 from ccdiff.training.nonfinite import Diverged, diagnose
@@ -13,7 +13,7 @@ from ccdiff.training.state import LabelledDraw
 @pytest.fixture
 def parts(make_denoiser, generator):
     """A denoiser, an objective, and six images with their draw."""
-    denoiser, objective = make_denoiser(), Objective(weighting=SNR(), times=UniformTimes())
+    denoiser, objective = make_denoiser(), Denoising(weighting=SNR(), times=UniformTimes())
     x0 = torch.randn(6, 1, 8, 8, generator=generator)
     draw = objective.draw(denoiser, x0, generator)
     return denoiser, objective, LabelledDraw(x0, torch.zeros(6).long(), draw)

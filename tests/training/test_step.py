@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccdiff.data import Batches, Split
 from ccdiff.diffusion import conditioning
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Denoising
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR
 from ccdiff.settings import TrainerSettings
@@ -42,7 +42,7 @@ def make_update(make_denoiser, generator):
         denoiser = deepcopy(model).train()
         return Update(
             TrainState(denoiser, EMA(denoiser), optimizer(denoiser.parameters())),
-            objective=Objective(weighting=SNR(), times=UniformTimes()),
+            objective=Denoising(weighting=SNR(), times=UniformTimes()),
             batches=Batches(split, batch_size=4, seed=0, device="cpu", placement="device"),
             flip=True,
             settings=TrainerSettings(steps=100, batch_size=4, accumulate=2, warmup=0),

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccdiff.data import Split, to_float
-from ccdiff.diffusion.objective import Objective
+from ccdiff.diffusion.objectives import Denoising, Objective
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR
 from ccdiff.runs.folder import Run
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def objective() -> Objective:
-    return Objective(weighting=SNR(), times=UniformTimes())
+    return Denoising(weighting=SNR(), times=UniformTimes())
 
 
 @pytest.fixture

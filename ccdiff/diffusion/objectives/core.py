@@ -1,5 +1,6 @@
-"""The training objective: a weighted denoising error, one value per sample."""
+"""What an objective is: randomness of a batch, and the loss of each of its samples."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,10 +27,8 @@ class Draw(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
-    """``w(log_snr) c_out^2 |F - F*|^2``, which equals ``w |x0_hat - x0|^2``.
-
-    Computed in network-output space, where nothing cancels at the ends of the schedule.
+class Objective(ABC):
+    """The contract: :meth:`at`, the loss of each sample; what is random comes from :meth:`draw`.
 
     Arguments:
         weighting: ``w``, the weight on the squared ``x0`` error.
@@ -42,31 +41,34 @@ class Objective:
     def __call__(
         self, denoiser: Denoiser, x0: Tensor, y: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """The loss of each sample [B], with randomness from ``generator``."""
+        """The loss of each sample [B] at the first step, with randomness from ``generator``."""
         return self.at(denoiser, x0, y, self.draw(denoiser, x0, generator))
 
-    def draw(self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator) -> Draw:
-        """Times, noise and drop mask for a batch; ``generator`` is on the device of ``x0``."""
+    def draw(
+        self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
+    ) -> Draw:
+        """Times, noise and drop mask for a batch.
+
+        Arguments:
+            denoiser: The model under training.
+            x0: Stands for the images: its shape [B, C, H, W], dtype and device count.
+            generator: On the device of ``x0``.
+            step: Optimizer steps taken, for what changes in the course of training.
+        """
         t = self.times(len(x0), generator)
         eps = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
         return Draw(t, eps, denoiser.conditioning.draw_drop(len(x0), generator))
 
+    @abstractmethod
     def at(self, denoiser: Denoiser, x0: Tensor, y: Tensor, draw: Draw) -> Tensor:
-        """The loss of each sample for a given draw.
+        """The loss of each sample for a given draw, with nothing random of its own.
 
         Arguments:
             denoiser: The model under training.
             x0: Clean images in [-1, 1], float32 [B, C, H, W].
             y: Their labels, [B] or [B, K].
-            draw: Times, noise and drop mask.
+            draw: As :meth:`draw` returns it, or rows of it.
 
         Returns:
             Mean over pixels of the weighted squared error, float32 [B].
         """
-        level = denoiser.schedule.at(draw.t)
-        alpha, sigma = level.scales_like(x0)
-        _, c_out, _ = denoiser.coefficients(x0, level)
-        target = denoiser.prediction.target(x0, draw.eps, alpha, sigma)
-        output = denoiser.output(alpha * x0 + sigma * draw.eps, level, y, draw.drop)
-        squared_error = (output - target).square().flatten(1).mean(1)
-        return self.weighting(level.log_snr) * c_out.flatten().square() * squared_error
