@@ -13,22 +13,24 @@ Modules import one way only: parts (schedules, predictions, weightings, times, c
 data) <- denoiser, oracle <- objective, guidance, samplers, visual <- training, runs <- commands.
 """
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["load"]
+__all__ = ["load", "open_run", "train"]
 
 
-def load(path: str | Path, *, device: str = "auto") -> Any:
+def load(path: Any, *, device: str = "auto") -> Any:
     """Opens a trained model to draw images with.
 
     Arguments:
-        path: A folder of ``python -m ccdiff.export``, a run directory or a checkpoint.
+        path: A folder of ``python -m ccdiff.export``, a run, its directory, a checkpoint, or
+            ``latest``.
         device: auto, cpu, cuda or cuda:<n>.
 
     Returns:
-        A :class:`ccdiff.trained.model.Model`, whose ``sample(["cat", "dog"])`` gives uint8 images
-        [2, C, H, W].
+        A :class:`ccdiff.trained.model.Model`, whose ``sample(["cat", "dog"])`` gives
+        :class:`~ccdiff.generation.images.Images`.
 
     Raises:
         ccdiff.errors.UserError: Where there is none, or it is damaged.
@@ -37,3 +39,27 @@ def load(path: str | Path, *, device: str = "auto") -> Any:
     from ccdiff.trained.model import load_model
 
     return load_model(path, device=device)
+
+
+def open_run(reference: str | Path = "latest") -> Any:
+    """A run to look at: a notebook shows its figures, its latest grid and its curves.
+
+    Arguments:
+        reference: A run directory, a checkpoint, or ``latest``.
+
+    Returns:
+        A :class:`ccdiff.runs.folder.Run`.
+
+    Raises:
+        ccdiff.errors.UserError: Where there is none.
+    """
+    from ccdiff.runs.folder import find_checkpoint, run_of
+
+    return run_of(find_checkpoint(str(reference)))
+
+
+def __getattr__(name: str) -> Any:
+    if name == "train":
+        # A package of the same name, which is called: see ccdiff.train.calling.train.
+        return import_module("ccdiff.train")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

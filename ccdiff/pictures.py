@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import io
 import logging
 import os
 import unicodedata
@@ -11,7 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["SHOWN_COLUMNS", "grid", "places_shown", "save_gif", "save_png"]
+__all__ = ["SHOWN_COLUMNS", "grid", "picture", "places_shown", "png", "save_gif", "save_png"]
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +31,10 @@ def _zoom(size: int) -> int:
     return max(1, -(-_CELL // size))
 
 
-def _picture(image: Tensor) -> Image.Image:
-    """One uint8 image [C, H, W], gray or RGB."""
+def picture(image: Tensor) -> Image.Image:
+    """One uint8 image [C, H, W] with its own pixels, gray or RGB."""
     array = image.cpu().permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array).convert("RGB")
+    return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
 @functools.cache
@@ -95,9 +96,7 @@ def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.I
     for i, image in enumerate(images):
         left = margin + (i % columns) * (width + _GAP) + _GAP
         top = (i // columns) * (height + _GAP) + _GAP
-        canvas.paste(
-            _picture(image).resize((width, height), Image.Resampling.NEAREST), (left, top)
-        )
+        canvas.paste(picture(image).resize((width, height), Image.Resampling.NEAREST), (left, top))
     return canvas
 
 
@@ -114,6 +113,13 @@ def places_shown(numbers: range, columns: int, *, rows: int) -> list[int]:
     """
     places = enumerate(divmod(i, columns) for i in numbers)
     return [k for k, (row, column) in places if row < rows and column < SHOWN_COLUMNS]
+
+
+def png(image: Image.Image) -> bytes:
+    """The picture as a PNG file."""
+    file = io.BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
 
 
 def save_png(image: Image.Image, path: Path) -> None:

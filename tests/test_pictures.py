@@ -95,7 +95,10 @@ def test_a_run_films_no_wider_than_a_gif_can_be(tmp_path):
     hook = DrawGrids(
         every=1,
         last_step=1,
-        pipeline=lambda denoiser, y, drop, *, seeds, num_frames: (frames[-1], frames),
+        pipeline=lambda denoiser, y, drop, *, seeds, num_frames: (
+            frames[-1],
+            SimpleNamespace(x_t=frames),
+        ),
         showcase=Showcase(torch.arange(2), ["a", "b"], columns),
         run=Run(tmp_path),
         run_log=SimpleNamespace(image=lambda key, path, *, step: None),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ccdiff.data import Split
-from ccdiff.evaluate.plots import plot_levels, plot_training
+from ccdiff.evaluate.plots import plot_levels
 from ccdiff.evaluate.report import Report
 from ccdiff.evaluate.shards import Shard
 from ccdiff.evaluate.tables import (
@@ -25,6 +25,7 @@ from ccdiff.metrics.figures import Figure
 from ccdiff.metrics.references import shuffled
 from ccdiff.pictures import grid, save_png
 from ccdiff.runs.folder import Run
+from ccdiff.runs.showing import plot_training
 from ccdiff.system.atomic import write_text
 from ccdiff.system.text import html_text
 
@@ -76,8 +77,9 @@ def write_page(
     gallery = _Gallery(shards)
     samples = _save(_sample_grid(report, gallery), folder / "samples.png")
     levels = plot_levels(report.use, folder / "levels.png")
-    training = plot_training(run, folder / "training.png")
-    pictures = [path for path in (samples, levels, training) if path is not None]
+    training = folder / "training.png"
+    trained = plot_training(run, training)
+    pictures = [samples, levels, *([training] if trained else [])]
     parts = [
         f"<h1>{html_text(report.title)}</h1>",
         outcome(report),
@@ -100,7 +102,7 @@ def write_page(
         _nearest(report, gallery, train, folder),
         "<h2>What the label adds, by noise level</h2>",
         _image(levels, "errors on held-out images over noise levels"),
-        *([] if training is None else ["<h2>Over training</h2>", _image(training, "training")]),
+        *(["<h2>Over training</h2>", _image(training, "training")] if trained else []),
         "<h2>What was evaluated, and how</h2>",
         _scrolled(facts_table(report)),
     ]

@@ -102,7 +102,7 @@ def _card(
             "import ccdiff",
             'model = ccdiff.load("path/to/this/folder")',
             f"images = model.sample({example!a}, num_per_label=4, seed=0)",
-            "print(images.shape, images.dtype)  # uint8 [N, C, H, W]",
+            'images.save("grid.png")',
             "```",
             "",
             *_table("", kinds),

@@ -1,7 +1,8 @@
 """From labels and seeds to uint8 images, in batches, with the frames of a film if asked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from ccdiff.errors import UserError
 from ccdiff.generation.batch_size import Portions, largest_batch_size
 from ccdiff.seeding import seed_for
 
-__all__ = ["NotFinite", "Pipeline", "check_finite", "frame_steps", "sample_seeds"]
+__all__ = ["Frames", "NotFinite", "Pipeline", "check_finite", "frame_steps", "sample_seeds"]
 
 
 def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[int]:
@@ -51,6 +52,30 @@ def check_finite(x: Tensor) -> None:
         )
 
 
+class Frames(NamedTuple):
+    """What is seen on the way from noise to images, on the CPU.
+
+    Arguments:
+        x_t: The images as they were after some steps, uint8 [F, N, C, H, W].
+        x0_hat: What these steps foresaw of them, uint8 [F, N, C, H, W].
+        log_snr: Noise levels after the steps, float64 [F].
+    """
+
+    x_t: Tensor
+    x0_hat: Tensor
+    log_snr: Tensor
+
+    def of(self, images: Sequence[int]) -> "Frames":
+        """The frames of some of the images; copies, so that those of others can go."""
+        return Frames(self.x_t[:, images], self.x0_hat[:, images], self.log_snr)
+
+    @staticmethod
+    def cat(parts: "Sequence[Frames]") -> "Frames":
+        """The frames of all images of several batches, which took the same steps."""
+        x_t, x0_hat, log_snr = zip(*parts, strict=True)
+        return Frames(torch.cat(x_t, dim=1), torch.cat(x0_hat, dim=1), log_snr[0])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
     """How to draw images from a trained denoiser.
@@ -82,7 +107,8 @@ class Pipeline:
         *,
         seeds: Sequence[int],
         num_frames: int = 0,
-    ) -> tuple[Tensor, Tensor]:
+        on_step: Callable[[int], object] | None = None,
+    ) -> tuple[Tensor, Frames]:
         """Draws one image per label.
 
         Arguments:
@@ -90,10 +116,11 @@ class Pipeline:
             y: Labels [N] or [N, K].
             drop: Labels to hide, or None.
             seeds: One per image.
-            num_frames: Frames of ``x_t`` to keep, evenly spread over the steps.
+            num_frames: How many frames to keep, evenly spread over the steps.
+            on_step: Called after each step with the number of images that took it.
 
         Returns:
-            Images uint8 [N, C, H, W] and frames uint8 [F, N, C, H, W], on the CPU.
+            Images uint8 [N, C, H, W] on the CPU, and the frames.
 
         Raises:
             NotFinite: Where what comes out is no image.
@@ -102,14 +129,14 @@ class Pipeline:
         for start in range(0, len(y), self.batch_size):
             rows = range(start, min(start + self.batch_size, len(y)))
 
-            def draw(part: slice, rows: range = rows) -> tuple[Tensor, Tensor]:
+            def draw(part: slice, rows: range = rows) -> tuple[Tensor, Frames]:
                 here = slice(rows[part].start, rows[part].stop)
                 hidden = None if drop is None else drop[here]
-                return self._batch(denoiser, y[here], hidden, seeds[here], num_frames)
+                return self._batch(denoiser, y[here], hidden, seeds[here], num_frames, on_step)
 
             parts += self.portions(len(rows), draw)
         images, films = zip(*parts, strict=True)
-        return torch.cat(images), torch.cat(films, dim=1)
+        return torch.cat(images), Frames.cat(films)
 
     def largest_batch_size(
         self, denoiser: Denoiser, y: Tensor, drop: Tensor | None, *, processes: int = 1
@@ -138,22 +165,29 @@ class Pipeline:
         drop: Tensor | None,
         seeds: Sequence[int],
         num_frames: int,
-    ) -> tuple[Tensor, Tensor]:
+        on_step: Callable[[int], object] | None,
+    ) -> tuple[Tensor, Frames]:
         device = next(denoiser.parameters()).device
         y, drop = y.to(device), None if drop is None else drop.to(device)
         schedule = self.schedule or denoiser.schedule
         denoise = self.threshold(self.guidance(denoiser, y, drop))
         keep = frame_steps(self.sampler.steps, num_frames)
-        film = []
+        x_t, x0_hats = [], []
 
-        def on_step(i: int, x: Tensor, x0_hat: Tensor) -> None:
+        def after_step(i: int, x: Tensor, x0_hat: Tensor) -> None:
             if i in keep:
                 # Without waiting: the images, which come last, are waited for.
-                film.append(to_uint8(x).to("cpu", non_blocking=True))
+                x_t.append(to_uint8(x).to("cpu", non_blocking=True))
+                x0_hats.append(to_uint8(x0_hat).to("cpu", non_blocking=True))
+            if on_step is not None:
+                on_step(len(x))
 
         noise = SampleNoise(seeds, device=device)
         shape = (len(y), *self.image_shape)
-        x = sample(self.sampler, denoise, schedule, shape, noise, on_step=on_step)
+        x = sample(self.sampler, denoise, schedule, shape, noise, on_step=after_step)
         check_finite(x)
-        empty = torch.empty(0, *shape, dtype=torch.uint8)
-        return to_uint8(x).cpu(), torch.stack(film) if film else empty
+        images, none = to_uint8(x).cpu(), torch.empty(0, *shape, dtype=torch.uint8)
+        if not keep:
+            return images, Frames(none, none, torch.empty(0, dtype=torch.float64))
+        levels = schedule.at(self.sampler.times(schedule)[sorted(keep)]).log_snr
+        return images, Frames(torch.stack(x_t), torch.stack(x0_hats), levels)

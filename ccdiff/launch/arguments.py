@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from ccdiff.config.options import CONF
 from ccdiff.config.saved import load_config, read_config
 from ccdiff.config.schema import TrainConfig, check_keys
 from ccdiff.errors import UserError
@@ -24,12 +25,6 @@ from ccdiff.runs.record import read_record
 __all__ = ["CONF", "flags_first", "option_of", "resume_arguments", "sampling_arguments"]
 
 log = logging.getLogger(__name__)
-
-_PACKAGE = Path(__file__).parents[1]
-CONF = next(
-    (path for path in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if path.is_dir()), _PACKAGE
-)
-"""Where the YAML is: in the package once installed, beside it in a clone."""
 
 _RESUMED = "resumed"
 _OF_SAMPLING = ("sampler", "threshold", "guidance")

@@ -21,9 +21,9 @@ __all__ = ["Run", "find_checkpoint", "output_folder", "refuse_filled", "run_of"]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """The files of one run.
+    """The files of one run; a notebook shows what it is, what it draws and how it went.
 
     Arguments:
         path: The run directory.
@@ -103,6 +103,16 @@ class Run:
 
         with locked(self.path / ".lock", busy=refuse):
             yield
+
+    def __repr__(self) -> str:
+        from ccdiff.runs.showing import line_of
+
+        return line_of(self)
+
+    def _repr_html_(self) -> str:
+        from ccdiff.runs.showing import html_of
+
+        return html_of(self)
 
 
 def run_of(checkpoint: Path) -> Run:

@@ -7,21 +7,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-from PIL import Image
 from torch import Tensor
 
 from ccdiff.config.build import instantiate
 from ccdiff.distributed.ranks import is_main
 from ccdiff.distributed.turns import by_turns, parts_of
 from ccdiff.errors import UserError
+from ccdiff.generation.images import save_arrays
 from ccdiff.generation.labels import parse_labels
-from ccdiff.generation.pipeline import sample_seeds
-from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
+from ccdiff.generation.pipeline import Frames, sample_seeds
+from ccdiff.pictures import SHOWN_COLUMNS, grid, picture, places_shown, save_gif, save_png
 from ccdiff.runs.folder import output_folder, refuse_filled
-from ccdiff.system.atomic import write_whole
 from ccdiff.system.background import Background
 from ccdiff.system.device import compile_mode, explaining_failure
 from ccdiff.trained.run import open_run
@@ -41,9 +39,9 @@ def run_sampling(cfg: DictConfig) -> Path:
     Batches are the same for any number of processes, which draw them by turns.
 
     Returns:
-        The folder that holds ``images/*.png``, ``samples.npz`` with ``images`` (uint8
-        [N, H, W, C]) and ``labels`` ([N] or [N, K]), and of the first 16 samples of each label
-        ``grid.png`` and, for the first 16 labels, ``denoising.gif``.
+        The folder that holds ``images/*.png``, ``samples.npz`` as
+        :func:`~ccdiff.generation.images.save_arrays` writes it, and of the first 16 samples of
+        each label ``grid.png`` and, for the first 16 labels, ``denoising.gif``.
 
     Raises:
         UserError: Where the run, a label or the folder will not do.
@@ -76,7 +74,7 @@ def _sample(cfg: DictConfig) -> Path:
     # After all that may be refused, which so leaves no folder, and before the work.
     out = output_folder(cfg.out, trained.run.path / "generated") if is_main() else Path()
 
-    def draw(numbers: range) -> tuple[Tensor, Tensor]:
+    def draw(numbers: range) -> tuple[Tensor, Frames]:
         """Some images, and the frames of those that the film shows."""
         here = slice(numbers.start, numbers.stop)
         filmed = places_shown(numbers, columns, rows=_FILM_ROWS)
@@ -87,17 +85,16 @@ def _sample(cfg: DictConfig) -> Path:
             seeds=seeds[here],
             num_frames=_FRAMES if filmed else 0,
         )
-        # A copy, so that frames of the images that are not shown can go.
-        return images, frames[:, filmed]
+        return images, frames.of(filmed)
 
     images, films = [], []
     with Background() as background:
         for part, (batch, film) in by_turns(parts_of(range(len(y)), pipeline.batch_size), draw):
             background(partial(_write_pngs, out / "images", batch, part, titles, columns))
             images.append(batch)
-            films += [film] if len(film) else []
+            films += [film] if len(film.x_t) else []
     if is_main():
-        _write(out, torch.cat(images), torch.cat(films, dim=1), y, titles, columns)
+        _write(out, torch.cat(images), Frames.cat(films), y, titles, columns)
         log.info("%d samples are in %s%s", len(y), out, _left_out(len(titles), columns))
     return out
 
@@ -122,22 +119,16 @@ def _write_pngs(
 ) -> None:
     for i, image in zip(numbers, images, strict=True):
         row, column = divmod(i, columns)
-        array = image.permute(1, 2, 0).numpy()
-        picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-        save_png(picture, folder / _file_name(row, titles[row], column))
+        save_png(picture(image), folder / _file_name(row, titles[row], column))
 
 
 def _write(
-    out: Path, images: Tensor, frames: Tensor, labels: Tensor, titles: Sequence[str], columns: int
+    out: Path, images: Tensor, frames: Frames, labels: Tensor, titles: Sequence[str], columns: int
 ) -> None:
     # At once, and first: a failure in the pictures loses nothing. images/*.png are there already.
-    arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
-    write_whole(
-        out / "samples.npz",
-        lambda file: np.savez_compressed(file, images=arrays, labels=labels.numpy()),
-    )
+    save_arrays(images.permute(0, 2, 3, 1).numpy(), labels.numpy(), out / "samples.npz")
     width = min(columns, SHOWN_COLUMNS)
     shown = places_shown(range(len(images)), columns, rows=len(titles))
     save_png(grid(images[shown], columns=width, titles=titles), out / "grid.png")
-    film = [grid(frame, columns=width, titles=titles[:_FILM_ROWS]) for frame in frames]
+    film = [grid(frame, columns=width, titles=titles[:_FILM_ROWS]) for frame in frames.x_t]
     save_gif(film, out / "denoising.gif")

@@ -38,9 +38,9 @@ def test_four_lines_draw_what_the_run_draws(run, out):
     }
     images = ccdiff.load(out, device="cpu").sample(["3", 7], num_per_label=2, seed=5)
     again = ccdiff.load(run, device="cpu").sample(["3", 7], num_per_label=2, seed=5)
-    assert images.shape == (4, 1, 8, 8)
-    assert images.dtype == torch.uint8
-    assert torch.equal(images, again)
+    assert images.tensor.shape == (4, 1, 8, 8)
+    assert images.tensor.dtype == torch.uint8
+    assert torch.equal(images.tensor, again.tensor)
 
 
 def test_drawing_nothing_is_refused(run):
@@ -57,15 +57,17 @@ def test_the_weights_are_the_averaged_ones(run, out):
         assert file.metadata()["step"] == str(checkpoint["step"])
 
 
-def test_the_card_holds_figures_and_code_that_runs(out, monkeypatch):
+def test_the_card_holds_figures_and_code_that_runs(out, tmp_path, monkeypatch):
     card = (out / "README.md").read_text()
     for fact in ("Digits, 1 x 8 x 8", "10: 0, 1, 2", "heldout/eps_mse", "Cosine", "ancestral"):
         assert fact in card
     (code,) = re.findall("```python\n(.*?)```", card, flags=re.DOTALL)
     assert len(code.splitlines()) == 4
     names: dict = {}
+    monkeypatch.chdir(tmp_path)
     exec(code.replace("path/to/this/folder", str(out)), names)
-    assert names["images"].shape == (8, 1, 8, 8)
+    assert len(names["images"]) == 8
+    assert (tmp_path / "grid.png").exists()
 
 
 def test_a_damaged_or_hostile_export_is_refused(out, tmp_path):

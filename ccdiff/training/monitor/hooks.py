@@ -178,7 +178,7 @@ class DrawGrids:
                 continue
             self._keep(images, f"{name}_{state.step:08d}", key=f"samples/{name}", step=state.step)
             if film:
-                self._finish(images, frames, step=state.step)
+                self._finish(images, frames.x_t, step=state.step)
 
     def _grid(self, images: Tensor) -> Image.Image:
         return grid(images, columns=self.showcase.columns, titles=self.showcase.titles)
