@@ -11,6 +11,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from ccdiff.config.differences import flat
+from ccdiff.config.names import class_names
 from ccdiff.config.saved import load_composed, load_plain
 from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run
@@ -25,6 +26,7 @@ _NOT_RESULTS = re.compile(
     r"step|train/(lr|images_seen|seconds|flops_per_second|mfu)|time/.*|.*_log_snr_.*_to_.*"
 )
 _TIME = "train/seconds"
+_OF_TRAINING = ("record.json", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,11 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
 
 
 def _is_run(run: Run) -> bool:
-    return run.path.is_dir() and (run.config.exists() or read_record(run) is not None)
+    """An export has a config too, but nothing that training leaves."""
+    if not run.path.is_dir():
+        return False
+    trained = any((run.path / name).exists() for name in (*_OF_TRAINING, run.metrics.name))
+    return (run.config.exists() and trained) or read_record(run) is not None
 
 
 def read_job(run: Run) -> Job:
@@ -137,7 +143,7 @@ def read_job(run: Run) -> Job:
     return Job(
         run=run,
         config=flat(config),
-        choices=record.choices if record else _choices(config),
+        choices=(record.choices if record else {}) or class_names(config),
         record=record,
         curves=curves,
         timing=timing,
@@ -165,12 +171,3 @@ def _read_curves(run: Run) -> tuple[dict[str, Curve], Curve]:
     except OSError as error:
         raise UserError(f"{run.metrics} cannot be read: {error.strerror}") from error
     return curves, timing
-
-
-def _choices(config: Mapping[str, Any]) -> dict[str, str]:
-    """The class of each group, for runs that left no record."""
-    return {
-        group: str(node["_target_"]).rpartition(".")[2].lower()
-        for group, node in config.items()
-        if isinstance(node, Mapping) and "_target_" in node
-    }

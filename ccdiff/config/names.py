@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-__all__ = ["DENOISING", "MOVED", "as_of_0_1_0", "as_of_today", "renamed", "with_new_names"]
+__all__ = [
+    "DENOISING",
+    "MOVED",
+    "as_of_0_1_0",
+    "as_of_today",
+    "class_names",
+    "renamed",
+    "with_new_names",
+]
 
 _DIFFUSION = (
     *("conditioning", "denoiser", "guidance", "oracle", "predictions", "samplers"),
@@ -73,3 +81,12 @@ def as_of_0_1_0(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same as version 0.1.0 wrote it, by which its records know a config."""
     old = {k: v for k, v in config.items() if k != "objective" or v != DENOISING}
     return cast(dict[str, Any], with_new_names(old, {new: old for old, new in MOVED.items()}))
+
+
+def class_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """The class of each group in lower case, where nobody knows any more which option it was."""
+    return {
+        group: str(node["_target_"]).rpartition(".")[2].lower()
+        for group, node in config.items()
+        if isinstance(node, Mapping) and "_target_" in node
+    }

@@ -130,6 +130,8 @@ def _table(title: str, rows: dict[str, str]) -> Sequence[str]:
 
 def _figures(run: Run, step: int) -> dict[str, str]:
     """The last value of each figure up to ``step`` that tells of the model."""
+    if not run.metrics.exists():
+        log.warning("there is no %s: the card states no figures", run.metrics)
     rows = read_metrics(run.metrics)
     last: dict[str, str] = {}
     for row in rows:

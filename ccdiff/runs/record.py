@@ -5,30 +5,33 @@ It holds no environment variables, and of files only what git tracks or the pack
 
 import functools
 import json
+import logging
 import math
+import os
 import platform
 import shlex
-import subprocess
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from ccdiff.runs.folder import Run
 from ccdiff.runs.origin import is_sealed, seal
-from ccdiff.system.atomic import write_text, write_whole
+from ccdiff.runs.revision import revision
+from ccdiff.system.atomic import write_text
 from ccdiff.system.stopping import Preempted
 from ccdiff.system.typed import as_typed
 
-__all__ = ["Record", "Session", "read_record", "recording", "revision"]
+__all__ = ["Record", "Session", "read_record", "recording", "set_aside_damaged"]
+
+log = logging.getLogger(__name__)
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 _FILE = "record.json"
-_ROOT = Path(__file__).parents[2]
-_OURS = ("ccdiff", "conf", "train.py", "sample.py")
 
 
 @functools.cache
@@ -187,14 +190,59 @@ class Record:
 
 
 def read_record(run: Run) -> Record | None:
-    """The record of a run, or None where it left none that can be read."""
+    """The record of a run, or None where it left none that can be read.
+
+    A file that is there and is no record, or has values of another type, is told once.
+    """
+    path = run.path / _FILE
     try:
-        content: dict[str, Any] = json.loads((run.path / _FILE).read_text())
-        sessions = [Session(**session) for session in content["sessions"]]
-        known = {f.name: content[f.name] for f in fields(Record) if f.name in content}
-        return Record(**{**known, "sessions": sessions})
-    except (OSError, ValueError, KeyError, TypeError):
+        content: dict[str, Any] = json.loads(path.read_text())
+        sessions = [Session(**_known(session, Session)) for session in content["sessions"]]
+        return Record(**{**_known(content, Record), "sessions": sessions})
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        _tell_damaged(path, f"{type(error).__name__}: {error}")
+        return None
+
+
+def set_aside_damaged(run: Run) -> None:
+    """Renames a record that cannot be read, so that a new one does not take its place."""
+    path = run.path / _FILE
+    if path.exists() and read_record(run) is None:
+        aside = path.with_name(f"{_FILE}.aside")
+        os.replace(path, aside)
+        log.warning("%s is now %s, and a new record begins", path, aside.name)
+
+
+@functools.cache
+def _tell_damaged(path: Path, reason: str) -> None:
+    log.warning("%s is damaged, and is not used: %s", path, reason)
+
+
+def _known(content: Any, kind: type) -> dict[str, Any]:
+    """The fields of a dataclass that are there; raises TypeError where one is of another type."""
+    there = {f.name: f.type for f in fields(kind) if f.name in content}
+    for name, hint in there.items():
+        if not _is(content[name], hint):
+            raise TypeError(f"{name} is {content[name]!r:.60}")
+    return {name: content[name] for name in there}
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of an annotated type."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is types.UnionType:
+        return any(_is(value, one) for one in inner)
+    if origin is list:
+        return isinstance(value, list) and (
+            inner[0] is Session or all(isinstance(child, inner[0]) for child in value)
+        )
+    if origin is dict:
+        return isinstance(value, dict) and all(_is(child, inner[1]) for child in value.values())
+    if hint is float:
+        return isinstance(value, float | int) and not isinstance(value, bool)
+    return type(value) is hint
 
 
 @contextmanager
@@ -229,40 +277,3 @@ def recording(run: Run, record: Record, *, overrides: Sequence[str]) -> Iterator
         session.to_step = record.step
         session.wall_seconds = round((datetime.now(UTC) - began).total_seconds(), 2)
         record.write(run)
-
-
-def revision(folder: Path, name: str) -> tuple[str | None, str | None]:
-    """The commit, and the name of the file in ``folder`` that ``git apply`` makes up the rest of.
-
-    Arguments:
-        folder: Where that file goes.
-        name: What it is called.
-
-    Returns:
-        Commit, None where the code is not under git; ``name``, None where all was committed.
-    """
-    try:
-        if Path(_git("rev-parse", "--show-toplevel").decode().strip()) != _ROOT.resolve():
-            return None, None
-        commit = _git("rev-parse", "HEAD").decode().strip()
-        new = _git("ls-files", "--others", "--exclude-standard", "-z", "--", *_OURS).split(b"\0")
-        changes = _git("diff", "--binary", "HEAD")
-        for path in filter(None, new):
-            changes += _git("diff", "--binary", "--no-index", "/dev/null", path.decode(), ok=(1,))
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    if not changes:
-        return commit, None
-    write_whole(folder / name, lambda file: file.write(changes))
-    return commit, name
-
-
-def _git(*arguments: str, ok: tuple[int, ...] = (0,)) -> bytes:
-    # Without the user's own settings: an external diff tool would write no patch.
-    command = ["git", "-C", str(_ROOT), "-c", "core.quotepath=off", *arguments]
-    if arguments[0] == "diff":
-        command[6:6] = ["--no-ext-diff", "--no-color"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
-    if done.returncode not in ok:
-        raise subprocess.CalledProcessError(done.returncode, command)
-    return done.stdout

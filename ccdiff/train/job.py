@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.config.build import instantiate, plain
 from ccdiff.config.differences import config_hash, difference, flat
+from ccdiff.config.names import class_names
 from ccdiff.config.saved import load_config
 from ccdiff.distributed import group as distributed
 from ccdiff.distributed.ranks import is_main, rank, world_size
@@ -22,7 +23,7 @@ from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import open_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog, Unlogged, read_metrics
-from ccdiff.runs.record import Record, read_record, recording
+from ccdiff.runs.record import Record, read_record, recording, set_aside_damaged
 from ccdiff.runs.tracker import NoSession, RunInfo
 from ccdiff.settings import TrainerSettings
 from ccdiff.system.device import device_name, own_gpu, pick_device
@@ -116,7 +117,7 @@ def _left(cfg: DictConfig, job: HydraConf, run: Run) -> Finished | Start:
             record.refused = None
             record.write(run)
         return decision
-    record = record or Record(config_hash(plain(cfg)), _choices(job), seeds={})
+    record = record or Record(config_hash(plain(cfg)), _choices(job, cfg), seeds={})
     record.take_up(step=cfg.trainer.steps, batch_size=cfg.trainer.batch_size)
     record.finish(_last_heldout_error(run))
     record.write(run)
@@ -209,9 +210,10 @@ def _recorded(
 
 def _taken_up(cfg: DictConfig, job: HydraConf, run: Run, start: Start) -> Record:
     """The record of a run that is about to be trained, where an earlier launch has left it."""
+    set_aside_damaged(run)
     record, digest = read_record(run), config_hash(plain(cfg))
     if record is None or not start.same_run:
-        record = Record(digest, _choices(job), seeds={})
+        record = Record(digest, _choices(job, cfg), seeds={})
     elif cfg.resume is not None and difference(_saved_config(run), plain(cfg)):
         record.config_hash = digest
     if (checkpoint := start.checkpoint) is not None:
@@ -250,10 +252,16 @@ def _saved_config(run: Run) -> dict[str, Any]:
         return {}
 
 
-def _choices(job: HydraConf) -> dict[str, str]:
-    """The option of each group, such as ``schedule: cosine``; Hydra's own groups left out."""
+def _choices(job: HydraConf, cfg: DictConfig) -> dict[str, str]:
+    """The option of each group, such as ``schedule: cosine``; Hydra's own groups left out.
+
+    Of a run that goes on without a record the classes, since its config does not say the options.
+    """
     named = dict(job.runtime.choices).items()
-    return {group: option for group, option in named if option and not group.startswith("hydra/")}
+    chosen = {
+        group: option for group, option in named if option and not group.startswith("hydra/")
+    }
+    return chosen or class_names(plain(cfg))
 
 
 def _describe(
@@ -276,7 +284,7 @@ def _describe(
     sweep = job.mode is RunMode.MULTIRUN
     return RunInfo(
         path=run.path,
-        config={**flat(plain(cfg), sep="/"), **_choices(job), **(facts or {})},
+        config={**flat(plain(cfg), sep="/"), **_choices(job, cfg), **(facts or {})},
         name=(run.path.name if sweep else record.title)[:128] or None,
         group="/".join(Path(job.sweep.dir).absolute().parts[-2:]) if sweep else None,
         tags=tuple(job.overrides.task),

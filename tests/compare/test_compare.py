@@ -101,6 +101,15 @@ def test_runs_without_a_record_are_compared_by_their_classes(tmp_path):
     assert [len(s.jobs) for s in comparison.settings] == [2, 2]
 
 
+def test_an_export_is_no_run(tmp_path):
+    run = make_run(tmp_path / "run")
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    shutil.copy(run / "config.yaml", exported)
+    with pytest.raises(UserError, match="exported holds no run"):
+        find_runs([exported])
+
+
 def test_settings_have_mean_and_deviation_over_seeds(sweep):
     comparison = comparison_of(sweep)
     best = comparison.best(MAIN)

@@ -1,6 +1,7 @@
 """What is handed on: weights, config and a card, opened again without running code."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ def test_what_cannot_be_exported_is_told(run, arguments, told):
     done = call("ccdiff.export", f"run={run}", *arguments, cwd=run.parent)
     assert done.status == 1
     assert told in done.printed
+
+
+def test_a_card_without_figures_is_told(run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "metrics.jsonl").unlink()
+    done = call("ccdiff.export", f"run={copy}", cwd=tmp_path)
+    assert done.status == 0
+    assert "the card states no figures" in done.printed
 
 
 def test_names_of_data_are_text_in_the_card(tmp_path):

@@ -1,5 +1,6 @@
 """The record of a run: what it says, and that it suffices to have the code back."""
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ccdiff.runs import record as revision_module
+from ccdiff.runs import revision as revision_module
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import (
     FAILED,
@@ -17,8 +18,9 @@ from ccdiff.runs.record import (
     Session,
     read_record,
     recording,
-    revision,
+    set_aside_damaged,
 )
+from ccdiff.runs.revision import revision
 
 
 def new_record() -> Record:
@@ -74,6 +76,51 @@ def test_a_record_cut_short_counts_as_none(tmp_path):
     for length in range(0, len(text) - 2, 97):
         (tmp_path / "record.json").write_text(text[:length])
         assert read_record(Run(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"choices": ["cosine"]},
+        {"choices": {"schedule": 7}},
+        {"result": "0.1"},
+        {"step": True},
+        {"status": None},
+        {"sessions": [7]},
+        {"sessions": [{"overrides": "seed=1", "began": ""}]},
+        {"sessions": [{"overrides": [], "began": "", "to_step": 0.5}]},
+    ],
+)
+def test_a_record_with_values_of_other_types_is_told_and_counts_as_none(tmp_path, caplog, change):
+    record = new_record()
+    record.sessions = [Session([], "")]
+    record.write(Run(tmp_path))
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert read_record(Run(tmp_path)) is None
+    assert read_record(Run(tmp_path)) is None
+    assert caplog.text.count("record.json is damaged") == 1
+
+
+def test_what_a_later_version_adds_to_a_record_is_passed_over(tmp_path):
+    record = new_record()
+    record.sessions = [Session(["seed=1"], "")]
+    record.write(Run(tmp_path))
+    path = tmp_path / "record.json"
+    content = json.loads(path.read_text())
+    content["sessions"][0]["energy"] = content["mood"] = 5
+    path.write_text(json.dumps(content))
+    assert read_record(Run(tmp_path)) == record
+
+
+def test_a_damaged_record_is_kept_aside(tmp_path):
+    set_aside_damaged(Run(tmp_path))
+    new_record().write(Run(tmp_path))
+    set_aside_damaged(Run(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+    (tmp_path / "record.json").write_text("[]")
+    set_aside_damaged(Run(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json.aside"]
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -1,6 +1,7 @@
 """Going on with a run: exactly, only with its own config and data, and after a signal."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import load_checkpoint, save_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import read_metrics
+from ccdiff.runs.record import read_record
 from ccdiff.settings import TrainerSettings
 from ccdiff.system.stopping import EXIT_STATUS, Preempted, Stop
 from ccdiff.train import assembly, resuming
@@ -203,6 +205,19 @@ def test_steps_rate_and_tracker_may_change(tmp_path, caplog):
         load_checkpoint(Run(tmp_path).checkpoint(3))["optimizer"]["param_groups"][0]["lr"] > 1e-3
     )
     assert rate["step"] == 3
+
+
+def test_a_damaged_record_is_told_and_kept_and_the_run_goes_on(whole, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    (run / "record.json").write_text("[]")
+    done = call("train.py", f"resume={run}", f"trainer.steps={STEPS + 1}", cwd=tmp_path)
+    assert done.status == 0, done.printed
+    assert caplog.text.count("record.json is damaged") == 1
+    assert (run / "record.json.aside").read_text() == "[]"
+    record = read_record(Run(run))
+    assert record.title == f"digits unet, trainer.steps={STEPS + 1}"
+    assert record.step == STEPS + 1
 
 
 def test_what_may_change_exists():
