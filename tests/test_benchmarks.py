@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.kit import Case, count, durations, interleave, measure_flops, table
 from tests.benchmarks.ours import NOISE, assembled, bare_step, loop
+from tests.gpu import speed
+from tests.gpu.timed import PREPARE
 
 SMALL = [*(setting for setting in TINY if setting.startswith("model.")), "trainer.device=cpu"]
 
@@ -228,6 +231,17 @@ def test_a_peer_draws_in_as_many_operations(peer):
     for case in (ours, theirs):
         # Once for each step, whatever the sampler does around it.
         assert measure_flops(case.run, images=2) == pytest.approx(case.flops, rel=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")  # Theirs.
+@pytest.mark.parametrize("case", [c for c in speed.cases() if c.kind in speed.PACKAGES])
+def test_a_peer_is_timed_as_on_a_gpu(case):
+    """What ``tests.gpu`` compiles there and times."""
+    pytest.importorskip(speed.PACKAGES[case.kind])
+    small = replace(case, size=16, batch=2, compile=False, tiny=True)
+    found = PREPARE[case.kind](small, torch.device("cpu"))(0.01)
+    assert found["images_per_second"] > 0
+    assert found["gflop_per_image"] > 0
 
 
 @pytest.mark.parametrize("name", memory.CASES)
