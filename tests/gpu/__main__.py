@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from ccdiff.errors import UserError
-from ccdiff.system.device import pick_device
+from ccdiff.system.device import make_current, pick_device
 from tests.benchmarks.kit import machine
 from tests.gpu.bench import Bench
 
@@ -114,8 +114,7 @@ def main(arguments: list[str]) -> int:
         device = pick_device(asked.device)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    make_current(device)
     bench = Bench(
         device=device,
         out=asked.out,

@@ -17,7 +17,7 @@ from ccdiff.config.build import build_denoiser, instantiate
 from ccdiff.diffusion.samplers import DPMpp2M
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.settings import Compile, Precision
-from ccdiff.system.device import autocast_dtype, compile_mode
+from ccdiff.system.device import autocast_dtype, compile_mode, make_current
 from ccdiff.training.monitor.speed import Speed, matmul_peak
 from tests.benchmarks.kit import count, training_flops
 from tests.benchmarks.ours import assembled, batches_of, composed, updater
@@ -100,8 +100,7 @@ def _prepared(case: Case, device: torch.device) -> Measure:
 
 
 def _prepare(case: Case, device: torch.device) -> Measure:
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    make_current(device)
     started = time.perf_counter()
     measure = PREPARE[case.kind](case, device)
     _free(device)
