@@ -114,7 +114,12 @@ def main(arguments: list[str]) -> int:
         device = pick_device(asked.device)
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
-    make_current(device)
+    if device.type == "cuda":
+        # With its number, without which some functions of torch do not take it.
+        device = torch.device("cuda", device.index or 0)
+        make_current(device)
+    if asked.miniature:
+        torch.set_num_threads(1)
     bench = Bench(
         device=device,
         out=asked.out,
