@@ -66,13 +66,15 @@ def instantiate(node: Any) -> Any:
         raise UserError(str(error)) from error
 
 
-def check_slots(cfg: DictConfig) -> None:
+def check_slots(cfg: DictConfig, *, typed: Mapping[str, str] | None = None) -> None:
     """Checks every group of a whole config, and gives each value the type that its class wants.
 
     Nothing is built and nothing read, so that what is wrong is told in the first second.
 
     Arguments:
         cfg: Changed in place: ``data.flip=no`` becomes false.
+        typed: What was typed for keys whose value the command line's grammar has made a number or
+            a boolean of; where a class takes text, it is that.
 
     Raises:
         UserError: For the first that is wrong, with its key.
@@ -84,7 +86,7 @@ def check_slots(cfg: DictConfig) -> None:
         if dataclasses.is_dataclass(OmegaConf.get_type(cfg, key)) and "_target_" not in cfg[key]:
             continue
         node = OmegaConf.to_container(cfg[key], resolve=False)
-        _update(cfg, key, node, checked(node, key))
+        _update(cfg, key, node, checked(node, key, typed=typed))
 
 
 def _update(cfg: DictConfig, key: str, before: Any, now: Any) -> None:

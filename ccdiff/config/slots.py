@@ -63,13 +63,14 @@ SLOTS = {
 """By the key of the group."""
 
 
-def checked(node: Any, key: str) -> Any:
+def checked(node: Any, key: str, *, typed: Mapping[str, str] | None = None) -> Any:
     """The values that a group's class is built from, each of the type that the class wants.
 
     Arguments:
         node: Of the config, as plain dicts, lists and scalars. A value that is text with ``${``
             stays as it is, as it is not known yet.
         key: Of the group.
+        typed: By key, the text that stands for a value where text is wanted and the value is none.
 
     Raises:
         UserError: Where the class is none for this group, or does not take a value.
@@ -87,7 +88,23 @@ def checked(node: Any, key: str) -> Any:
         )
     if bool(node.get("_partial_")) is not bool(slot.later):
         raise UserError(f"{key}._partial_ must be {str(bool(slot.later)).lower()}")
-    return _arguments(node, cls, key, later=slot.later)
+    try:
+        return _arguments(node, cls, key, later=slot.later)
+    except _Refused as refused:
+        text = (typed or {}).get(refused.key)
+        if text is None:
+            raise
+        others = {name: other for name, other in (typed or {}).items() if name != refused.key}
+        try:
+            return checked(_with(node, refused.key.split(".")[1:], text), key, typed=others)
+        except _Refused as again:
+            raise refused if again.key == refused.key else again from None
+
+
+def _with(node: dict[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of nested dicts with another value in one place."""
+    name, *inside = path
+    return {**node, name: _with(node[name], inside, value) if inside else value}
 
 
 def _takes(cls: type, number: int) -> bool:
@@ -141,11 +158,19 @@ class _Unfit(Exception):
     """A value is not of the type; its text says which one is wanted."""
 
 
+class _Refused(UserError):
+    """A value does not fit, at a key."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
 def _fitted(value: Any, hint: Any, key: str, *, finite: bool) -> Any:
     try:
         return _fit(value, hint, key, finite=finite)
     except _Unfit as unfit:
-        raise UserError(f"{key} must be {unfit}, got {_shown(value)}") from None
+        raise _Refused(key, f"{key} must be {unfit}, got {_shown(value)}") from None
 
 
 def _shown(value: Any) -> str:

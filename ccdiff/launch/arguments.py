@@ -19,6 +19,7 @@ from ccdiff.config.schema import TrainConfig, check_keys
 from ccdiff.errors import UserError
 from ccdiff.launch.labels import label_arguments
 from ccdiff.launch.sweeps import SWEEP_FILE, sweep_arguments
+from ccdiff.launch.texts import quoted
 from ccdiff.runs.folder import Run, find_checkpoint, run_of
 from ccdiff.runs.record import read_record
 
@@ -95,8 +96,8 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         # A folder without configs, and no other: keys of the run are not to be taken for groups.
         *(f"--config-path={Path(__file__).parent}", f"--config-name={_RESUMED}"),
         *(part for argument in mine for part in _spelled_out(argument, extra)),
-        f"resume='{given[-1]}'",
-        f"hydra.run.dir='{folder}'",
+        f"resume={quoted(given[-1])}",
+        f"hydra.run.dir={quoted(str(folder))}",
         "hydra.output_subdir=null",
     ]
 
@@ -233,5 +234,5 @@ def _written(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(_written, value)) + "]"
     if isinstance(value, str):
-        return "'" + value.replace("'", "\\'") + "'"
+        return quoted(value)
     return "null" if value is None else str(value).lower()

@@ -30,6 +30,7 @@ from ccdiff.errors import UserError
 from ccdiff.launch.arguments import CONF, flags_first
 from ccdiff.launch.explain import explained
 from ccdiff.launch.sweeps import keep_going
+from ccdiff.launch.texts import read_otherwise, text_arguments
 from ccdiff.system.console import guard_console, leave_closed_pipe
 from ccdiff.system.stopping import EXIT_STATUS, Preempted
 from ccdiff.system.text import printable
@@ -69,7 +70,8 @@ def command(
 
     def work(cfg: DictConfig) -> Any:
         checked = typed(cfg, schema)
-        importlib.import_module("ccdiff.config.build").check_slots(checked)
+        otherwise = read_otherwise(HydraConfig.get().overrides.task)
+        importlib.import_module("ccdiff.config.build").check_slots(checked, typed=otherwise)
         module, _, function = job.partition(":")
         return getattr(importlib.import_module(module), function)(checked)
 
@@ -80,7 +82,8 @@ def command(
     def main() -> None:
         register()
         try:
-            arguments = _of_this_rank(flags_first(rewrite(flags_first(sys.argv[1:]))))
+            given = text_arguments(flags_first(sys.argv[1:]), schema)
+            arguments = _of_this_rank(flags_first(rewrite(given)))
         except UserError as error:
             _end(str(error))
         sys.argv[1:] = arguments

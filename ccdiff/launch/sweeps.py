@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from ccdiff.distributed.failures import let_main_tell
 from ccdiff.distributed.ranks import is_main, world_size
 from ccdiff.errors import UserError
+from ccdiff.launch.texts import quoted
 from ccdiff.runs.folder import Run
 from ccdiff.runs.origin import is_sealed, seal
 from ccdiff.runs.record import Record, read_record
@@ -160,7 +161,7 @@ def sweep_arguments(folder: Path, rest: list[str]) -> list[str]:
     given = _sweep_of(folder / SWEEP_FILE)
     replaced = {_key(argument) for argument in rest} | _PLACES
     kept = [argument for argument in given if _key(argument) not in replaced]
-    return ["--multirun", *kept, *rest, f"hydra.sweep.dir='{folder}'"]
+    return ["--multirun", *kept, *rest, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
 def _sweep_of(file: Path) -> list[str]:
