@@ -4,28 +4,23 @@ The steps are chosen by the speed that was measured, so that training, drawing a
 the time there is; the learning rate falls to zero at whatever step is the last.
 """
 
-import io
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from ccdiff.metrics.figures import Figure
 from ccdiff.runs.log import metric_rows
 from tests.gpu.bench import ROOT, Bench
+from tests.gpu.layout import noise, write_batches
 from tests.gpu.speed import FAST
 
-__all__ = ["run", "write_batches"]
+__all__ = ["run"]
 
 _BATCH = 512
 """Images per step of the recipe."""
@@ -100,36 +95,12 @@ def run(bench: Bench) -> None:
         bench.case(lambda bench: _inception(bench, part), name="FID", needs=0)
 
 
-def write_batches(npz: Path, root: Path) -> None:
-    """Writes CIFAR-10's own layout, ``cifar-10-batches-py``, from images as JPEG.
-
-    Arguments:
-        npz: With ``jpeg`` (joined bytes, uint8), ``offsets`` [N + 1], ``labels`` [N] and
-            ``n_train``; training images first.
-        root: Folder that the layout goes into.
-    """
-    with np.load(npz) as file:
-        jpeg, offsets, labels = file["jpeg"], file["offsets"], file["labels"]
-        trained = int(file["n_train"])
-    rows = np.empty((len(labels), 3 * 32 * 32), np.uint8)
-    for i, (start, end) in enumerate(pairwise(offsets)):
-        with Image.open(io.BytesIO(jpeg[start:end].tobytes())) as image:
-            rows[i] = np.asarray(image.convert("RGB")).transpose(2, 0, 1).reshape(-1)
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    parts = [np.arange(trained)[j * trained // 5 : (j + 1) * trained // 5] for j in range(5)]
-    named = {f"data_batch_{j + 1}": part for j, part in enumerate(parts)}
-    for name, part in {**named, "test_batch": np.arange(trained, len(labels))}.items():
-        content = {"data": rows[part], "labels": labels[part].tolist()}
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
-
-
 def _data(bench: Bench, part: _Part) -> None:
     """Finds or makes the data set; takes along what was carried for judging."""
     started = time.monotonic()
     if bench.miniature:
         root, of = part.folder / "data", "noise"
-        write_batches(_noise(part.folder / "noise.npz"), root)
+        write_batches(noise(part.folder / "noise.npz"), root)
     elif bench.data is not None:
         root, of = bench.data, "as distributed"
     else:
@@ -156,19 +127,6 @@ def _data(bench: Bench, part: _Part) -> None:
 
 def _carried(bench: Bench, pattern: str) -> Iterator[Path]:
     yield from sorted(bench.carried.rglob(pattern)) if bench.carried else ()
-
-
-def _noise(path: Path, n: int = 60) -> Path:
-    """Such an npz of gray squares, which a classifier can tell apart."""
-    files = []
-    for i in range(n):
-        buffer = io.BytesIO()
-        Image.new("RGB", (32, 32), (i % 10 * 25, 99, i)).save(buffer, "JPEG", quality=75)
-        files.append(np.frombuffer(buffer.getvalue(), np.uint8))
-    offsets = np.cumsum([0, *map(len, files)])
-    labels = (np.arange(n) % 10).astype(np.uint8)
-    np.savez(path, jpeg=np.concatenate(files), offsets=offsets, labels=labels, n_train=n * 2 // 3)
-    return path
 
 
 def _settings(bench: Bench, part: _Part, steps: int) -> list[str]:

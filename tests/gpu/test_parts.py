@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ccdiff.data import CIFAR10
-from tests.gpu import cifar10, speed
+from tests.gpu import cifar10, layout, speed
 from tests.gpu.bench import Bench
 
 
@@ -60,8 +60,8 @@ def test_the_recipe_is_timed_where_the_part_speed_has_not(bench, monkeypatch):
 
 
 def test_images_as_jpeg_become_the_layout_of_cifar10(tmp_path):
-    npz = cifar10._noise(tmp_path / "noise.npz", n=30)
-    cifar10.write_batches(npz, tmp_path / "data")
+    npz = layout.noise(tmp_path / "noise.npz", n=30)
+    layout.write_batches(npz, tmp_path / "data")
     settings = {"image_size": 32, "channels": 3, "flip": True, "placement": "auto"}
     data = CIFAR10(
         root=str(tmp_path / "data"),

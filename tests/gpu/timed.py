@@ -195,12 +195,13 @@ def _ours(case: Case, device: torch.device) -> Measure:
     _warm_up(update, device)
 
     def measure(seconds: float) -> dict[str, object]:
-        before = dict(training.timer.totals)
+        training.timer.read()
+        training.timer.start()  # The wait for the turn is in no part.
         per_step, steps = _per_step(update, device, seconds)
         update.settle()
-        training.timer.lap("hooks")
-        spent = {part: s - before[part] for part, s in training.timer.totals.items()}
-        shares = {part: s / sum(spent.values()) for part, s in spent.items() if part != "hooks"}
+        spent = training.timer.read()
+        whole = sum(spent.values()) or 1.0
+        shares = {part: s / whole for part, s in spent.items() if part != "hooks"}
         return _figures(
             case,
             training.state.denoiser,
