@@ -6,10 +6,11 @@ import io
 import logging
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 __all__ = ["SHOWN_COLUMNS", "grid", "picture", "places_shown", "png", "save_gif", "save_png"]
@@ -122,11 +123,20 @@ def png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def save_png(image: Image.Image, path: Path) -> None:
-    """Writes a PNG whole or not at all; makes the folder."""
+def save_png(image: Image.Image, path: Path, *, about: Mapping[str, str] | None = None) -> None:
+    """Writes a PNG whole or not at all; makes the folder.
+
+    Arguments:
+        image: The picture.
+        path: Where to write.
+        about: Texts to keep in the file beside the pixels, by keyword.
+    """
+    texts = PngInfo()
+    for key, text in (about or {}).items():
+        texts.add_itxt(key, text)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    image.save(partial, format="PNG")
+    image.save(partial, format="PNG", pnginfo=texts)
     os.replace(partial, path)
 
 

@@ -1,5 +1,9 @@
-"""Fidelity of a run, as numbers: ``python -m ccdiff.evaluate run=latest n=10000``."""
+"""Fidelity of a run, as numbers: ``python -m ccdiff.evaluate run=latest n=10000``.
 
+``python -m ccdiff.evaluate samples=theirs.npz data=mnist`` judges pictures that others made.
+"""
+
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +14,7 @@ from ccdiff.launch.arguments import sampling_arguments
 from ccdiff.launch.entry import command
 from ccdiff.settings import Precision
 
-__all__ = ["EvaluateConfig", "main"]
+__all__ = ["EvaluateConfig", "JudgeConfig", "main"]
 
 
 @dataclass
@@ -38,13 +42,36 @@ class EvaluateConfig:
     data: schema.MovedData = field(default_factory=schema.MovedData)
 
 
-main = command(
+@dataclass
+class JudgeConfig:
+    """What it takes with ``samples=``; conf/evaluate_samples.yaml says what each key means."""
+
+    samples: str = MISSING
+    data: Any = MISSING
+    extractor: Any = MISSING
+    out: str | None = None
+    device: str = MISSING
+    cache: str = MISSING
+    conditioning: Any = None
+    """Of no effect; here because data sets bring theirs along."""
+
+
+_evaluate = command(
     "evaluate",
     job="ccdiff.evaluate.job:run_evaluation",
     schema=EvaluateConfig,
     rewrite=sampling_arguments,
     several=True,
 )
+
+_judge = command("evaluate_samples", job="ccdiff.evaluate.given:run_judging", schema=JudgeConfig)
+
+
+def main() -> None:
+    """Evaluates a run; with ``samples=``, pictures that were made elsewhere."""
+    given = any(argument.startswith("samples=") for argument in sys.argv[1:])
+    (_judge if given else _evaluate)()
+
 
 if __name__ == "__main__":
     main()

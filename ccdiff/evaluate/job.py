@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -20,21 +19,21 @@ from ccdiff.errors import UserError
 from ccdiff.evaluate.narrowing import narrowings
 from ccdiff.evaluate.page import write_page
 from ccdiff.evaluate.report import (
-    Real,
     Report,
     class_distances_of,
     model_figures,
+    real_agreement,
+    real_images,
     sample_figures,
     seen_by,
 )
 from ccdiff.evaluate.shards import Shard, Shards, looks
 from ccdiff.evaluate.subject import Subject, open_subject
 from ccdiff.generation.pipeline import Pipeline
-from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.figures import Figure, compare
 from ccdiff.metrics.label_use import label_use
 from ccdiff.metrics.likelihood import bits_per_dimension, dequantise, log_density
-from ccdiff.metrics.references import reference, shuffled
+from ccdiff.metrics.references import shuffled
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.system.atomic import write_text
 from ccdiff.system.locks import locked
@@ -120,7 +119,7 @@ def _write(
     report: Report, shards: list[Shard], subject: Subject, pairs: list[tuple[Figure, Figure]]
 ) -> None:
     """Writes numbers and page, tells the tracker and the log."""
-    _write_json(report.plain(), subject.folder / "metrics.json")
+    write_text(subject.folder / "metrics.json", json.dumps(report.plain(), indent=1))
     run, train = subject.trained.run, subject.material.train
     pictures = write_page(report, shards, train, pairs, run, subject.folder)
     values = {f"evaluate/{figure.key}": figure.value for figure in report.figures}
@@ -128,7 +127,7 @@ def _write(
     track(subject.trained, values, images=shown)
     for figure in report.figures:
         log.info("%s", figure)
-    if report.use.blind:
+    if report.use is not None and report.use.blind:
         log.warning("%s", report.use.warning)
     for told in narrowings(report.figures, pairs):
         log.warning("%s", told)
@@ -160,24 +159,11 @@ def _draw(cfg: DictConfig, subject: Subject, pipeline: Pipeline) -> Callable[[ra
 def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_size: int) -> Report:
     material, judge = subject.material, subject.judge
     judged = judge.judged(looks(shards, subject.y, judge))
-    splits = {"train": material.train, "heldout": material.heldout}
-    real = {
-        name: Real(
-            sketch=reference(
-                split,
-                judge.extractor,
-                name=name,
-                cache=material.cache,
-                fingerprint=subject.fingerprints[name],
-            ),
-            fingerprint=subject.fingerprints[name],
-        )
-        for name, split in splits.items()
-    }
+    real = real_images(material, judge, subject.fingerprints)
     found, near = sample_figures(
         judged,
         real=real,
-        real_agreement=_real_agreement(subject, cfg.n),
+        real_agreement=real_agreement(material.heldout, judge, cfg.n),
         judge=judge,
         base=subject.of_samples,
     )
@@ -201,14 +187,6 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
         near=near,
         use=use,
     )
-
-
-def _real_agreement(subject: Subject, n: int) -> float:
-    """The label agreement of as many held-out images, seen as samples are."""
-    heldout = subject.material.heldout
-    index = shuffled(len(heldout))[:n]
-    logits = subject.judge.classifier.classifier.logits(heldout.images[index])
-    return label_agreement(logits, heldout.labels[index].cpu())
 
 
 def _bits(cfg: DictConfig, subject: Subject) -> tuple[Tensor, float]:
@@ -240,11 +218,6 @@ def _bits(cfg: DictConfig, subject: Subject) -> tuple[Tensor, float]:
     finally:
         denoiser.autocast_dtype = dtype
     return torch.cat(found), torch.cat(errors).mean().item()
-
-
-def _write_json(content: dict[str, Any], path: Path) -> None:
-    text = json.dumps(content, indent=1)
-    write_text(path, text)
 
 
 def _read_figures(place: str) -> list[Figure]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ccdiff.data import Split
 from ccdiff.evaluate.plots import plot_levels
 from ccdiff.evaluate.report import Report
-from ccdiff.evaluate.shards import Shard
+from ccdiff.evaluate.shards import Numbered
 from ccdiff.evaluate.tables import (
     against_table,
     attribute_table,
@@ -55,10 +55,10 @@ img{max-width:100%;background:#fff}.s{overflow-x:auto}.lead{font-size:1.1em}
 
 def write_page(
     report: Report,
-    shards: Sequence[Shard],
+    shards: Sequence[Numbered],
     train: Split,
     against: Sequence[tuple[Figure, Figure]],
-    run: Run,
+    run: Run | None,
     folder: Path,
 ) -> list[Path]:
     """Writes ``index.html`` and the pictures that a tracker wants to have.
@@ -68,7 +68,7 @@ def write_page(
         shards: The samples.
         train: Training images, to show beside samples.
         against: Pairs of an earlier figure and its like of this report.
-        run: Where training was logged.
+        run: Where training was logged; None where there is no run.
         folder: Where to.
 
     Returns:
@@ -76,10 +76,8 @@ def write_page(
     """
     gallery = _Gallery(shards)
     samples = _save(_sample_grid(report, gallery), folder / "samples.png")
-    levels = plot_levels(report.use, folder / "levels.png")
-    training = folder / "training.png"
-    trained = plot_training(run, training)
-    pictures = [samples, levels, *([training] if trained else [])]
+    of_model = _of_model(report, run, folder)
+    pictures = [samples, *(path for path, *_ in of_model)]
     parts = [
         f"<h1>{html_text(report.title)}</h1>",
         outcome(report),
@@ -100,9 +98,7 @@ def write_page(
         _least_convincing(report, gallery, folder),
         "<h2>Samples nearest to training images</h2>",
         _nearest(report, gallery, train, folder),
-        "<h2>What the label adds, by noise level</h2>",
-        _image(levels, "errors on held-out images over noise levels"),
-        *(["<h2>Over training</h2>", _image(training, "training")] if trained else []),
+        *(f"<h2>{title}</h2>{_image(path, alt)}" for path, title, alt in of_model),
         "<h2>What was evaluated, and how</h2>",
         _scrolled(facts_table(report)),
     ]
@@ -116,10 +112,22 @@ def write_page(
     return pictures
 
 
+def _of_model(report: Report, run: Run | None, folder: Path) -> list[tuple[Path, str, str]]:
+    """Pictures that tell of the model and not of its samples, each with title and text."""
+    found = []
+    if report.use is not None:
+        levels = plot_levels(report.use, folder / "levels.png")
+        alt = "errors on held-out images over noise levels"
+        found.append((levels, "What the label adds, by noise level", alt))
+    if run is not None and plot_training(run, folder / "training.png"):
+        found.append((folder / "training.png", "Over training", "figures over training steps"))
+    return found
+
+
 class _Gallery:
     """Samples by their numbers."""
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
+    def __init__(self, shards: Sequence[Numbered]) -> None:
         self.shards = shards
 
     def __call__(self, numbers: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ccdiff.data import Split
+from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.distances import KINDS, class_distances, distances, intervals
-from ccdiff.metrics.extractors import Extractor
+from ccdiff.metrics.extractors import Extractor, Material
 from ccdiff.metrics.figures import Figure, Provenance
 from ccdiff.metrics.intervals import bootstrap
 from ccdiff.metrics.judge import Judge, Judged
 from ccdiff.metrics.label_use import BIN_EDGES, LabelUse, by_level
 from ccdiff.metrics.neighbours import Nearest, copying, nearest
+from ccdiff.metrics.references import reference, shuffled
 from ccdiff.metrics.sketch import Sketch
 
 __all__ = [
@@ -22,6 +25,8 @@ __all__ = [
     "Report",
     "class_distances_of",
     "model_figures",
+    "real_agreement",
+    "real_images",
     "sample_figures",
     "seen_by",
 ]
@@ -38,6 +43,36 @@ class Real:
 
     sketch: Sketch
     fingerprint: str
+
+
+def real_images(material: Material, judge: Judge, fingerprints: dict[str, str]) -> dict[str, Real]:
+    """Training and held-out images in the eyes of a judge, under ``train`` and ``heldout``.
+
+    Arguments:
+        material: The data set; what is seen in it is kept in its cache.
+        judge: Who looks.
+        fingerprints: Of the images, by the same names.
+    """
+    return {
+        name: Real(
+            sketch=reference(
+                split,
+                judge.extractor,
+                name=name,
+                cache=material.cache,
+                fingerprint=fingerprints[name],
+            ),
+            fingerprint=fingerprints[name],
+        )
+        for name, split in (("train", material.train), ("heldout", material.heldout))
+    }
+
+
+def real_agreement(heldout: Split, judge: Judge, n: int) -> float:
+    """The label agreement of ``n`` held-out images, seen as samples are."""
+    index = shuffled(len(heldout))[:n]
+    logits = judge.classifier.classifier.logits(heldout.images[index])
+    return label_agreement(logits, heldout.labels[index].cpu())
 
 
 def sample_figures(
@@ -183,7 +218,7 @@ class Report:
         class_distances: Fréchet distance of each class to training images, [K]; None for
             attributes.
         near: Which training image each sample is nearest to.
-        use: Of the label.
+        use: Of the label; None where there are samples and no model.
     """
 
     title: str
@@ -194,7 +229,7 @@ class Report:
     judged: Judged
     class_distances: Tensor | None
     near: Nearest
-    use: LabelUse
+    use: LabelUse | None = None
 
     def plain(self) -> dict[str, Any]:
         """For JSON, where what is not a number is null."""
@@ -202,8 +237,8 @@ class Report:
             {
                 "title": self.title,
                 "facts": self.facts,
-                "label_blind": self.use.blind,
-                "label_certainty": self.use.certainty,
+                "label_blind": None if self.use is None else self.use.blind,
+                "label_certainty": None if self.use is None else self.use.certainty,
                 "figures": [figure.plain() for figure in self.figures],
                 "classes": self._classes(),
                 "attributes": self._attributes(),
@@ -235,6 +270,8 @@ class Report:
         return [{"name": name, **score._asdict()} for name, score in scores]
 
     def _levels(self) -> list[dict[str, float]]:
+        if self.use is None:
+            return []
         columns = [by_level(u).tolist() for u in (self.use.told, self.use.other, self.use.gain)]
         rows = zip(BIN_EDGES, BIN_EDGES[1:], *columns, strict=False)
         return [

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ from ccdiff.metrics.extractors import Extractor, Seen
 from ccdiff.metrics.judge import Judge, Look
 from ccdiff.system.background import Background
 
-__all__ = ["Shard", "Shards", "looks"]
+__all__ = ["Numbered", "Shard", "Shards", "looks"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,14 @@ _NAME = re.compile(r"(\d{8})-(\d{8})\.pt")
 
 Draw = Callable[[range], Tensor]
 """Sample numbers to images, uint8 [B, C, H, W]."""
+
+
+class Numbered(Protocol):
+    """Samples with consecutive numbers: ``numbers``, and ``images()`` uint8 [B, C, H, W]."""
+
+    @property
+    def numbers(self) -> range: ...
+    def images(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)

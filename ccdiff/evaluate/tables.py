@@ -43,7 +43,7 @@ def _real(figure: Figure, form: str) -> str:
 
 def warnings(report: Report, pairs: Sequence[tuple[Figure, Figure]]) -> str:
     """Banners: where the model ignores its label, and where figures rise as variety is lost."""
-    told = [report.use.warning] if report.use.blind else []
+    told = [report.use.warning] if report.use is not None and report.use.blind else []
     told += narrowings(report.figures, pairs)
     return "".join(f'<p class="w">{html_text(text)}.</p>' for text in told)
 

@@ -36,11 +36,12 @@ from ccdiff.system.stopping import EXIT_STATUS, Preempted
 from ccdiff.system.text import printable
 from ccdiff.system.typed import as_typed
 
-__all__ = ["command", "plain_command"]
+__all__ = ["command", "plain_command", "typed_line"]
 
 log = logging.getLogger(__name__)
 
 _LINES = "\n\t"
+_typed: list[str] = []
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -81,6 +82,7 @@ def command(
 
     def main() -> None:
         register()
+        _typed[:] = [name, *sys.argv[1:]]
         try:
             given = text_arguments(flags_first(sys.argv[1:]), schema)
             arguments = _of_this_rank(flags_first(rewrite(given)))
@@ -104,6 +106,11 @@ def command(
                 os.environ.pop(_FULL_ERROR, None)
 
     return main
+
+
+def typed_line() -> str:
+    """The command at work as it was typed, such as ``ccdiff sample run=latest``."""
+    return " ".join([as_typed(_typed[0]), *map(shlex.quote, _typed[1:])]) if _typed else ""
 
 
 def plain_command(main: Callable[[list[str]], None]) -> Callable[[], None]:

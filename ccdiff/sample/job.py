@@ -18,6 +18,7 @@ from ccdiff.errors import UserError
 from ccdiff.generation.images import save_arrays
 from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import Frames, sample_seeds
+from ccdiff.launch.entry import typed_line
 from ccdiff.pictures import SHOWN_COLUMNS, grid, picture, places_shown, save_gif, save_png
 from ccdiff.runs.folder import output_folder, refuse_filled
 from ccdiff.system.background import Background
@@ -90,7 +91,9 @@ def _sample(cfg: DictConfig) -> Path:
     images, films = [], []
     with Background() as background:
         for part, (batch, film) in by_turns(parts_of(range(len(y)), pipeline.batch_size), draw):
-            background(partial(_write_pngs, out / "images", batch, part, titles, columns))
+            background(
+                partial(_write_pngs, out / "images", batch, part, titles, columns, cfg.seed)
+            )
             images.append(batch)
             films += [film] if len(film.x_t) else []
     if is_main():
@@ -115,11 +118,19 @@ def _file_name(row: int, title: str, column: int) -> str:
 
 
 def _write_pngs(
-    folder: Path, images: Tensor, numbers: range, titles: Sequence[str], columns: int
+    folder: Path,
+    images: Tensor,
+    numbers: range,
+    titles: Sequence[str],
+    columns: int,
+    seed: int,
 ) -> None:
+    """Each with what it was asked for, so that a picture by itself tells how it came about."""
+    about = {"command": typed_line(), "seed": str(seed)}
     for i, image in zip(numbers, images, strict=True):
         row, column = divmod(i, columns)
-        save_png(picture(image), folder / _file_name(row, titles[row], column))
+        mine = {**about, "label": titles[row], "number": str(column)}
+        save_png(picture(image), folder / _file_name(row, titles[row], column), about=mine)
 
 
 def _write(

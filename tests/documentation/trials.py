@@ -50,6 +50,7 @@ LACKING = {
     r"cat,dog|Young": "a run on another data set",
     r"extractor=inception": "weights that are fetched",
     r"grid=fitted": "a grid that was fitted for so many steps",
+    r"samples=": "pictures of others",
     r"hydra/launcher=": "a cluster, or several GPUs",
 }
 """What keeps a command from being run here, however short."""

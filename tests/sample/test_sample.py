@@ -49,6 +49,12 @@ def test_everything_promised_is_written(three_and_seven):
     assert len(pictures) == 16
     with Image.open(pictures[9]) as picture:
         assert np.array_equal(np.asarray(picture), samples["images"][9, ..., 0])
+        assert (picture.text["label"], picture.text["seed"], picture.text["number"]) == (
+            "7",
+            "0",
+            "1",
+        )
+        assert "labels=[3,7]" in picture.text["command"].replace("'", "")
     with Image.open(out / "denoising.gif") as film:
         assert film.n_frames > 1
     assert (out / "grid.png").exists()
