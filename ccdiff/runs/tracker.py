@@ -2,6 +2,7 @@
 
 import functools
 import http.client
+import importlib.util
 import logging
 import os
 import ssl
@@ -128,6 +129,11 @@ class WandbTracker(Tracker):
     """
 
     def __init__(self, *, project: str, entity: str | None, mode: str | None) -> None:
+        if importlib.util.find_spec("wandb") is None:
+            raise UserError(
+                "tracker=wandb needs wandb, which is not installed: pip install wandb, or pass "
+                "tracker=none (metrics.jsonl and samples/ of the run hold the same figures)"
+            )
         if mode not in (None, "online", "offline", "disabled"):
             raise UserError(f"tracker.mode must be online, offline or disabled, got {mode!r}")
         if not project or len(project) > _MOST_LETTERS or set(project) & set(_NOT_IN_NAMES):

@@ -66,6 +66,7 @@ OTHERS = {
     r"uv run --group docs mkdocs (serve|build --strict)": "of .ci/run, or never ends",
     r"uv run (--group bench )?python -m tests\.benchmarks\.\w+.*": "takes minutes",
     r"uv run tests/faults\.py .*": "takes minutes",
+    r"(PYTHONPATH=carried/site )?python -m tests\.gpu(\.carry)? .*": "has its own tests",
     r"\.ci/run": "runs this",
     r"export PYTHONPATH=\. CCDIFF_ALLOW=my_parts": "is done below",
     r'eval "\$\(ccdiff -sc install=bash\)"': "is for the shell of a user",

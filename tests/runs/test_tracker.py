@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+from cli import TINY, rarely, succeed
 
 from ccdiff.errors import UserError
 from ccdiff.runs import tracker as module
@@ -122,3 +124,11 @@ def test_a_name_that_is_refused_is_one_clear_error(tmp_path, caplog, project):
         WandbTracker(project=project, entity=None, mode="offline").session(info),
     ):
         raise AssertionError("opened")
+
+
+def test_without_wandb_a_run_is_trained_untracked_and_tracking_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="pip install wandb, or pass tracker=none"):
+        WandbTracker(**TRACKER)
+    folder = f"hydra.run.dir={tmp_path / 'run'}"
+    succeed("train.py", *TINY, *rarely(1), "tracker=none", folder, cwd=tmp_path)

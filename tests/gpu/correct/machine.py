@@ -31,7 +31,7 @@ from tests.gpu.correct.kit import (
 
 __all__ = ["run"]
 
-_FEW_BYTES = 1 << 30
+_FEW_BYTES = 2 << 30
 
 
 def run(bench: Bench) -> None:
@@ -187,7 +187,7 @@ def _peak(bench: Bench) -> int:
 
 @contextmanager
 def _little_memory(bench: Bench, *, too_many: int) -> Iterator[None]:
-    """Within, the GPU has a GiB; on a CPU steps of so many images raise as on a GPU."""
+    """Within, the GPU has two GiB; on a CPU steps of so many images raise as on a GPU."""
     if bench.cuda:
         whole = torch.cuda.get_device_properties(bench.device).total_memory
         torch.cuda.empty_cache()
