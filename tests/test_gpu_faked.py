@@ -28,6 +28,7 @@ from ccdiff.diffusion.schedules import Cosine, Linear, Schedule
 from ccdiff.diffusion.thresholding import Dynamic, Threshold, Unlimited
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR, Weighting
+from ccdiff.nn import ViT
 from ccdiff.training.muon import Muon
 from ccdiff.training.nonfinite import _skips
 
@@ -133,6 +134,11 @@ def test_no_guidance_waits(make_small, y, inside):
 def test_attributes_wait_for_nothing(make_denoiser):
     y = torch.zeros(2, 3, dtype=torch.uint8)
     draw(make_denoiser(conditioning=MultiHot(["a", "b", "c"], dim=8)), y)
+
+
+def test_no_transformer_waits(make_denoiser, y):
+    settings = {"token_dim": 8, "patch": 4, "width": 8, "depth": 1, "head_channels": 8}
+    draw(make_denoiser(ViT(1, **settings)), y, sampler=DDIM(steps=1))
 
 
 def test_neither_threshold_nor_another_schedule_waits(make_denoiser, y):

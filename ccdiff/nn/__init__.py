@@ -1,5 +1,6 @@
 """Networks ``F(x, log_snr, tokens)``; they know nothing of diffusion."""
 
 from ccdiff.nn.unet import UNet
+from ccdiff.nn.vit import ViT
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "ViT"]

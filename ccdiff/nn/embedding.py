@@ -40,7 +40,10 @@ class NoiseEmbedding(nn.Module):
     def forward(self, log_snr: Tensor) -> Tensor:
         """Embedding [B, out_dim] of noise levels ``log_snr`` [B]."""
         half = self.dim // 2
-        index = torch.arange(half, device=log_snr.device, dtype=torch.float32)
+        weights = next(self.mlp.parameters()).dtype
+        # Angles reach 1000, where half precision has steps of half a radian and more.
+        exact = torch.promote_types(weights, torch.float32)
+        index = torch.arange(half, device=log_snr.device, dtype=exact)
         frequencies = torch.exp(-log(self.max_period) * index / (half - 1))
-        angles = noise_angle(log_snr.float()).unsqueeze(1) * frequencies  # [B, half]
-        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1))
+        angles = noise_angle(log_snr.to(exact)).unsqueeze(1) * frequencies  # [B, half]
+        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1).to(weights))

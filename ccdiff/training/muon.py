@@ -1,4 +1,4 @@
-"""Muon: steps whose matrices have singular values near one, for the convolutions.
+"""Muon: steps whose matrices have singular values near one, for hidden layers.
 
 Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024
 (https://kellerjordan.github.io/posts/muon/), with the scale of Liu et al., Muon is Scalable for
@@ -68,12 +68,19 @@ def _newton_schulz(gram: Tensor, iterations: int) -> Tensor:
     return whole
 
 
+def _stacked(weight: Tensor) -> int:
+    """Of how many matrices, one above the other, a weight consists; 0 where it is none."""
+    return getattr(weight, "hidden_matrices", 1 if weight.ndim == 4 else 0)
+
+
 def _by_memory(x: Tensor, weight: Tensor) -> Tensor:
-    """``x`` [out, in, height, width] with dimensions in the order in which ``weight`` is stored.
+    """``x``, like ``weight``, with dimensions in the order in which ``weight`` is stored.
 
     The order of the columns makes no difference to what is done with a matrix.
     """
-    return x.movedim(1, -1) if weight.is_contiguous(memory_format=torch.channels_last) else x
+    if weight.ndim < 4 or not weight.is_contiguous(memory_format=torch.channels_last):
+        return x
+    return x.movedim(1, -1)
 
 
 def _gradients(weights: list[Tensor]) -> list[Tensor]:
@@ -81,12 +88,17 @@ def _gradients(weights: list[Tensor]) -> list[Tensor]:
 
 
 class Muon(Optimizer):
-    """Muon for weights of convolutions, as matrices [out, in * kernel]; AdamW for all others.
+    """Muon for weights between hidden features, AdamW for all others.
+
+    The former are those of convolutions, as matrices [out, in * kernel], and of linear layers
+    whose weight says by its attribute ``hidden_matrices`` of how many matrices, one above the
+    other, it consists (queries, keys and values are three). Embeddings, modulations and the last
+    layer of a transformer do not: Jordan et al., section "When should you use Muon?".
 
     Arguments:
         params: Parameters.
         lr: Learning rate; the root mean square of a step is about 0.2 of it, as with AdamW.
-        momentum: Of the gradients of convolutions, with Nesterov's look ahead.
+        momentum: Of the gradients of matrices, with Nesterov's look ahead.
         betas: Of AdamW.
         eps: Of AdamW.
         weight_decay: Decoupled, for all, in units of ``lr``.
@@ -137,8 +149,8 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]
-            self._step_convolutions([p for p in moved if p.ndim == 4], group)
-            self._step_others([p for p in moved if p.ndim != 4], group)
+            self._step_matrices([p for p in moved if _stacked(p)], group)
+            self._step_others([p for p in moved if not _stacked(p)], group)
         return loss
 
     def _left_out(self) -> Tensor | None:
@@ -152,7 +164,7 @@ class Muon(Optimizer):
                 self.state[p][name] = torch.zeros_like(p)
         return [self.state[p][name] for p in weights]
 
-    def _step_convolutions(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_matrices(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         if not weights:
             return
         grads = _gradients(weights)
@@ -163,14 +175,16 @@ class Muon(Optimizer):
             grads = [torch.where(left_out, m, g) for m, g in zip(means, grads, strict=True)]
         torch._foreach_lerp_(means, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, means, group["momentum"])
-        pairs = zip(weights, ahead, strict=True)
-        steps = [_by_memory(step, p).flatten(1).float() for p, step in pairs]
+        matrices: list[Tensor] = []
+        steps: list[Tensor] = []
+        for p, step in zip(weights, ahead, strict=True):
+            matrices += _by_memory(p, p).view(len(p), -1).chunk(_stacked(p))
+            steps += _by_memory(step, p).flatten(1).float().chunk(_stacked(p))
         kept = 1 - group["lr"] * group["weight_decay"]
-        for p, step, factor in zip(weights, steps, orthogonalisers(steps), strict=True):
+        for matrix, step, factor in zip(matrices, steps, orthogonalisers(steps), strict=True):
             rate = 0.2 * max(step.shape) ** 0.5 * group["lr"]
             pair = (factor, step) if len(factor) == len(step) else (step, factor)
             # Decay, product and update in one pass over the weights.
-            matrix = _by_memory(p, p).view(len(p), -1)
             if left_out is None:
                 matrix.addmm_(*pair, beta=kept, alpha=-rate)
             else:

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from parts import awaken
 from torch import nn
 
+from ccdiff.nn import ViT
 from ccdiff.training.muon import Muon, orthogonalisers
 
 
@@ -118,6 +120,41 @@ def test_convolutions_of_one_pixel_step_as_with_the_muon_of_torch():
             optimizer.step()
     moved = theirs - start
     assert (ours.flatten(1) - theirs).norm() < 0.03 * moved.norm()
+
+
+@pytest.mark.parametrize("stacked", [1, 3])
+def test_matrices_of_hidden_features_step_as_with_the_muon_of_torch(stacked):
+    """Each by itself, where several stand one above the other."""
+    settings = {"lr": 1e-2, "momentum": 0.9, "weight_decay": 0.3}
+    start = torch.randn(stacked, 24, 40, generator=torch.Generator().manual_seed(0))
+    theirs = [nn.Parameter(matrix.clone()) for matrix in start]
+    ours = nn.Parameter(start.flatten(0, 1).clone())
+    ours.hidden_matrices = stacked
+    optimizers = [
+        Muon([ours], **settings),
+        torch.optim.Muon(theirs, adjust_lr_fn="match_rms_adamw", nesterov=True, **settings),
+    ]
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(4):
+        grads = torch.randn(stacked, 24, 40, generator=generator)
+        grads[0] *= 100  # Which the others must not come to know.
+        ours.grad = grads.flatten(0, 1)
+        for p, grad in zip(theirs, grads, strict=True):
+            p.grad = grad
+        for optimizer in optimizers:
+            optimizer.step()
+    for matrix, expected, before in zip(ours.chunk(stacked), theirs, start, strict=True):
+        assert (matrix - expected).norm() < 0.03 * (expected - before).norm()
+
+
+def test_it_finds_the_matrices_of_a_transformer():
+    network = awaken(ViT(1, token_dim=8, patch=4, width=16, depth=2, head_channels=8))
+    optimizer = Muon(network.parameters(), lr=1e-2)
+    network(torch.randn(2, 1, 8, 8), torch.zeros(2), torch.randn(2, 1, 8)).sum().backward()
+    optimizer.step()
+    orthogonal = {n for n, p in network.named_parameters() if "momentum" in optimizer.state[p]}
+    layers = ("attention.qkv", "attention.out", "mlp.gate_up", "mlp.down")
+    assert orthogonal == {f"blocks.{i}.{name}.weight" for i in range(2) for name in layers}
 
 
 def test_goes_on_from_its_state():
