@@ -37,6 +37,7 @@ class Arguments:
     carried: Path | None = None
     data: Path | None = None
     commit: str = ""
+    only: tuple[str, ...] = ()
 
 
 def parse(arguments: list[str]) -> Arguments:
@@ -63,6 +64,8 @@ def parse(arguments: list[str]) -> Arguments:
             given[key] = value == "true"
         elif key in ("device", "commit"):
             given[key] = value
+        elif key == "only":
+            given[key] = tuple(word.strip() for word in value.split(",") if word.strip())
         else:
             raise SystemExit(f"error: no such argument: {key}; see docs/gpu.md")
     unknown = [name for name in named if name not in ("all", *WEIGHTS)]
@@ -118,8 +121,7 @@ def main(arguments: list[str]) -> int:
         # With its number, without which some functions of torch do not take it.
         device = torch.device("cuda", device.index or 0)
         make_current(device)
-    if asked.miniature:
-        torch.set_num_threads(1)
+    torch.set_num_threads(1 if asked.miniature else min(4, torch.get_num_threads()))
     bench = Bench(
         device=device,
         out=asked.out,
@@ -128,6 +130,7 @@ def main(arguments: list[str]) -> int:
         carried=asked.carried,
         data=asked.data,
         head=head_of(asked, device),
+        only=asked.only,
     )
     left = list(asked.parts)
     while left:

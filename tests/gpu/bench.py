@@ -62,6 +62,7 @@ class Bench:
         carried: Folder of what was collected by ``python -m tests.gpu.carry``, or None.
         data: Folder of CIFAR-10 as its authors distribute it, or None.
         head: What the figures were taken with: device, versions, date, commit, command.
+        only: Words; where there are some, cases whose name has none of them are passed over.
     """
 
     device: torch.device
@@ -71,6 +72,7 @@ class Bench:
     carried: Path | None = None
     data: Path | None = None
     head: Mapping[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
     part: str = field(default="", init=False)
     rows: list[dict] = field(default_factory=list, init=False)
 
@@ -170,6 +172,8 @@ class Bench:
             Whether it ran to its end.
         """
         name = name or work.__name__.strip("_").replace("_", " ")
+        if self.only and not any(word in name for word in ("the part ", *self.only)):
+            return False
         if cuda and not self.cuda:
             self.row(name, outcome="needs CUDA", told="")
             return False
@@ -236,7 +240,10 @@ class Bench:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a command, which finds this repository wherever it is started."""
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
-        return {**os.environ, "PYTHONPATH": path, "WANDB_MODE": "disabled", **more}
+        # Several run at a time: with all cores each, their threads wait for one another.
+        threads = str(torch.get_num_threads())
+        quiet = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": threads}
+        return {**os.environ, "PYTHONPATH": path, **quiet, **more}
 
     def failures(self) -> list[dict]:
         """Rows of what failed or could not be done for an error."""

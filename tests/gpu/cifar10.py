@@ -79,7 +79,7 @@ def run(bench: Bench) -> None:
     bench.case(lambda bench: _data(bench, part), name="data and judge", needs=10)
     if part.root is None:
         return
-    part.rate = next((r["images_per_second"] for r in bench.rows if r["case"] == FAST), None)
+    part.rate = next((r.get("images_per_second") for r in bench.rows if r["case"] == FAST), None)
     if part.rate is None:
         bench.case(lambda bench: _speed(bench, part), name="speed", needs=200)
     bench.case(lambda bench: _train(bench, part), name="training", needs=150)

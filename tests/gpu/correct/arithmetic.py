@@ -20,6 +20,10 @@ from tests.gpu.correct.kit import (
 
 __all__ = ["run"]
 
+_AFTER_STEPS = {"adamw": 1e-3, "muon": FP32}
+"""Adam divides each gradient by its own size: what is zero but for rounding moves as far as the
+rest, and rounding differs between devices. An H200 is 2.8e-4 from a CPU after 20 steps."""
+
 
 def run(bench: Bench) -> None:
     """Runs the cases."""
@@ -88,8 +92,9 @@ def training_steps(bench: Bench, optimizer: str) -> None:
                 outputs.append(denoiser(x.to(device), level, torch.arange(8, device=device)))
         found.append((losses, *outputs))
     names = (f"losses of {steps} steps", "output after them", "output of the average")
-    for what, one, other in zip(names, *found, strict=True):
-        bench.check(f"{optimizer}: {what} against the CPU", apart(one, other), FP32)
+    bounds = (FP32, _AFTER_STEPS[optimizer], _AFTER_STEPS[optimizer])
+    for what, bound, one, other in zip(names, bounds, *found, strict=True):
+        bench.check(f"{optimizer}: {what} against the CPU", apart(one, other), bound)
 
 
 @without_tf32()

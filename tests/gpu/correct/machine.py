@@ -154,16 +154,16 @@ def placement(bench: Bench) -> None:
 def gradient_checkpointing(bench: Bench) -> None:
     """The same gradient in less memory."""
     size = () if bench.miniature else ("data.image_size=32", "model=unet_large")
-    n = 4 if bench.miniature else 64
+    n = 4 if bench.miniature else 256
     found, peaks = [], []
     for kept in ("false", "true"):
         both = pair(bench, *size, f"model.gradient_checkpointing={kept}")
         x0, y, draw = batch_of(both, n)
         x0, y, draw = x0.to(bench.device), y.to(bench.device), moved(draw, bench.device)
         both.there.train()
-        before = _peak(bench)
+        held = _held_and_peak(bench)[0]
         both.objective.at(both.there, x0, y, draw).mean().backward()
-        peaks.append(_peak(bench) - before)
+        peaks.append(_held_and_peak(bench)[1] - held)
         found.append([p.grad for p in both.there.parameters() if p.grad is not None])
     bench.check("gradient with checkpointing against without", apart(found[1], found[0]), FP32)
     if bench.cuda:
@@ -172,17 +172,17 @@ def gradient_checkpointing(bench: Bench) -> None:
             peak_gib=peaks[0] / 2**30,
             peak_gib_checkpointing=peaks[1] / 2**30,
         )
-        bench.check("peak memory with checkpointing over without", peaks[1] / peaks[0], 0.6)
+        bench.check("peak memory with checkpointing over without", peaks[1] / peaks[0], 0.7)
 
 
-def _peak(bench: Bench) -> int:
-    """Bytes at the peak since it was last asked for; what is held now counts as the new one."""
+def _held_and_peak(bench: Bench) -> tuple[int, int]:
+    """Bytes that are held now, and at the peak since this was last asked."""
     if not bench.cuda:
-        return 0
+        return 0, 0
     torch.cuda.synchronize()
     peak = torch.cuda.max_memory_allocated(bench.device)
     torch.cuda.reset_peak_memory_stats(bench.device)
-    return peak
+    return torch.cuda.memory_allocated(bench.device), peak
 
 
 @contextmanager
