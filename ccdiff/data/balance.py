@@ -21,7 +21,7 @@ def weights_for(labels: Tensor, balance: str) -> Tensor | None:
     groups that share the presence or absence of one attribute with it.
 
     Arguments:
-        labels: int64 [N] or uint8 [N, K].
+        labels: int64 [N], uint8 [N, K], or numbers, which only ``none`` takes.
         balance: ``none``, ``class`` or ``sqrt``.
 
     Returns:
@@ -31,6 +31,11 @@ def weights_for(labels: Tensor, balance: str) -> Tensor | None:
         return None
     if balance not in _POWERS:
         raise UserError(f"data.balance must be none, sqrt or class, got {balance!r}")
+    if labels.is_floating_point():
+        raise UserError(
+            f"data.balance={balance} draws rare classes more often, but labels are real numbers, "
+            f"which have none: pass data.balance=none"
+        )
     if labels.ndim == 1:
         size = labels.bincount()[labels]
     else:

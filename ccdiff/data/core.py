@@ -68,7 +68,10 @@ class ImageRows:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, C, H, W] with labels: int64 class indices [N] or uint8 bits [N, K].
+    """Images uint8 [N, C, H, W] with labels.
+
+    These are int64 class indices [N], uint8 bits [N, K], or real numbers float32 [N, K], NaN where
+    one is missing.
 
     Arguments:
         images: In memory or mapped into it.
@@ -97,9 +100,11 @@ class Split:
         return Split(self.images[index], self.labels[index])
 
     def count_labels(self, num_labels: int) -> Tensor:
-        """Images of each class or with each attribute, int64 [num_labels]."""
+        """Images of each class, with each attribute, or with each number, int64 [num_labels]."""
         if self.labels.ndim == 1:
             return self.labels.bincount(minlength=num_labels)
+        if self.labels.is_floating_point():
+            return (~self.labels.isnan()).sum(0)
         return self.labels.sum(0, dtype=torch.int64)
 
     def fingerprint(self) -> str:
@@ -213,8 +218,11 @@ def describe(train: Split, heldout: Split, names: Sequence[str]) -> list[str]:
     Returns:
         A dozen lines at most; names with no training or no held-out image are among them.
     """
-    kind = "classes" if train.labels.ndim == 1 else "attributes"
+    numbers = train.labels.is_floating_point()
+    kind = "numbers" if numbers else "classes" if train.labels.ndim == 1 else "attributes"
     lines = [f"{len(train)} training images, {len(heldout)} held out; {len(names)} {kind}"]
+    if numbers:
+        return lines + _numbers(train.labels, names)
     counts = [split.count_labels(len(names)).tolist() for split in (train, heldout)]
     rows = list(zip(names, *counts, strict=True))
     if len(rows) > _MAX_DESCRIBED:
@@ -230,6 +238,22 @@ def describe(train: Split, heldout: Split, names: Sequence[str]) -> list[str]:
             more = ", ..." if len(none) > _MAX_DESCRIBED else ""
             lines.append(f"  no {what} image of {', '.join(none[:_MAX_DESCRIBED])}{more}")
     return lines
+
+
+def _numbers(labels: Tensor, names: Sequence[str]) -> list[str]:
+    """What the numbers of training images are, a line each."""
+    lines = []
+    for name, column in zip(names[:_MAX_DESCRIBED], labels.double().cpu().T, strict=False):
+        there = column[~column.isnan()]
+        missing = len(column) - len(there)
+        lacking = f"; {missing} training images have none" if missing else ""
+        if len(there):
+            mean, std = there.mean(), there.std(correction=0)
+            span = f"from {there.min():g} to {there.max():g}, mean {mean:.4g}, std {std:.4g}"
+            lines.append(f"  {name}: {span}{lacking}")
+        else:
+            lines.append(f"  {name}: no training image has it")
+    return lines + (["  ..."] if len(names) > _MAX_DESCRIBED else [])
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """From labels to the tokens that the network attends to.
 
 A label becomes a class-representation vector, one-hot for a class index or multi-hot for a row of
-attributes, and that vector becomes tokens [B, L, D]. A hidden label is replaced by a *learned*
+attributes, and that vector becomes tokens [B, L, D]; real numbers are in
+:mod:`ccdiff.diffusion.continuous`. A hidden label is replaced by a *learned*
 null: a zero vector would not do, since an all-zero row of attributes is a real label.
 
 Labels are hidden per sample by an explicit mask, never by the training mode of the module, for
@@ -53,6 +54,13 @@ class Conditioning(nn.Module, ABC):
     def check(self, labels: Tensor) -> None:
         """Raises :class:`UserError`, with the fix, where ``labels`` are of the other kind."""
 
+    def example(self) -> Tensor:
+        """A label to try things with, [1] or [1, K]."""
+        return torch.zeros(1, dtype=torch.int64)
+
+    def fit(self, labels: Tensor) -> None:
+        """Takes what it needs from the labels of the training images, before training."""
+
     @abstractmethod
     def forward(self, y: Tensor, drop: Tensor | None = None) -> Tensor:
         """Tokens [B, L, D] of labels ``y``, hidden where ``drop`` (bool) is true.
@@ -82,6 +90,7 @@ class OneHot(Conditioning):
         return 1
 
     def check(self, labels: Tensor) -> None:
+        _refuse_numbers(labels, "conditioning=onehot needs one class index per image")
         if labels.ndim != 1:
             raise UserError(
                 f"conditioning=onehot needs one class index per image, but the data has "
@@ -138,7 +147,11 @@ class MultiHot(Conditioning):
     def num_tokens(self) -> int:
         return len(self.label_names)
 
+    def example(self) -> Tensor:
+        return torch.zeros(1, len(self.label_names), dtype=torch.uint8)
+
     def check(self, labels: Tensor) -> None:
+        _refuse_numbers(labels, "conditioning=multihot needs a row of 0/1 attributes per image")
         if labels.ndim != 2:
             raise UserError(
                 "conditioning=multihot needs a row of 0/1 attributes per image, but the data has "
@@ -171,6 +184,14 @@ class MultiHot(Conditioning):
             return tokens
         hidden = drop if drop.ndim == 2 else drop.unsqueeze(1)  # [B, K] or [B, 1]
         return torch.where(hidden.unsqueeze(-1), self.null, tokens)
+
+
+def _refuse_numbers(labels: Tensor, needed: str) -> None:
+    if labels.is_floating_point():
+        raise UserError(
+            f"{needed}, but the data has {labels.shape[-1]} real numbers per image: use "
+            f"conditioning=continuous, or leave out data.numbers"
+        )
 
 
 def label_index(name: str, names: Sequence[str]) -> int:

@@ -231,8 +231,8 @@ class AttributeGuidance(_Extrapolation):
         conditioning = denoiser.conditioning
         if not isinstance(conditioning, MultiHot):
             raise UserError(
-                "guidance=attributes weighs attributes, but the model knows one class per image: "
-                "use guidance=cfg"
+                "guidance=attributes weighs attributes of 0 and 1, and the model knows none: use "
+                "guidance=cfg"
             )
         names = conditioning.label_names
         weights = [self.scale] * len(names)

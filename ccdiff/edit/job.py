@@ -17,7 +17,7 @@ from ccdiff.data.files.decode import BadImage, PixelSettings, decode, read_file
 from ccdiff.diffusion.denoiser import Denoise
 from ccdiff.edit.tasks import Given, Pictures, Task
 from ccdiff.errors import UserError
-from ccdiff.generation.labels import Labels, parse_labels
+from ccdiff.generation.labels import Labels, label_title, parse_labels
 from ccdiff.pictures import grid, save_gif, save_png
 from ccdiff.runs.folder import refuse_filled
 from ccdiff.system.atomic import write_whole
@@ -125,10 +125,7 @@ def _image(path: Path, trained: OpenedRun, *, channels: int) -> Tensor:
 
 def _labels_of(y: Tensor, names: Sequence[str]) -> Labels:
     """The labels of held-out images, with titles."""
-    if y.ndim == 1:
-        return Labels(y, None, [names[k] for k in y])
-    titles = [", ".join(names[k] for k in row.nonzero().squeeze(1)) or "none" for row in y]
-    return Labels(y, None, titles)
+    return Labels(y, None, [label_title(row, names) for row in y])
 
 
 def _pair(x0: Tensor, labels: Labels) -> tuple[Tensor, Labels]:

@@ -208,7 +208,18 @@ def _from_folders(path: Path, data: DataSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _labels_like(like: Tensor, labels: np.ndarray, path: str, *, num_labels: int) -> Tensor:
-    """Labels of the data set's kind: class numbers int64 [N], or attributes uint8 [N, K]."""
+    """Labels of the data set's kind.
+
+    Class numbers int64 [N], attributes uint8 [N, K], or real numbers float32 [N, K].
+    """
+    if like.is_floating_point():
+        real = np.issubdtype(labels.dtype, np.number) and labels.shape == (len(labels), num_labels)
+        if not real or np.isinf(labels).any():
+            raise UserError(
+                f"samples={path}: labels are real numbers [{len(labels)}, {num_labels}], NaN "
+                f"where one was left open, got {labels.dtype} {list(labels.shape)}"
+            )
+        return torch.from_numpy(labels.astype(np.float32))
     many = like.ndim == 2
     shape = [len(labels), num_labels] if many else [len(labels)]
     whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool

@@ -18,9 +18,11 @@ from ccdiff.evaluate.tables import (
     confusion_table,
     facts_table,
     figure_table,
+    number_table,
     outcome,
     warnings,
 )
+from ccdiff.generation.labels import label_title
 from ccdiff.metrics.figures import Figure
 from ccdiff.metrics.references import shuffled
 from ccdiff.pictures import grid, save_png
@@ -94,6 +96,7 @@ def write_page(
         *_classes(report, gallery, folder),
         confusion_table(report),
         attribute_table(report),
+        number_table(report),
         "<h2>The least convincing samples</h2>",
         _least_convincing(report, gallery, folder),
         "<h2>Samples nearest to training images</h2>",
@@ -168,11 +171,7 @@ def _inline(images: Tensor, columns: int, titles: Sequence[str], folder: Path, a
 
 
 def _title(report: Report, number: int) -> str:
-    y = report.y[number]
-    if y.ndim == 0:
-        return report.label_names[int(y)]
-    present = [n for n, bit in zip(report.label_names, y.tolist(), strict=True) if bit]
-    return ", ".join(present) or "none"
+    return label_title(report.y[number], report.label_names)
 
 
 def _of_class(report: Report, k: int) -> Tensor:
@@ -229,7 +228,7 @@ def _least_convincing(report: Report, gallery: _Gallery, folder: Path) -> str:
         taken = report.judged.taken
         seen = "" if taken is None else f", looks like {report.label_names[int(taken[i])]}"
         titles.append(f"{_title(report, i)}{seen}")
-    note = '<p class="n">Those whose label the classifier gives the least probability.</p>'
+    note = '<p class="n">Those in which the judge finds least of their label.</p>'
     return note + _inline(gallery(order), 1, titles, folder, "least convincing samples")
 
 

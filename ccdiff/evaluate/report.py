@@ -72,7 +72,8 @@ def real_agreement(heldout: Split, judge: Judge, n: int) -> float:
     """The label agreement of ``n`` held-out images, seen as samples are."""
     index = shuffled(len(heldout))[:n]
     logits = judge.classifier.classifier.logits(heldout.images[index])
-    return label_agreement(logits, heldout.labels[index].cpu())
+    asked = judge.classifier.classifier.standardised(heldout.labels[index].cpu())
+    return label_agreement(logits, asked)
 
 
 def sample_figures(
@@ -242,6 +243,7 @@ class Report:
                 "figures": [figure.plain() for figure in self.figures],
                 "classes": self._classes(),
                 "attributes": self._attributes(),
+                "numbers": self._numbers(),
                 "confusion": None
                 if self.judged.confusion is None
                 else self.judged.confusion.counts.tolist(),
@@ -267,6 +269,12 @@ class Report:
         if self.judged.attributes is None:
             return []
         scores = zip(self.label_names, self.judged.attributes.scores, strict=True)
+        return [{"name": name, **score._asdict()} for name, score in scores]
+
+    def _numbers(self) -> list[dict[str, Any]]:
+        if self.judged.numbers is None:
+            return []
+        scores = zip(self.label_names, self.judged.numbers.scores, strict=True)
         return [{"name": name, **score._asdict()} for name, score in scores]
 
     def _levels(self) -> list[dict[str, float]]:

@@ -185,6 +185,7 @@ def _facts(
     cfg: DictConfig, trained: OpenedRun, way: dict[str, str], judge: Judge
 ) -> dict[str, str]:
     extractor, classifier = judge.extractor, judge.classifier
+    found = classifier.classifier.heldout_accuracy
     step, seconds = trained.checkpoint["step"], trained.checkpoint["seconds"]
     size = " x ".join(map(str, trained.image_shape))
     return {
@@ -195,8 +196,9 @@ def _facts(
         "samples": f"{cfg.n}, seed {cfg.seed}, {_precision(trained)}",
         **way,
         "extractor": f"{extractor.name} ({extractor.fingerprint})",
-        "classifier": (
-            f"finds {classifier.classifier.heldout_accuracy:.2%} of held-out labels "
-            f"({classifier.fingerprint})"
+        classifier.name: (
+            f"{found:.3g} standard deviations off on held-out numbers ({classifier.fingerprint})"
+            if classifier.classifier.numbers
+            else f"finds {found:.2%} of held-out labels ({classifier.fingerprint})"
         ),
     }

@@ -16,6 +16,7 @@ __all__ = [
     "confusion_table",
     "facts_table",
     "figure_table",
+    "number_table",
     "outcome",
     "warnings",
 ]
@@ -30,6 +31,11 @@ def outcome(report: Report) -> str:
         kind = figure.name.removesuffix(f"_{figure.provenance.extractor}")
         if kind == "label_agreement":
             said.append(f"{figure.value:.1%} of their labels found in them{_real(figure, '.1%')}")
+        elif kind == "label_error":
+            said.append(
+                f"numbers found {figure.value:.3g} standard deviations from those asked for"
+                f"{_real(figure, '.3g')}"
+            )
         elif kind in ("fd", "fid") and figure.provenance.reference == "heldout":
             said.append(
                 f"{figure.name} to held-out images {figure.value:.3g}{_real(figure, '.3g')}"
@@ -172,4 +178,21 @@ def attribute_table(report: Report) -> str:
         '<h2>Attributes, worst first</h2><table><tr><th class="t">attribute</th>'
         f"<th>precision</th><th>recall</th><th>F1</th><th>balanced accuracy</th>"
         f"<th>base rate</th></tr>{rows}</table>"
+    )
+
+
+def number_table(report: Report) -> str:
+    """Error and correlation of numbers; empty for classes and attributes."""
+    if report.judged.numbers is None:
+        return ""
+    scored = zip(report.label_names, report.judged.numbers.scores, strict=True)
+    rows = "".join(
+        f'<tr><td class="t">{html_text(name)}</td><td>{_number(s.error)}</td>'
+        f"<td>{_number(s.correlation)}</td></tr>"
+        for name, s in sorted(scored, key=lambda pair: -pair[1].error)
+    )
+    return (
+        '<h2>Numbers, worst first</h2><table><tr><th class="t">number</th>'
+        "<th>error, in standard deviations of the training images</th>"
+        f"<th>correlation of found and asked for</th></tr>{rows}</table>"
     )

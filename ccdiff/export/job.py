@@ -7,11 +7,14 @@ https://github.com/huggingface/safetensors.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
 from ccdiff.config.build import image_shape_of, instantiate
+from ccdiff.diffusion.conditioning import Conditioning, MultiHot
+from ccdiff.diffusion.continuous import Continuous
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
@@ -76,7 +79,7 @@ def _card(
     """What somebody who was handed the folder wants to know, as Markdown."""
     names = list(denoiser.conditioning.label_names)
     data = config.data
-    example = [names[0]] if config.conditioning._target_.endswith("MultiHot") else names[:2]
+    example = _example(denoiser.conditioning)
     kinds = {
         "data": f"{_class_name(data)}, {' x '.join(map(str, image_shape_of(config)))}",
         "labels": f"{len(names)}: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
@@ -113,6 +116,15 @@ def _card(
             "",
         ]
     )
+
+
+def _example(conditioning: Conditioning) -> Sequence[Any]:
+    """Labels to try the model with."""
+    names = conditioning.label_names
+    if isinstance(conditioning, Continuous):
+        pairs = zip(names, conditioning.mean.tolist(), strict=True)
+        return [{name: float(f"{mean:.3g}") for name, mean in pairs}]
+    return list(names[:1] if isinstance(conditioning, MultiHot) else names[:2])
 
 
 def _class_name(node: DictConfig) -> str:

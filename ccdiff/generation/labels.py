@@ -6,19 +6,27 @@
   ``name`` is present and ``-name`` absent. An attribute that is not named is left open by a model
   trained with ``conditioning.attribute_drop``, and absent for any other. A row may also be a list
   of names, or of K bits, 0 or 1.
+- Numbers: a mapping of names to numbers, or the text ``angle=30,size=2``, or a list of them; where
+  there is one number alone, also it alone: ``[10, 20]``. One that is not named is left open by a
+  model that has seen images without it, and asked for by any other.
 """
 
+import logging
+import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ccdiff.diffusion.conditioning import FEW_NAMES, Conditioning, MultiHot, label_index
+from ccdiff.diffusion.continuous import Continuous
 from ccdiff.errors import UserError
 
-__all__ = ["Labels", "parse_labels"]
+__all__ = ["Labels", "label_title", "parse_labels"]
+
+log = logging.getLogger(__name__)
 
 _MAX_DIGITS = 18
 
@@ -27,7 +35,8 @@ class Labels(NamedTuple):
     """What a request asks for, in ``n`` rows.
 
     Arguments:
-        y: Class indices int64 [n], or attributes uint8 [n, K].
+        y: Class indices int64 [n], attributes uint8 [n, K], or numbers float32 [n, K], NaN where
+            one is left open.
         drop: Attributes that are left open, bool [n, K]; None where everything is told.
         titles: A row in the words of its label, [n].
     """
@@ -52,8 +61,27 @@ def parse_labels(request: Any, conditioning: Conditioning) -> Labels:
         if request is None:
             raise UserError(f"which attributes? pass labels={_example(names)}")
         return _attribute_rows([_told(row, names) for row in _rows(request)], conditioning)
+    if isinstance(conditioning, Continuous):
+        if request is None:
+            raise UserError(f"which numbers? pass labels={_number_example(conditioning)}")
+        return _number_rows([_numbers(row, names) for row in _rows(request)], conditioning)
     indices = range(len(names)) if request is None else [_class(c, names) for c in _rows(request)]
     return Labels(torch.tensor(indices), None, [names[i] for i in indices])
+
+
+def label_title(y: Tensor, names: Sequence[str]) -> str:
+    """The label of an image in words.
+
+    Arguments:
+        y: Of one image: a class index [], attributes uint8 [K], or numbers float32 [K].
+        names: One per class, attribute or number.
+    """
+    if y.ndim == 0:
+        return names[int(y)]
+    pairs = zip(names, y.tolist(), strict=True)
+    if y.is_floating_point():
+        return ", ".join(f"{name}={x:.6g}" for name, x in pairs if x == x) or "anything"
+    return ", ".join(name for name, bit in pairs if bit) or "none"
 
 
 def _rows(request: Any) -> list[Any]:
@@ -133,6 +161,73 @@ def _title(row: dict[int, bool], names: Sequence[str], may_be_open: bool) -> str
         if k in row and (row[k] or may_be_open)
     ]
     return ", ".join(words) or ("anything" if may_be_open else "none")
+
+
+def _numbers(row: Any, names: Sequence[str]) -> dict[int, float]:
+    """Which numbers a row tells."""
+    if not isinstance(row, Mapping):
+        texts = row if isinstance(row, list) else str(row).split(",")
+        if len(texts) == len(names) and not any("=" in str(text) for text in texts):
+            row = dict(zip(names, texts, strict=True))
+        else:
+            pairs = [str(text).partition("=") for text in texts]
+            row = {}
+            for name, equals, value in pairs:
+                if not equals:
+                    raise UserError(
+                        f"the label {name!r} is no name=number; the numbers are {', '.join(names)}"
+                    )
+                if name.strip() in row:
+                    raise UserError(f"the label names {name.strip()} twice")
+                row[name.strip()] = value
+    told: dict[int, float] = {}
+    for name, value in row.items():
+        k = label_index(str(name).strip(), names)
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not abs(number) <= torch.finfo(torch.float32).max:
+            raise UserError(f"the label {names[k]}={value} is no finite number")
+        if k in told:
+            raise UserError(f"the label names {names[k]} twice")
+        told[k] = number
+    return told
+
+
+def _number_rows(rows: Sequence[dict[int, float]], conditioning: Continuous) -> Labels:
+    names, may_be_open = conditioning.label_names, conditioning.may_be_missing.tolist()
+    y = torch.full((len(rows), len(names)), math.nan)
+    for i, row in enumerate(rows):
+        for k, number in row.items():
+            y[i, k] = number
+        if lacking := [
+            name for k, name in enumerate(names) if k not in row and not may_be_open[k]
+        ]:
+            raise UserError(
+                f"the label {label_title(y[i], names)} does not name {', '.join(lacking)}, and "
+                f"the model has seen no image without: name every number, or train with "
+                f"conditioning.number_drop=0.1"
+            )
+    low, high = conditioning.low.cpu(), conditioning.high.cpu()
+    for k, name in enumerate(names):
+        column = y[:, k]
+        outside = column[(column < low[k]) | (column > high[k])]
+        if len(outside):
+            log.warning(
+                "%s=%g lies outside of the training images, which go from %g to %g",
+                *(name, outside[0], low[k], high[k]),
+            )
+    return Labels(y, None, [label_title(row, names) for row in y])
+
+
+def _number_example(conditioning: Continuous) -> str:
+    names = conditioning.label_names
+    spans = zip(names, conditioning.low.tolist(), conditioning.high.tolist(), strict=True)
+    listed = ", ".join(f"{name} from {low:g} to {high:g}" for name, low, high in spans)
+    pairs = zip(names, conditioning.mean.tolist(), strict=True)
+    example = ", ".join(f"{name}: {mean:.3g}" for name, mean in pairs)
+    return f"'[{{{example}}}]', a mapping of names to numbers (there are: {listed})"
 
 
 def _example(names: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ def run_inspection(cfg: DictConfig) -> None:
             name: {"train": a, "heldout": b} for name, a, b in zip(names, *counts, strict=True)
         },
     }
-    if train.labels.ndim == 2:
+    if train.labels.dtype == torch.uint8:
         together = co_occurrence(train.labels)
         _plot_co_occurrence(together, names, out / "cooccurrence.png")
         found["cooccurrence"] = together.tolist()
@@ -81,14 +81,20 @@ def co_occurrence(labels: Tensor) -> Tensor:
 
 
 def _contact_sheet(split: Split, names: Sequence[str], columns: int) -> Image.Image:
-    """A row of images for each label, spread over the split."""
+    """A row of images for each label, spread over the split; of numbers from low to high."""
     rows = []
     for k in range(len(names)):
-        has = split.labels == k if split.labels.ndim == 1 else split.labels[:, k] == 1
-        where = has.nonzero().flatten()
+        where = _images_of(split.labels, k)
         shown = min(columns, len(where))
         rows.append(split.images[where[torch.arange(shown) * len(where) // max(shown, 1)]])
     return _sheet(rows, split, columns, names)
+
+
+def _images_of(labels: Tensor, k: int) -> Tensor:
+    """Which images have label ``k``, int64 [n]; those with a number from its lowest to highest."""
+    if labels.is_floating_point():
+        return labels[:, k].argsort(stable=True)[: int((~labels[:, k].isnan()).sum())]
+    return (labels == k if labels.ndim == 1 else labels[:, k] == 1).nonzero().flatten()
 
 
 def _duplicate_sheet(splits: Sequence[Split], groups: Sequence[Sequence[int]]) -> Image.Image:

@@ -1,8 +1,8 @@
 """A small classifier trained on a data set's own training split, to judge images with.
 
 Its labels say whether an image shows what it should, its features how far two sets of images are
-apart, and neither needs weights from elsewhere. The training is a pure function of the data, and
-kept on disk under a fingerprint of the data.
+apart, and neither needs weights from elsewhere. Where labels are real numbers it is a regressor.
+The training is a pure function of the data, and kept on disk under a fingerprint of the data.
 """
 
 import hashlib
@@ -40,6 +40,8 @@ _SMALLEST_MAP = 4
 _NUM_FEATURES = 128
 _RELIABLE = 0.7
 """Share of held-out labels right, below which it is said that judgements mean little."""
+_RELIABLE_ERROR = 0.5
+"""Of numbers, in standard deviations; to say always the mean is 0.8 off where they are normal."""
 _BATCH_SIZE = 128
 _PEAK_LR = 3e-3
 _WEIGHT_DECAY = 0.05
@@ -54,7 +56,7 @@ class Judgement(NamedTuple):
 
     Arguments:
         features: Of the layer before the last, float32 [B, 128].
-        logits: Float32 [B, K].
+        logits: Float32 [B, K]; of numbers, what they are, standardised.
     """
 
     features: Tensor
@@ -68,11 +70,22 @@ class Classifier(nn.Module):
 
     Arguments:
         image_shape: ``(C, H, W)``.
-        num_labels: K, classes or attributes.
+        num_labels: K, classes, attributes or numbers.
+        numbers: Whether they are numbers.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], *, num_labels: int) -> None:
+    mean: Tensor | None
+    """Of numbers in the training images, [K]."""
+    std: Tensor | None
+    """Of numbers in the training images, [K]."""
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], *, num_labels: int, numbers: bool = False
+    ) -> None:
         super().__init__()
+        self.numbers = numbers
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.ones(num_labels) if numbers else None)
         channels, *sides = image_shape
         self.sides = sides = [min(side, _MAX_SIZE) for side in sides]
         stages: list[nn.Module] = []
@@ -94,7 +107,13 @@ class Classifier(nn.Module):
         )
         self.head = nn.Linear(_NUM_FEATURES, num_labels)
         self.heldout_accuracy = math.nan
-        """Share of the labels of held-out images that it finds, in [0, 1]."""
+        """Its label agreement on held-out images: a share, or of numbers an error."""
+
+    def standardised(self, y: Tensor) -> Tensor:
+        """Labels in the units of logits: numbers standardised, all others as they are."""
+        if self.mean is None or self.std is None:
+            return y
+        return (y - self.mean.to(y.device)) / self.std.to(y.device)
 
     def forward(self, x0: Tensor) -> Judgement:
         """Judges images in [-1, 1], [B, C, H, W]."""
@@ -153,23 +172,38 @@ def load_classifier(
         / f"{fingerprint(train, heldout, num_labels=num_labels, flip=flip)}.pt"
     )
     c, h, w = train.images.shape[1:]
-    classifier = Classifier((c, h, w), num_labels=num_labels)
+    numbers = train.labels.is_floating_point()
+    classifier = Classifier((c, h, w), num_labels=num_labels, numbers=numbers)
     if not _restore(classifier, path):
-        log.info("training a classifier on %d images to judge with; it is kept", len(train))
+        kind = "regressor" if numbers else "classifier"
+        log.info("training a %s on %d images to judge with; it is kept", kind, len(train))
         classifier = train_classifier(train, num_labels=num_labels, flip=flip, device=device)
         classifier.heldout_accuracy = label_agreement(
-            classifier.logits(heldout.images), heldout.labels.cpu()
+            classifier.logits(heldout.images), classifier.standardised(heldout.labels.cpu())
         )
         weights = {name: value.cpu() for name, value in classifier.state_dict().items()}
         keep({"weights": weights, "heldout_accuracy": classifier.heldout_accuracy}, path)
+    _say_how_good(classifier)
+    return classifier.to(device).requires_grad_(False).eval()
+
+
+def _say_how_good(classifier: Classifier) -> None:
     accuracy = classifier.heldout_accuracy
+    if classifier.numbers:
+        log.info("regressor: %.3g standard deviations off on held-out numbers", accuracy)
+        if accuracy > _RELIABLE_ERROR:
+            log.warning(
+                "so weak a regressor is a poor judge: even on real images it is %.2g standard "
+                "deviations off",
+                accuracy,
+            )
+        return
     log.info("classifier: %.2f %% of held-out labels right", 100 * accuracy)
     if accuracy < _RELIABLE:
         log.warning(
             "so weak a classifier is a poor judge: even real images get %.0f %% label agreement",
             100 * accuracy,
         )
-    return classifier.to(device).requires_grad_(False).eval()
 
 
 def train_classifier(
@@ -177,14 +211,19 @@ def train_classifier(
 ) -> Classifier:
     """Trains on about 240,000 images in all, at most 20 epochs: a pure function of the data.
 
-    Class indices are learned by cross-entropy and attributes by binary cross-entropy. Images are
-    shifted at random, by an eighth of their size at most.
+    Class indices are learned by cross-entropy, attributes by binary cross-entropy and standardised
+    numbers by their squared error. Images are shifted at random, by an eighth of their size at
+    most, unless numbers are learned.
     """
     device = torch.device(device)
     c, h, w = train.images.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("classifier"))
-        classifier = Classifier((c, h, w), num_labels=num_labels).to(device)
+        numbers = train.labels.is_floating_point()
+        classifier = Classifier((c, h, w), num_labels=num_labels, numbers=numbers)
+    if numbers:
+        _standardise(classifier, train.labels)
+    classifier = classifier.to(device)
     steps = math.ceil(min(_IMAGES_SEEN, _MAX_EPOCHS * len(train)) / _BATCH_SIZE)
     optimizer = torch.optim.AdamW(
         classifier.parameters(), lr=_PEAK_LR, weight_decay=_WEIGHT_DECAY, fused=True
@@ -200,17 +239,33 @@ def train_classifier(
             heed()
             images, labels = batches.batch(step)
             images = augment(images, generator) if flip else images
-            logits = classifier(to_float(_shift(images, generator))).logits
-            loss = (
-                cross_entropy(logits, labels)
-                if labels.ndim == 1
-                else binary_cross_entropy_with_logits(logits, labels.float())
-            )
+            # A number may be a place in the image, which would be another one then.
+            images = images if numbers else _shift(images, generator)
+            logits = classifier(to_float(images)).logits
+            loss = _loss(logits, classifier.standardised(labels))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             rates.step()
     return classifier.eval()
+
+
+def _standardise(classifier: Classifier, labels: Tensor) -> None:
+    """Takes mean and spread of each number from those that are there."""
+    labels = labels.double().cpu()
+    mean = labels.nanmean(0)
+    std = (labels - mean).square().nanmean(0).sqrt()
+    classifier.mean, classifier.std = mean.float(), std.float()
+
+
+def _loss(logits: Tensor, y: Tensor) -> Tensor:
+    if y.ndim == 1:
+        return cross_entropy(logits, y)
+    if not y.is_floating_point():
+        return binary_cross_entropy_with_logits(logits, y.float())
+    there = ~y.isnan()
+    squared = torch.where(there, logits - y.nan_to_num(), 0.0).square()
+    return squared.sum() / there.sum().clamp(min=1)
 
 
 def _rate(progress: float) -> float:

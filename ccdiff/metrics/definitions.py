@@ -28,6 +28,10 @@ _OF_SAMPLES = {
         "share of samples that show their class, or mean of both recalls of attributes; up to 1",
         "higher",
     ),
+    "label_error": Definition(
+        "how far numbers found in samples are from those asked for, standardised; down to 0",
+        "lower",
+    ),
     "fd": Definition(
         "Fréchet distance of features: fidelity and diversity together; down to 0", "lower"
     ),

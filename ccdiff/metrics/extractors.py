@@ -135,4 +135,8 @@ class ClassifierSource(Source):
             cache=material.cache,
             device=material.device,
         )
-        return ClassifierExtractor(classifier, scored=material.train.labels.ndim == 1)
+        return ClassifierExtractor(
+            classifier,
+            scored=material.train.labels.ndim == 1,
+            name="regressor" if classifier.numbers else "classifier",
+        )

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ccdiff.data import Split
-from ccdiff.metrics.agreement import Attributes, Confusion, agreements
+from ccdiff.metrics.agreement import Attributes, Confusion, Numbers, agreements
 from ccdiff.metrics.extractors import (
     ClassifierExtractor,
     ClassifierSource,
@@ -56,10 +56,12 @@ class Judged:
     Arguments:
         sketch: What they look like.
         agreement: The part of each sample in label agreement, whose mean is that, [N].
-        conviction: The probability that it gives the label, geometric mean over attributes, [N].
-        taken: The class that each is taken for, [N]; None for attributes.
-        confusion: Of classes; None for attributes.
-        attributes: None for classes.
+        conviction: The probability that it gives the label, geometric mean over attributes; of
+            numbers one that falls off with the error, [N].
+        taken: The class that each is taken for, [N]; None for attributes and numbers.
+        confusion: Of classes, else None.
+        attributes: Of attributes, else None.
+        numbers: Of numbers, else None.
     """
 
     sketch: Sketch
@@ -68,6 +70,7 @@ class Judged:
     taken: Tensor | None
     confusion: Confusion | None
     attributes: Attributes | None
+    numbers: Numbers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +112,12 @@ class Judge:
 
     @property
     def agreement_name(self) -> str:
-        """How the share of labels found is called, such as ``label_agreement_classifier``."""
-        return self.classifier.metric("label_agreement")
+        """How the share of labels found is called, such as ``label_agreement_classifier``.
+
+        Of numbers it is ``label_error_regressor``, which is lower where they agree better.
+        """
+        numbers = self.classifier.classifier.numbers
+        return self.classifier.metric("label_error" if numbers else "label_agreement")
 
     @property
     def distance_name(self) -> str:
@@ -136,23 +143,26 @@ class Judge:
             parts: Looks in order, each with what its images were asked for, [B] or [B, K].
         """
         sketch = Sketch(scored=self.extractor.scored)
-        counts: Confusion | Attributes | None = None
+        counts: Confusion | Attributes | Numbers | None = None
         answers: list[Tensor] = []
         labels: list[Tensor] = []
         convinced, taken = [], []
-        for (seen, logits), asked in parts:
+        for (seen, logits), y in parts:
+            asked = self.classifier.classifier.standardised(y)
             if counts is None:
-                kind = Confusion if asked.ndim == 1 else Attributes
-                counts = kind(self.num_labels)
-            sketch.add(seen, asked)
+                counts = _kind(asked)(self.num_labels)
+            sketch.add(seen, y)
             counts.add(logits, asked)
-            # Of classes the answer is all that counts; attributes are judged as a whole set.
-            answers.append(agreements(logits, asked) if asked.ndim == 1 else logits > 0)
+            # Of classes the answer is all that counts; the others are judged as a whole set.
+            if asked.ndim == 1:
+                answers.append(agreements(logits, asked))
+            else:
+                answers.append(logits if asked.is_floating_point() else logits > 0)
             labels.append(asked)
             convinced.append(_conviction(logits, asked))
             taken.append(logits.argmax(1))
         agreed = torch.cat(answers)
-        if isinstance(counts, Attributes):
+        if not isinstance(counts, Confusion):
             agreed = agreements(agreed.float(), torch.cat(labels))
         return Judged(
             sketch=sketch,
@@ -161,6 +171,7 @@ class Judge:
             taken=torch.cat(taken) if isinstance(counts, Confusion) else None,
             confusion=counts if isinstance(counts, Confusion) else None,
             attributes=counts if isinstance(counts, Attributes) else None,
+            numbers=counts if isinstance(counts, Numbers) else None,
         )
 
     def glance(self, images: Tensor, y: Tensor, heldout: Sketch) -> dict[str, float]:
@@ -198,11 +209,11 @@ class Judge:
 def images_like(split: Split, y: Tensor) -> Split:
     """Images of a split with the classes ``y``, as far as there are so many; any part is fair.
 
-    With attributes, as many images as ``y`` has rows.
+    With attributes and numbers, as many images as ``y`` has rows.
 
     Arguments:
         split: Real images, in whatever order they lie in their files.
-        y: Classes int64 [N] or attributes [N, K].
+        y: Classes int64 [N], attributes or numbers [N, K].
     """
     order = shuffled(len(split))
     if y.ndim == 2:
@@ -215,8 +226,16 @@ def images_like(split: Split, y: Tensor) -> Split:
     return Split(split.images[chosen], split.labels[chosen])
 
 
+def _kind(y: Tensor) -> type[Confusion] | type[Attributes] | type[Numbers]:
+    if y.ndim == 1:
+        return Confusion
+    return Numbers if y.is_floating_point() else Attributes
+
+
 def _conviction(logits: Tensor, y: Tensor) -> Tensor:
     if y.ndim == 1:
         return logits.softmax(1).gather(1, y[:, None]).squeeze(1)
+    if y.is_floating_point():
+        return (-(logits - y).square().nan_to_num().mean(1)).exp()
     signs = y.float() * 2 - 1
     return logsigmoid(signs * logits).mean(1).exp()

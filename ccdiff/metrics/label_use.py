@@ -163,16 +163,22 @@ def label_use(denoiser: Denoiser, split: Split, *, batch_size: int) -> LabelUse:
         other=errors(hide=True) if hidden else errors(y=wrong),
         hidden=hidden,
         num_pixels=split.images[0].numel(),
-        comparable=int((wrong != split.labels.cpu()).reshape(len(wrong), -1).any(1).sum()),
+        comparable=int(_differ(wrong, split.labels.cpu()).reshape(len(wrong), -1).any(1).sum()),
         certainty=(gained - lost) / math.sqrt(max(1, gained + lost)),
     )
 
 
 def _wrong_labels(labels: Tensor, conditioning: Conditioning) -> Tensor:
-    """Another class for each image; or the attributes of another image."""
+    """Another class for each image; or the attributes or numbers of another image."""
     generator = generator_for("wrong labels")
     if labels.ndim == 2:
         return labels.cpu()[torch.randperm(len(labels), generator=generator)]
     num_classes = len(conditioning.label_names)
     shift = torch.randint(1, max(2, num_classes), labels.shape, generator=generator)
     return (labels.cpu() + shift) % num_classes
+
+
+def _differ(first: Tensor, second: Tensor) -> Tensor:
+    """Where labels differ; two that are missing are the same."""
+    differ = first != second
+    return differ & ~(first.isnan() & second.isnan()) if first.is_floating_point() else differ

@@ -72,7 +72,9 @@ class LocalFile(Source):
         if not isinstance(weights, dict) or "head.bias" not in weights:
             raise refusal
         c, h, w = material.train.images.shape[1:]
-        classifier = Classifier((c, h, w), num_labels=len(weights["head.bias"]))
+        classifier = Classifier(
+            (c, h, w), num_labels=len(weights["head.bias"]), numbers="mean" in weights
+        )
         try:
             classifier.load_state_dict(weights)
         except RuntimeError as error:

@@ -15,7 +15,9 @@ __all__ = ["html_of", "line_of", "plot_training"]
 
 _OVER_STEPS = {
     "evaluate/label_agreement_classifier": "label agreement",
+    "evaluate/label_error_regressor": "label error",
     "evaluate/fd_classifier_to_heldout": "fd_classifier",
+    "evaluate/fd_regressor_to_heldout": "fd_regressor",
     "heldout/eps_mse": "held-out error on the noise",
 }
 _COLOUR = "#2a6f97"

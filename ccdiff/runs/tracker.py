@@ -42,6 +42,7 @@ _SUMMARIES = {
     "heldout/*": "min",
     "evaluate/fd_*": "min",
     "evaluate/label_agreement*": "max",
+    "evaluate/label_error*": "min",
 }
 """What the table of runs shows of each curve: its best value, not its last."""
 

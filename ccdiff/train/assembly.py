@@ -100,6 +100,7 @@ class Training:
             raise UserError(f"rank {rank()} finds other training data than rank 0: see data.root")
         if checkpoint is not None:
             check_data(checkpoint, self.fingerprint)
+        denoiser.conditioning.fit(self.train_split.labels)
         check_fit(denoiser, self.objective, self.train_split)
         if world_size() > 1:
             check_used(denoiser, self.objective, self.train_split)

@@ -19,7 +19,6 @@ from ccdiff.config.build import (
 )
 from ccdiff.config.saved import read_config
 from ccdiff.data import DataSet
-from ccdiff.diffusion.conditioning import MultiHot
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.errors import UserError
@@ -118,9 +117,7 @@ class OpenedRun:
         Raises:
             UserError: Where the model cannot be guided so.
         """
-        names = self.denoiser.conditioning.label_names
-        many = isinstance(self.denoiser.conditioning, MultiHot)
-        y = torch.zeros(1, len(names), dtype=torch.uint8) if many else torch.zeros(1).long()
+        y = self.denoiser.conditioning.example()
         instantiate(cfg.guidance)(self.denoiser, y.to(self.device))
 
     def pipeline(self, cfg: DictConfig, sampler: Sampler) -> Pipeline:

@@ -6,12 +6,14 @@ import torch
 from parts import concrete
 
 from ccdiff.diffusion.conditioning import Conditioning, MultiHot, OneHot
+from ccdiff.diffusion.continuous import Continuous
 from ccdiff.errors import UserError
 
 NAMES = ["round", "red", "heavy"]
 
 CLASSES = torch.arange(3)
 ATTRIBUTES = torch.tensor(list(product([0, 1], repeat=3)), dtype=torch.uint8)
+NUMBERS = torch.tensor(list(product([-1.5, 0.0, 2.0], repeat=3)))
 
 
 @pytest.fixture(params=concrete(Conditioning), ids=lambda cls: cls.__name__)
@@ -22,13 +24,13 @@ def conditioning(request) -> Conditioning:
 @pytest.fixture
 def labels(conditioning) -> torch.Tensor:
     """Every label there is, of the kind that the conditioning takes."""
-    for kind in (CLASSES, ATTRIBUTES):
+    for kind in (CLASSES, ATTRIBUTES, NUMBERS):
         try:
             conditioning.check(kind)
         except UserError:
             continue
         return kind
-    raise AssertionError(f"{type(conditioning).__name__} takes neither classes nor attributes")
+    raise AssertionError(f"{type(conditioning).__name__} takes no kind of labels")
 
 
 def all_true(labels: torch.Tensor) -> torch.Tensor:
@@ -161,6 +163,12 @@ def test_no_label_is_hidden_unless_asked_for(generator):
         (OneHot(NAMES, dim=8), ATTRIBUTES, "use conditioning=multihot"),
         (OneHot(NAMES, dim=8), torch.tensor([0, 3]), r"0\.\.3.*data\.label_names names 3"),
         (OneHot(NAMES, dim=8), torch.tensor([-1, 2]), r"-1\.\.2"),
+        (OneHot(NAMES, dim=8), NUMBERS, "3 real numbers.*use conditioning=continuous"),
+        (MultiHot(NAMES, dim=8), NUMBERS, "3 real numbers.*use conditioning=continuous"),
+        (Continuous(NAMES, dim=8), CLASSES, r"one class.*data\.numbers.*conditioning=onehot"),
+        (Continuous(NAMES, dim=8), ATTRIBUTES, "3 attributes.*conditioning=multihot"),
+        (Continuous(NAMES, dim=8), NUMBERS[:, :2], r"2 numbers.*data\.label_names names 3"),
+        (Continuous(NAMES, dim=8), NUMBERS / 0, "finite numbers"),
         (MultiHot(NAMES, dim=8), CLASSES, "use conditioning=onehot"),
         (MultiHot(NAMES, dim=8), ATTRIBUTES[:, :2], r"2 attributes.*data\.label_names names 3"),
         (MultiHot(NAMES, dim=8), ATTRIBUTES * 2, "0 or 1.*from 0 to 2"),
@@ -185,3 +193,66 @@ def test_labels_of_the_other_kind_are_refused_with_the_fix(conditioning, labels,
 def test_bad_settings_are_refused_with_the_value(cls, names, drop, message):
     with pytest.raises(UserError, match=message):
         cls(names, dim=8, drop=drop)
+
+
+def fitted(labels: torch.Tensor, **settings) -> Continuous:
+    conditioning = Continuous(NAMES[: labels.shape[1]], dim=16, **settings)
+    conditioning.fit(labels)
+    return conditioning
+
+
+def test_numbers_are_told_apart_in_units_of_their_spread():
+    """Whatever unit a table is written in, the model is given the same tokens."""
+    numbers = torch.randn(100, 2)
+    plain = fitted(numbers)
+    other = Continuous(NAMES[:2], dim=16)
+    other.load_state_dict(plain.state_dict())
+    other.fit(numbers * torch.tensor([1000.0, 1e-3]) + torch.tensor([5.0, 1.0]))
+    moved = numbers * torch.tensor([1000.0, 1e-3]) + torch.tensor([5.0, 1.0])
+    assert torch.allclose(other(moved), plain(numbers), atol=1e-3)
+    assert distance(plain(torch.tensor([[0.1, 0.0]])), plain(torch.tensor([[0.2, 0.0]]))) > 0.02
+
+
+def test_a_missing_number_is_its_null_and_spoils_no_other():
+    numbers = torch.randn(50, 3)
+    numbers[::5, 1] = torch.nan
+    conditioning = fitted(numbers)
+    tokens = conditioning(numbers)
+    assert tokens.isfinite().all()
+    assert torch.equal(tokens[::5, 1], conditioning.null[1].expand(10, -1))
+    assert torch.equal(tokens[:, 0], conditioning(numbers.nan_to_num())[:, 0])
+    assert conditioning.missing.tolist() == pytest.approx([0, 0.2, 0])
+    assert conditioning.may_be_missing.tolist() == [False, True, False]
+    tokens.square().sum().backward()
+    assert all(p.grad.isfinite().all() for p in conditioning.parameters())
+
+
+def test_single_numbers_are_hidden_by_number_drop(generator):
+    conditioning = fitted(torch.randn(9, 3), drop=0.1, number_drop=0.5)
+    mask = conditioning.draw_drop(10_000, generator)
+    assert mask.shape == (10_000, 3)
+    assert mask.double().mean().item() == pytest.approx(0.55, abs=0.02)
+    assert conditioning.may_be_missing.all()
+    # A single number is hidden with the whole label, of which it is all.
+    assert fitted(torch.randn(9, 1), drop=0.1).may_be_missing.all()
+    assert not fitted(torch.randn(9, 2), drop=0.1).may_be_missing.any()
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        (torch.full((8,), 30.0), "round is 30 for all training images"),
+        (torch.full((8,), torch.nan), "round is missing in all training images"),
+        (1e9 + 64 * torch.arange(8.0), "too fine for float32: subtract the mean"),
+    ],
+)
+def test_numbers_that_teach_nothing_are_refused(column, reason):
+    with pytest.raises(UserError, match=reason):
+        fitted(torch.stack([column, torch.randn(8)], dim=1))
+
+
+def test_what_was_fitted_is_part_of_the_weights():
+    conditioning = fitted(torch.tensor([[10.0], [20.0], [torch.nan]]))
+    state = conditioning.state_dict()
+    found = [state[key].item() for key in ("mean", "std", "low", "high")]
+    assert found == [15, 5, 10, 20]

@@ -58,13 +58,16 @@ def scratch(tmp_path_factory) -> Iterator[Path]:
             path.write_text(block.text)
     for number in range(40):
         image = Image.new("RGB", (12, 12), (6 * number, 90, 30))
-        for path in (f"pictures/{'ab'[number % 2]}/{number}.png", f"tagged/{number}.png"):
+        places = f"pictures/{'ab'[number % 2]}", "tagged", "poses"
+        for path in (f"{place}/{number}.png" for place in places):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             image.save(folder / path)
         with (folder / "tagged/table.csv").open("a") as file:
             file.write(f"{number}.png,{number % 2},{number // 2 % 2}\n")
-    for name in ("a", "b"):  # Those that the table of the page names.
-        image.save(folder / "tagged" / f"{name}.png")
+        with (folder / "poses/table.csv").open("a") as file:
+            file.write(f"{number}.png,{9 * number},{1 + number % 5}\n")
+    for name in ("tagged/a", "tagged/b", "poses/a", "poses/b"):  # Named by tables of the page.
+        image.save(folder / f"{name}.png")
     Image.new("L", (8, 8), 90).save(folder / "my.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ccdiff.metrics.classifier.train_classifier", _untrained)

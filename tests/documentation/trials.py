@@ -47,7 +47,7 @@ LATER = count(3)
 LACKING = {
     r"data=(mnist|cifar10|celebahq)": "a data set that is not there",
     r"experiment=": "a data set that is not there",
-    r"cat,dog|Young": "a run on another data set",
+    r"cat,dog|Young|angle: 30": "a run on another data set",
     r"extractor=inception": "weights that are fetched",
     r"grid=fitted": "a grid that was fitted for so many steps",
     r"samples=": "pictures of others",

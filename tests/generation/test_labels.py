@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ccdiff.diffusion.conditioning import MultiHot, OneHot, label_index
+from ccdiff.diffusion.continuous import Continuous
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import parse_labels
 
@@ -171,3 +172,67 @@ def test_bits_may_arrive_as_text():
     assert rows.y.tolist() == [[0, 1, 1, 0], [1, 0, 0, 0]]
     # Unless they are what the attributes are called.
     assert parse_labels([["1", "0"]], MultiHot(["0", "1"], dim=4)).y.tolist() == [[1, 1]]
+
+
+def numbers(*names: str, **settings) -> Continuous:
+    conditioning = Continuous(names, dim=4, **settings)
+    spread = torch.tensor([[0.0], [100.0]]).expand(2, len(names)) + torch.arange(len(names))
+    conditioning.fit(spread)
+    return conditioning
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"angle": 30, "size": 2.5},
+        [{"size": "2.5", "angle": "30"}],
+        "angle=30,size=2.5",
+        ["angle = 30, size = 2.5"],
+        [["angle=30", "size=2.5"]],
+        ["30, 2.5"],
+        [[30, 2.5]],
+    ],
+)
+def test_rows_of_numbers(request_):
+    labels = parse_labels(request_, numbers("angle", "size"))
+    assert labels.y.tolist() == [[30, 2.5]]
+    assert labels.y.dtype == torch.float32
+    assert labels.drop is None
+    assert labels.titles == ["angle=30, size=2.5"]
+
+
+def test_a_single_number_needs_no_name():
+    labels = parse_labels([10, "20.5", {"angle": -3}], numbers("angle"))
+    assert labels.titles == ["angle=10", "angle=20.5", "angle=-3"]
+
+
+def test_numbers_that_are_not_named_are_left_open_or_asked_for():
+    labels = parse_labels({"size": 2}, numbers("angle", "size", number_drop=0.1))
+    assert labels.y[0].isnan().tolist() == [True, False]
+    assert labels.titles == ["size=2"]
+    with pytest.raises(UserError, match=r"size=2 does not name angle.*number_drop=0\.1"):
+        parse_labels({"size": 2}, numbers("angle", "size", drop=0.1))
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (None, r"which numbers\?.*angle: 50, size: 51.*angle from 0 to 100, size from 1 to 101"),
+        ({"angel": 3, "size": 1}, "no label is named 'angel'; did you mean angle"),
+        ({"angle": "wide", "size": 1}, "angle=wide is no finite number"),
+        ({"angle": float("inf"), "size": 1}, "angle=inf is no finite number"),
+        ({"angle": 1e39, "size": 1}, "no finite number"),
+        ({"angle": True, "size": 1}, "angle=True is no finite number"),
+        ("angle=3,angle=4", "names angle twice"),
+        ("angle=3,4", "'4' is no name=number; the numbers are angle, size"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(request_, reason):
+    with pytest.raises(UserError, match=reason):
+        parse_labels(request_, numbers("angle", "size"))
+
+
+def test_a_number_outside_of_the_training_images_is_told(caplog):
+    parse_labels([{"angle": 50}, {"angle": 101}], numbers("angle"))
+    assert "angle=101 lies outside of the training images, which go from 0 to 100" in caplog.text
+    assert len(caplog.records) == 1

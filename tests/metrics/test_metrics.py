@@ -7,7 +7,13 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from ccdiff.metrics.agreement import Attributes, Confusion, agreements, label_agreement
+from ccdiff.metrics.agreement import (
+    Attributes,
+    Confusion,
+    Numbers,
+    agreements,
+    label_agreement,
+)
 from ccdiff.metrics.frechet import Moments, frechet_distance
 from ccdiff.metrics.intervals import bootstrap, half_samples
 from ccdiff.metrics.kernel import kernel_distance
@@ -188,6 +194,23 @@ def test_what_does_not_look_at_rare_attributes_agrees_by_half():
     # An attribute that all or none have is known by one recall.
     y[:, 0], y[:, 1] = 1, 0
     assert label_agreement(y.float() - 0.5, y) == pytest.approx(1)
+
+
+def test_numbers_are_scored_where_they_were_asked_for():
+    y = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    found = 0.5 * y + torch.randn(60, 3, generator=torch.Generator().manual_seed(1))
+    y[::4, 1] = torch.nan
+    numbers = Numbers(3)
+    for part in (slice(7), slice(7, None)):
+        numbers.add(found[part], y[part])
+    for k, score in enumerate(numbers.scores):
+        there = ~y[:, k].isnan()
+        a, b = found[there, k].double().numpy(), y[there, k].double().numpy()
+        assert score.error == pytest.approx(np.abs(a - b).mean())
+        assert score.correlation == pytest.approx(np.corrcoef(a, b)[0, 1])
+    errors = (found.double() - y.double()).abs()
+    assert label_agreement(found, y) == pytest.approx(errors[~errors.isnan()].mean().item())
+    assert agreements(y.nan_to_num(), y).abs().max() == 0
 
 
 def test_interval_of_a_mean_is_that_of_theory():

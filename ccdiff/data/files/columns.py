@@ -6,6 +6,9 @@
   yes and no, or a text separated by commas, semicolons or bars;
 - else every column is one attribute: 1, true, yes or 0, -1, false, no.
 
+Where settings name columns of numbers, these are the labels, see
+:mod:`ccdiff.data.files.numbers`.
+
 Beside these, ``split`` or ``partition`` may say which images are held out.
 """
 
@@ -20,6 +23,7 @@ import numpy as np
 
 from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.names import split_of
+from ccdiff.data.files.numbers import read_numbers
 from ccdiff.errors import UserError
 
 __all__ = ["SPLIT_COLUMNS", "ColumnSettings", "Labelled", "read_columns"]
@@ -40,11 +44,13 @@ class ColumnSettings:
     """Which columns count.
 
     Arguments:
+        numbers: Columns of real numbers, which are the labels then, and all others are not.
         needed: Attributes that will be used: where each is a column, the others are left out if
             they are none; by default all columns must be attributes.
         class_column: The column of classes; None takes one with a usual name.
     """
 
+    numbers: Sequence[str] | None = None
     needed: Sequence[str] | None = None
     class_column: str | None = None
 
@@ -54,8 +60,9 @@ class Labelled:
     """What rows say of their images.
 
     Arguments:
-        labels: int64 [N] class indices or uint8 [N, K] attribute bits.
-        names: Of the classes or attributes.
+        labels: int64 [N] class indices, uint8 [N, K] attribute bits or float32 [N, K] numbers,
+            NaN where one is missing.
+        names: Of the classes, attributes or numbers.
         heldout: Which images are held out, bool [N]; none where the rows do not say.
         rows: Which of the rows they are, int64 [N]: those without a label are left out.
         told: What a user should know of the reading.
@@ -91,6 +98,13 @@ def read_columns(
     if split is not None and heldout is None:
         heldout = _read_split(where, [row[split] for row in rows])
     everything = np.arange(len(rows))
+    if settings.numbers is not None:
+        return Labelled(
+            labels=read_numbers(rows, by_name, where, settings.numbers),
+            names=tuple(settings.numbers),
+            heldout=heldout,
+            rows=everything,
+        )
     classes = _class_column(rows, by_name, where, settings)
     tags = next((by_name[c] for c in _TAG_COLUMNS if c in by_name), None)
     if classes is not None and any(isinstance(row[classes], list | Mapping) for row in rows):
@@ -192,7 +206,8 @@ def _class(value: object, where: str, column: str, i: int) -> str:
         if not value.is_integer():
             raise UserError(
                 f"image {i} of {where} has the {column} {value!r}, which is no class: round the "
-                f"numbers, or write names of ranges in their place"
+                f"numbers, write names of ranges in their place, or learn the number itself by "
+                f"data.numbers=[{column}] conditioning=continuous"
             )
         return str(int(value))
     return str(value).strip()
@@ -290,8 +305,9 @@ def _read_attributes(
             i = bits.index(None)
             raise UserError(
                 f"column {name!r} of image {i + 1} of {where} is {rows[i][column]!r}, which is "
-                f"neither 1 nor 0 (or -1): choose the attributes by data.attributes=[...], or "
-                f"name the column of classes by data.class_column"
+                f"neither 1 nor 0 (or -1): choose the attributes by data.attributes=[...], name "
+                f"the column of classes by data.class_column, or columns of real numbers by "
+                f"data.numbers=[...]"
             )
         values = {str(row[column]).strip().removesuffix(".0") for row in rows}
         if not unused and {"-1", "0", "1"} <= values:

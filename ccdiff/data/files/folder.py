@@ -9,6 +9,7 @@ from ccdiff.data.files.columns import ColumnSettings, read_columns
 from ccdiff.data.files.image_files import FilesInFolder
 from ccdiff.data.files.layouts import LayoutSettings, read_layout
 from ccdiff.data.files.names import NameSettings
+from ccdiff.data.files.numbers import refuse_other_labels
 from ccdiff.data.files.parquet import ParquetImages, find_parquet
 from ccdiff.data.files.shards import LmdbTree, TarTree
 from ccdiff.data.files.source import Selected, Source
@@ -41,6 +42,7 @@ class Folder(FilesInFolder):
         images: The folder of the images, relative to ``root``; none looks everywhere.
         file_column: The column of a table that names images, or of parquet files with images.
         class_column: The column of classes; none takes ``label`` or ``class``.
+        numbers: Columns of real numbers, which are the labels then, for ``continuous``.
         classes: What tells the classes: ``table``, ``folders``, the ``deepest`` folders, the
             ``prefix`` of file names or ``none``; ``auto`` takes the first layout that is there.
         split_folders: Whether folders called train and test are a split and no classes.
@@ -52,6 +54,7 @@ class Folder(FilesInFolder):
     images: str | None = None
     file_column: str | None = None
     class_column: str | None = None
+    numbers: Sequence[str] | None = None
     classes: str = "auto"
     split_folders: bool | None = None
 
@@ -62,6 +65,15 @@ class Folder(FilesInFolder):
         NameSettings(classes=self.classes)
         if self.table is not None and self.classes not in ("auto", "table"):
             raise UserError(f"pass data.table or data.classes={self.classes}, not both")
+        if self.numbers is not None:
+            refuse_other_labels(
+                {
+                    "class_column": self.class_column,
+                    "attributes": self.attributes,
+                    "attribute": self.attribute,
+                    "classes": None if self.classes in ("auto", "table") else self.classes,
+                }
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,6 +87,11 @@ class Folder(FilesInFolder):
 
     def find(self) -> Source:
         if (arrays := read_arrays(self.folder, label_names=self.label_names)) is not None:
+            if self.numbers is not None:
+                raise UserError(
+                    f"data.numbers names columns of a table, but {self.folder} holds arrays, "
+                    f"which have none"
+                )
             return Source.of(
                 self._title(),
                 arrays.images,
@@ -143,7 +160,7 @@ class Folder(FilesInFolder):
         needed: Sequence[str] | None = self.attributes
         if self.attribute is not None:
             needed = [self.attribute]
-        return ColumnSettings(needed=needed, class_column=self.class_column)
+        return ColumnSettings(numbers=self.numbers, needed=needed, class_column=self.class_column)
 
     def _from_parquet(self, images: ParquetImages) -> Source:
         where = f"the parquet files in {images.root}"

@@ -19,7 +19,7 @@ def draw_heldout(names: Sequence[str], labels: np.ndarray, fraction: float) -> n
 
     Arguments:
         names: One per image, unique.
-        labels: int64 [N] class indices or uint8 [N, K] attribute bits.
+        labels: int64 [N] class indices, uint8 [N, K] attribute bits or float32 [N, K] numbers.
         fraction: In (0, 1).
 
     Returns:
@@ -63,9 +63,13 @@ def draw_heldout(names: Sequence[str], labels: np.ndarray, fraction: float) -> n
 def groups_of(labels: np.ndarray) -> list[np.ndarray]:
     """The images of each class, or without and with each attribute, as int64 indices.
 
+    Where labels are numbers, all images are one group.
+
     Arguments:
-        labels: int64 [N] or uint8 [N, K].
+        labels: int64 [N], uint8 [N, K] or float32 [N, K].
     """
+    if np.issubdtype(labels.dtype, np.floating):
+        return [np.arange(len(labels))]
     if labels.ndim == 1:
         order = np.argsort(labels, kind="stable")
         return np.split(order, np.cumsum(np.bincount(labels))[:-1])

@@ -14,6 +14,7 @@ from ccdiff.data.files.columns import ColumnSettings, read_columns
 from ccdiff.data.files.decode import BadImage, read_file
 from ccdiff.data.files.image_files import ImageFiles
 from ccdiff.data.files.names import split_of
+from ccdiff.data.files.numbers import refuse_other_labels
 from ccdiff.data.files.parquet import bytes_of
 from ccdiff.data.files.source import Images, Selected, Source
 from ccdiff.errors import UserError
@@ -78,6 +79,7 @@ class Hub(ImageFiles):
             labels, and draws from the other where there is none.
         file_column: The column of images; None takes the only one.
         class_column: The column of classes; None takes ``label`` or ``class``.
+        numbers: Columns of real numbers, which are the labels then, for ``continuous``.
 
     The others as for :class:`~ccdiff.data.files.image_files.ImageFiles`.
     """
@@ -88,11 +90,20 @@ class Hub(ImageFiles):
     heldout_split: str | None = None
     file_column: str | None = None
     class_column: str | None = None
+    numbers: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name is None:
             raise UserError("data=hub needs the name of a set: pass data.name=<user>/<set>")
+        if self.numbers is not None:
+            refuse_other_labels(
+                {
+                    "class_column": self.class_column,
+                    "attributes": self.attributes,
+                    "attribute": self.attribute,
+                }
+            )
 
     def find(self) -> Source:
         known = self._load()
@@ -145,6 +156,7 @@ class Hub(ImageFiles):
             rows += [_named(row, split.features) for row in table]
             held += [part != parts[0]] * split.num_rows
         columns = ColumnSettings(
+            numbers=self.numbers,
             needed=self.attributes if self.attribute is None else [self.attribute],
             class_column=self.class_column,
         )

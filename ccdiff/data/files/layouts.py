@@ -85,7 +85,8 @@ def read_layout(tree: Tree, settings: LayoutSettings) -> Layout | None:
             raise UserError(f"data.images={settings.images}: no images lie there in {tree.path}")
     used: list[str] = []
     layout = None
-    by_table = settings.table is not None or settings.names.classes == "table"
+    numbers = settings.columns.numbers is not None
+    by_table = settings.table is not None or settings.names.classes == "table" or numbers
     if settings.names.classes in ("auto", "table"):
         if not by_table and (found := _dataset_json(tree)) is not None:
             used.append(found)
@@ -94,10 +95,14 @@ def read_layout(tree: Tree, settings: LayoutSettings) -> Layout | None:
             tables = _find_tables(tree, settings)
             used += [name for table in tables for name in (table.name, *table.joined)]
             layout = _from_tables(tree, tables, images, settings) if tables else None
-            if layout is None and by_table:
-                raise UserError(f"{tree.path} holds no table: see data.table and data.classes")
-        if layout is None:
+        if layout is None and (numbers or not by_table):
             layout = _from_sidecars(tree, images, settings, used)
+        if layout is None and by_table:
+            wanted = f", so that data.numbers={settings.columns.numbers} names nothing"
+            raise UserError(
+                f"{tree.path} holds no table{wanted if numbers else ''}: see data.table and "
+                f"data.classes"
+            )
     if layout is None and images:
         layout = _from_names(tree, images, settings)
     if layout is not None and (rest := tree.passed_over(used)):

@@ -65,8 +65,8 @@ class Source:
     Arguments:
         title: Names the prepared copy for a human reader.
         images: N encoded images.
-        labels: int64 [N] class indices or uint8 [N, K] attribute bits.
-        label_names: Of the classes or attributes.
+        labels: int64 [N] class indices, uint8 [N, K] attribute bits or float32 [N, K] numbers.
+        label_names: Of the classes, attributes or numbers.
         heldout: Which images are held out, bool [N].
         drawn: Whether they were drawn, and not told by the set itself.
     """

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ccdiff.data import Split
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.generation.labels import label_title
 from ccdiff.generation.pipeline import NotFinite, Pipeline, sample_seeds
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
@@ -120,24 +121,37 @@ class Showcase:
 
 
 def showcase(label_names: Sequence[str], labels: Tensor, *, columns: int) -> Showcase:
-    """The classes in order, or the most frequent rows of attributes; at most twelve.
+    """The classes in order, the most frequent rows of attributes, or numbers over their range.
+
+    At most twelve.
 
     Arguments:
-        label_names: One per class or attribute.
+        label_names: One per class, attribute or number.
         labels: Of the training images, [N] or [N, K].
         columns: Images per row.
     """
     if labels.ndim == 1:
         y = torch.arange(min(len(label_names), _MAX_ROWS))
-        return Showcase(y, [label_names[i] for i in y], columns)
-    rows, counts = labels.cpu().unique(dim=0, return_counts=True)
-    y = rows[counts.argsort(descending=True, stable=True)[:_MAX_ROWS]]
-    return Showcase(y, [_title(row, label_names) for row in y], columns)
+    elif labels.is_floating_point():
+        y = _numbers_shown(labels.cpu())
+    else:
+        rows, counts = labels.cpu().unique(dim=0, return_counts=True)
+        y = rows[counts.argsort(descending=True, stable=True)[:_MAX_ROWS]]
+    return Showcase(y, [label_title(row, label_names) for row in y], columns)
 
 
-def _title(bits: Tensor, label_names: Sequence[str]) -> str:
-    present = [name for name, bit in zip(label_names, bits.tolist(), strict=True) if bit]
-    return ", ".join(present) or "none"
+def _numbers_shown(labels: Tensor) -> Tensor:
+    """Each number in turn over its range, while the others are at their medians: [R, K]."""
+    k = labels.shape[1]
+    each = max(2, _MAX_ROWS // k)
+    middle = labels.nanmedian(0).values
+    # Between quantiles, as the ends of the range may be far out.
+    ends = labels.double().nanquantile(torch.tensor([0.02, 0.98], dtype=torch.float64), dim=0)
+    shares = torch.linspace(0, 1, each, dtype=torch.float64)
+    rows = middle.repeat(min(k, _MAX_ROWS // each), each, 1)
+    for i, block in enumerate(rows):
+        block[:, i] = torch.lerp(ends[0, i], ends[1, i], shares).float()
+    return rows.flatten(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,9 +73,9 @@ class WatchQuality:
         if row[self._distance] < best:
             self.save(state, self.run.best_checkpoint)
         log.info(
-            "step %d  label agreement %.1f %%, %s %.4g%s",
+            "step %d  %s, %s %.4g%s",
             state.step,
-            100 * row[f"evaluate/{self._judge.agreement_name}"],
+            self._agreement(row[f"evaluate/{self._judge.agreement_name}"]),
             self._judge.extractor.metric("fd"),
             row[self._distance],
             ", the best so far" if row[self._distance] < best else "",
@@ -96,6 +96,11 @@ class WatchQuality:
     @property
     def _distance(self) -> str:
         return f"evaluate/{self._judge.distance_name}"
+
+    def _agreement(self, value: float) -> str:
+        if self._judge.classifier.classifier.numbers:
+            return f"numbers {value:.3g} standard deviations off"
+        return f"label agreement {100 * value:.1f} %"
 
     def _best(self, *, before: int) -> float:
         """The smallest distance at earlier steps, in whatever session of the run."""
