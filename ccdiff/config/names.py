@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 __all__ = [
-    "DENOISING",
+    "ADDED",
     "MOVED",
     "as_of_0_1_0",
     "as_of_today",
@@ -37,8 +37,11 @@ MOVED = {
 """Modules, packages and what in them has another name, from version 0.1.0 to today."""
 
 
-DENOISING = {"_target_": "ccdiff.diffusion.objectives.Denoising", "_partial_": True}
-"""The objective of every run of before there was a choice."""
+ADDED: dict[str, dict[str, Any]] = {
+    "objective": {"_target_": "ccdiff.diffusion.objectives.Denoising", "_partial_": True},
+    "coupling": {"_target_": "ccdiff.diffusion.couplings.Independent"},
+}
+"""Groups that came since version 0.1.0, each as it was in every run of before."""
 
 
 def renamed(target: str, moves: Mapping[str, str] = MOVED) -> str:
@@ -70,16 +73,17 @@ def with_new_names(node: Any, moves: Mapping[str, str] = MOVED) -> Any:
 
 
 def as_of_today(config: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a whole config with the names of today, and the one objective there was before."""
+    """A copy of a whole config with the names of today, and with the groups that it lacks."""
     renewed = cast(dict[str, Any], with_new_names(config))
     if "weighting" in renewed:
-        renewed.setdefault("objective", dict(DENOISING))
+        for group, node in ADDED.items():
+            renewed.setdefault(group, dict(node))
     return renewed
 
 
 def as_of_0_1_0(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same as version 0.1.0 wrote it, by which its records know a config."""
-    old = {k: v for k, v in config.items() if k != "objective" or v != DENOISING}
+    old = {k: v for k, v in config.items() if k not in ADDED or v != ADDED[k]}
     return cast(dict[str, Any], with_new_names(old, {new: old for old, new in MOVED.items()}))
 
 

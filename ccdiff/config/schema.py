@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ccdiff.config.names import DENOISING
+from ccdiff.config.names import ADDED
 from ccdiff.errors import UserError
 from ccdiff.settings import Compile, EvaluateSettings, Precision, TrainerSettings
 
@@ -40,7 +40,8 @@ class TrainConfig:
     threshold: Any = MISSING
     guidance: Any = MISSING
     tracker: Any = MISSING
-    objective: Any = field(default_factory=lambda: dict(DENOISING))
+    objective: Any = field(default_factory=lambda: dict(ADDED["objective"]))
+    coupling: Any = field(default_factory=lambda: dict(ADDED["coupling"]))
     # Runs from before there were these two go on without.
     evaluate: EvaluateSettings = field(default_factory=lambda: EvaluateSettings(every=0))
     extractor: Any = None

@@ -35,7 +35,7 @@ from ccdiff.system.device import (
 )
 from ccdiff.system.stopping import Stop
 from ccdiff.train.resuming import check_config, check_data
-from ccdiff.training.checks import check_fit, check_noise, check_used, measure
+from ccdiff.training.checks import check_coupling, check_fit, check_noise, check_used, measure
 from ccdiff.training.ddp import OnMain, make_optimizer
 from ccdiff.training.loop import train
 from ccdiff.training.monitor.hooks import DrawGrids, HeldOutLoss, showcase
@@ -105,6 +105,7 @@ class Training:
         if world_size() > 1:
             check_used(denoiser, self.objective, self.train_split)
         check_noise(denoiser, self.objective, instantiate(cfg.sampler))
+        check_coupling(instantiate(cfg.coupling), instantiate(cfg.sampler))
         # It refuses models that it cannot guide, which the first grid would come to know late.
         instantiate(cfg.guidance)(denoiser, self.train_split.labels[:1], None)
         for line in describe(self.train_split, self.heldout, self.data.names):
@@ -163,6 +164,7 @@ class Training:
     def _update(self) -> Update:
         """Takes one optimizer step after the other."""
         data, settings = self.data, self.settings
+        coupling = instantiate(self.cfg.coupling)
         return Update(
             self.state,
             objective=self.objective,
@@ -173,8 +175,9 @@ class Training:
                 device=self.device,
                 placement=data.placement,
                 balance=data.balance,
-                rows=slice_of(settings.batch_size),
+                rows=slice(None) if coupling.looks else slice_of(settings.batch_size),
             ),
+            coupling=coupling,
             flip=data.flip,
             settings=settings,
             seed=self.cfg.seed,

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccdiff.data import Split, to_float
+from ccdiff.diffusion.couplings import Coupling
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objectives import Draw, Objective
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.errors import UserError
 
-__all__ = ["Size", "check_fit", "check_noise", "check_used", "measure"]
+__all__ = ["Size", "check_coupling", "check_fit", "check_noise", "check_used", "measure"]
 
 log = logging.getLogger(__name__)
 
@@ -166,4 +167,15 @@ def check_noise(denoiser: Denoiser, objective: Objective, sampler: Sampler) -> N
             _NUM_DRAWS,
             noisiest.item(),
             min(-0.1, noisiest.item()),
+        )
+
+
+def check_coupling(coupling: Coupling, sampler: Sampler) -> None:
+    """Warns where a sampler adds noise that the coupling of training has not."""
+    if coupling.looks and sampler.stochastic:
+        log.warning(
+            "coupling=%s teaches the velocity of an ODE, and sampler=%s adds noise on its way, "
+            "for which that is no guide: use a sampler that adds none, such as heun or unipc",
+            type(coupling).__name__.lower(),
+            sampler.name,
         )

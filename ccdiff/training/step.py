@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from ccdiff.data import Batches, augment, to_float
+from ccdiff.diffusion.couplings import Coupling, Independent
 from ccdiff.diffusion.objectives import Objective
 from ccdiff.distributed.ranks import slice_of
 from ccdiff.seeding import seed_for
@@ -23,11 +24,13 @@ class Update:
     Arguments:
         state: What to change.
         objective: The loss.
-        batches: Training images by batch number.
+        batches: Training images by batch number: the rows of this process, or whole batches where
+            the coupling looks at them.
         flip: Whether to mirror images at random.
         settings: How long and how much.
         seed: The seed of times, noise, drop masks and mirroring.
         timer: Splits the time that a step takes.
+        coupling: Which noise goes with which image; None: any.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Update:
         settings: TrainerSettings,
         seed: int,
         timer: StepTimer,
+        coupling: Coupling | None = None,
     ) -> None:
         self.state = state
         self.objective = objective
@@ -48,6 +52,7 @@ class Update:
         self.settings = settings
         self.seed = seed
         self.timer = timer
+        self.coupling = coupling or Independent()
         self.parameters = [p for p in state.denoiser.parameters() if p.requires_grad]
         self.generator = torch.Generator(self.parameters[0].device)
         self.losses = replicate(state.denoiser, objective)
@@ -101,11 +106,15 @@ class Update:
         self.generator.manual_seed(seed_for(self.seed, "step", state.step, *again))
         images, y = self.batches.batch(state.step)
         if self.flip:
-            images = augment(images, self.generator, batch_size=batch_size, rows=self.rows)
+            rows = slice(None) if self.coupling.looks else self.rows
+            images = augment(images, self.generator, batch_size=batch_size, rows=rows)
         x0 = to_float(images)
         # Drawn for the whole batch, so that it is the same however many processes share it.
         whole = x0.new_empty(()).expand(batch_size, *x0.shape[1:])
         draw = self.objective.draw(state.denoiser, whole, self.generator, step=state.step)
+        if self.coupling.looks:
+            draw = draw._replace(eps=self.coupling(x0, y, draw.drop, draw.eps))
+            x0, y = x0[self.rows], y[self.rows]
         draw = draw.part(self.rows)
         if len(x0) < batch_size:
             draw = draw._replace(eps=draw.eps.clone())  # Frees the rest of the noise.

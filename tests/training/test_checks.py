@@ -8,15 +8,16 @@ from cli import ROOT
 
 from ccdiff.config.build import build_objective, instantiate
 from ccdiff.data import Split
+from ccdiff.diffusion.couplings import Independent, Optimal
 from ccdiff.diffusion.objectives import Denoising, Objective
 from ccdiff.diffusion.predictions import EDM, Clean, FlowVelocity, Noise, Velocity
-from ccdiff.diffusion.samplers import DDIM
+from ccdiff.diffusion.samplers import DDIM, DDPM
 from ccdiff.diffusion.samplers.grids import Karras
 from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Quadratic, Sigmoid
 from ccdiff.diffusion.times import LogitNormal, Stratified, UniformTimes
 from ccdiff.diffusion.weightings import SNR
 from ccdiff.errors import UserError
-from ccdiff.training.checks import check_noise, check_used
+from ccdiff.training.checks import check_coupling, check_noise, check_used
 from ccdiff.training.monitor import hooks
 from ccdiff.training.monitor.hooks import HeldOutLoss
 from tests.config.test_configs import composed
@@ -63,6 +64,15 @@ def test_training_that_never_sees_the_first_noise_is_warned_of(make_denoiser, ca
     caplog.clear()
     check_noise(denoiser, objective(times), DDIM(steps=4, grid=Karras(sigma_max=80)))
     assert caplog.text == ""
+
+
+def test_samplers_that_add_noise_are_warned_of_a_coupling(caplog):
+    check_coupling(Independent(), DDPM(steps=4))
+    check_coupling(Optimal(), DDIM(steps=4))
+    assert caplog.text == ""
+    check_coupling(Optimal(), DDPM(steps=4))
+    assert "coupling=optimal" in caplog.text
+    assert "adds noise on its way" in caplog.text
 
 
 def test_noise_that_samples_would_keep_is_warned_of(make_denoiser, caplog):

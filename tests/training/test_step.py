@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ccdiff.data import Batches, Split
 from ccdiff.diffusion import conditioning
+from ccdiff.diffusion.couplings import Coupling, Independent, Optimal
 from ccdiff.diffusion.objectives import Denoising
 from ccdiff.diffusion.times import UniformTimes
 from ccdiff.diffusion.weightings import SNR
@@ -38,7 +39,7 @@ def make_update(make_denoiser, generator):
     split = Split(images, torch.arange(12) % 3)
     model = make_denoiser()
 
-    def make(optimizer) -> Update:
+    def make(optimizer, coupling: Coupling | None = None) -> Update:
         denoiser = deepcopy(model).train()
         return Update(
             TrainState(denoiser, EMA(denoiser), optimizer(denoiser.parameters())),
@@ -48,9 +49,32 @@ def make_update(make_denoiser, generator):
             settings=TrainerSettings(steps=100, batch_size=4, accumulate=2, warmup=0),
             seed=0,
             timer=StepTimer(clock_of(CPU)),
+            coupling=coupling,
         )
 
     return make
+
+
+def test_images_get_the_noises_of_their_coupling(make_update):
+    any_noise, near = (make_update(PLAIN, c).batch() for c in (Independent(), Optimal()))
+    assert torch.equal(near.x0, any_noise.x0)
+    assert torch.equal(near.draw.t, any_noise.draw.t)
+    expected = Optimal()(near.x0, near.y, near.draw.drop, any_noise.draw.eps)
+    assert torch.equal(near.draw.eps, expected)
+    # And the default is what there was before there was a choice.
+    assert torch.equal(make_update(PLAIN).batch().draw.eps, any_noise.draw.eps)
+
+
+def test_processes_that_share_a_batch_couple_it_as_one_would(make_update):
+    """Each takes its rows of the whole; with as few images, each by itself would find others."""
+    update = make_update(PLAIN, Optimal(by_label=False))
+    whole = update.batch()
+    for rows in (slice(0, 2), slice(2, 4)):
+        update.rows = rows
+        part = update.batch()
+        assert torch.equal(part.x0, whole.x0[rows])
+        assert torch.equal(part.y, whole.y[rows])
+        assert torch.equal(part.draw.eps, whole.draw.eps[rows])
 
 
 def spoil(monkeypatch, at: int) -> None:
