@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from ccdiff.distributed.ranks import rank
 from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import Record, read_record
-from ccdiff.system.stopping import EXIT_STATUS, Preempted
+from ccdiff.system.stopping import EXIT_STATUS, Preempted, heed
 from ccdiff.train import assembly
 from ccdiff.training import ddp
 from ccdiff.training.checks import Size
@@ -144,6 +145,22 @@ def ask(at: int) -> None:
     Record.write = slowly
 
 
+def ask_in_a_hook(at: int) -> None:
+    """Asks rank 1 to stop, while rank 0 is in a hook and would be for long."""
+    if at != SHORT_STEPS - 1:
+        return
+
+    def linger(self, state):
+        began = time.monotonic()
+        while time.monotonic() < began + 60:
+            heed()
+            time.sleep(0.05)
+
+    assembly.HeldOutLoss.__call__ = linger
+    if rank() == 1:
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
 def note_collecting(at: int) -> None:
     """Keeps in which steps rank 0 brings the optimizer together."""
     if rank() > 0:
@@ -208,6 +225,7 @@ SCENARIOS = {
     "short": (SHORT, [(2, {}, draw)]),
     "killed": (SHORT, [(2, {}, on(1, 6, kill)), (2, {}, None)]),
     "signalled": (SHORT, [(2, {}, ask), (2, {}, None)]),
+    "asked": (SHORT, [(2, {}, ask_in_a_hook), (2, {}, None)]),
     "failing": (SHORT, [(2, {}, on(1, 6, fail))]),
     "hanging": (SHORT | {"trainer__dist_timeout": 20.0}, [(2, {}, on(1, 6, hang))]),
     "diverging": (
@@ -223,6 +241,7 @@ ENDS = {
     "changing": [[0, 0], [0] * 4, [0], [0, 0]],
     "killed": [[1, -signal.SIGKILL], [0, 0]],
     "signalled": [[EXIT_STATUS, EXIT_STATUS], [0, 0]],
+    "asked": [[EXIT_STATUS, EXIT_STATUS], [0, 0]],
     "failing": [[1, 1]],
     "hanging": [[1, -signal.SIGKILL]],
     "diverging": [[1, 1]],

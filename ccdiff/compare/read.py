@@ -27,6 +27,7 @@ _NOT_RESULTS = re.compile(
 )
 _TIME = "train/seconds"
 _OF_TRAINING = ("record.json", "checkpoints")
+_COMPOSED = ".hydra/config.yaml"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,12 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     for path in paths:
         # A run has folders with configs of their own: Hydra's, and what was made from it.
         inside = [path] if _is_run(Run(path)) else sorted(path.glob("[!.]*"))
-        runs = [Run(child) for child in inside if _is_run(Run(child))]
+        # A job of a sweep that ended before it had a record has only what Hydra composed.
+        runs = [
+            Run(child)
+            for child in inside
+            if _is_run(Run(child)) or (child != path and (child / _COMPOSED).exists())
+        ]
         if not runs:
             raise UserError(f"{path} holds no run: pass run directories or a folder of a sweep")
         found |= {run.path.resolve(): run for run in runs}
@@ -136,7 +142,7 @@ def read_job(run: Run) -> Job:
     if run.config.exists():
         config = load_plain(run.config)
     else:
-        composed = OmegaConf.to_container(load_composed(run.path / ".hydra/config.yaml"))
+        composed = OmegaConf.to_container(load_composed(run.path / _COMPOSED))
         config = cast(dict[str, Any], composed)
     record = read_record(run)
     curves, timing = _read_curves(run)

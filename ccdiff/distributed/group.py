@@ -5,8 +5,9 @@ Imports no torch by itself: commands ask for their rank before they have parsed.
 
 import gc
 import os
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +20,8 @@ from ccdiff.errors import UserError
 __all__ = [
     "LostContact",
     "agreed",
+    "ask_main",
+    "asked_of_main",
     "barrier",
     "broadcast",
     "contact",
@@ -30,6 +33,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+_PAUSE, _LOOK_SECONDS = 0.1, 1.0
+_ASKED = "asked"
 
 
 class LostContact(UserError):
@@ -47,6 +53,8 @@ class _Together:
     timeout_seconds: float
     barriers: int = 0
     """How many this process has come to."""
+    next_look: float = 0.0
+    """When to look up again what others ask."""
 
 
 _together: _Together | None = None
@@ -265,16 +273,42 @@ def first(mine: bool) -> Iterator[None]:
         barrier()
 
 
-def barrier() -> None:
-    """Waits for all ranks; a time-out names those that are missing."""
+def barrier(meanwhile: Callable[[], None] | None = None) -> None:
+    """Waits for all ranks; a time-out names those that are missing.
+
+    Arguments:
+        meanwhile: Called ten times a second until all are there; signals are heard then, too.
+    """
     if _together is None:
         return
     import torch
+    import torch.distributed as dist
 
     _together.barriers += 1
     _together.store.set(f"barrier/{rank()}", str(_together.barriers))
     # Not monitored_barrier, which does not notice that another process is gone.
-    sum_tensor_(torch.zeros(1))
+    with _contact(_together.timeout_seconds):
+        work = dist.all_reduce(torch.zeros(1), group=_together.control, async_op=True)
+        while meanwhile is not None and not work.is_completed():
+            meanwhile()
+            time.sleep(_PAUSE)
+        work.wait()
+
+
+def ask_main(reason: str) -> None:
+    """Lets rank 0 know, in the midst of what it does alone, why to stop."""
+    if _together is not None:
+        _together.store.set(_ASKED, f"rank {rank()} {reason}")
+
+
+def asked_of_main() -> str | None:
+    """What another rank has told rank 0 by :func:`ask_main`; looked up once a second at most."""
+    if _together is None or not is_main() or time.monotonic() < _together.next_look:
+        return None
+    _together.next_look = time.monotonic() + _LOOK_SECONDS
+    if not _together.store.check([_ASKED]):
+        return None
+    return str(_together.store.get(_ASKED).decode())
 
 
 def _missing() -> list[int]:

@@ -164,8 +164,8 @@ def _alone(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 def _ending(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     """Has bad input end in one line and exit status 1, without a traceback.
 
-    In a sweep every error is logged with its traceback and passed on. A failed job's frames are
-    cleared, or its model would be kept as long as the error is.
+    In a sweep every error is logged and passed on. A failed job's frames are cleared, or its model
+    would be kept as long as the error is.
 
     Of several processes rank 0 logs; what ends all of them is told once.
     """
@@ -201,7 +201,7 @@ def _ending(work: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
                 sys.exit(1)
             if not is_main():
                 logging.basicConfig(force=True, format=f"rank {rank()}: %(message)s")
-            log.error(message, error, exc_info=sweep or not expected)
+            log.error(message, error, exc_info=not expected)
             failures().note_told()
             if not sweep:
                 sys.exit(1)

@@ -12,7 +12,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,13 @@ def keep_going(main: Callable[[DictConfig], float]) -> Callable[[DictConfig], fl
     @functools.wraps(main)
     def wrapped(cfg: DictConfig) -> float:
         try:
-            return main(cfg)
+            result = main(cfg)
         except Exception:
             if HydraConfig.get().mode is not RunMode.MULTIRUN:
                 raise
             return math.inf
+        # A record of before may hold one, and searches end at a result that is no number.
+        return math.inf if math.isnan(result) else result
 
     return wrapped
 
@@ -117,10 +119,13 @@ class SweepCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         records = {path.name: read_record(Run(path)) for path in sorted(folder.iterdir())}
         ended = {name: record for name, record in records.items() if record is not None}
+        # Hydra makes it for each job that it starts.
+        began = {name for name in records if (folder / name / ".hydra").is_dir()}
+        lost = sorted(began - ended.keys())
         if self.before and any(record.refused for record in ended.values()):
             write_text(folder / SWEEP_FILE, self.before)
-        log.info("%s", summary(folder, ended))
-        if any(record.problem for record in ended.values()):
+        log.info("%s", summary(folder, ended, lost=lost))
+        if lost or any(record.problem for record in ended.values()):
             sys.exit(1)
 
 
@@ -131,20 +136,24 @@ def _fixed_keys(overrides: list[str]) -> list[str]:
     return [override.key_or_group for override in parsed if override.key_or_group not in varied]
 
 
-def summary(folder: Path, records: dict[str, Record]) -> str:
+def summary(folder: Path, records: dict[str, Record], *, lost: Sequence[str] = ()) -> str:
     """One line per job, the best first, and what to do next.
 
     Arguments:
         folder: Of the sweep.
         records: By job.
+        lost: Jobs that have no record, since they ended before they could be trained.
     """
-    width = max((len(name) for name in records), default=0)
+    width = max((len(name) for name in (*records, *lost)), default=0)
     finished = sum(record.problem is None for record in records.values())
-    lines = [f"sweep {folder}: {finished} of {len(records)} jobs finished"]
+    number = len(records) + len(lost)
+    lines = [f"sweep {folder}: {finished} of {number} jobs finished"]
     for name, record in sorted(records.items(), key=lambda item: item[1].rank):
         lines.append(f"  {name:{width}}  {record.line}")
+    for name in lost:
+        lines.append(f"  {name:{width}}  ended before it was trained: its log says why")
     lines.append(f"compare them: {as_typed('compare')} {shlex.quote(str(folder))}")
-    if finished < len(records):
+    if finished < number:
         lines.append(
             f"run the others again: {as_typed('train')} resume={shlex.quote(str(folder))}"
         )

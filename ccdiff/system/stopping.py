@@ -4,13 +4,21 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from ccdiff.distributed.ranks import is_main
 
-__all__ = ["EXIT_STATUS", "Interrupted", "Preempted", "Stop", "StoppedAtOnce", "heed"]
+__all__ = [
+    "EXIT_STATUS",
+    "Interrupted",
+    "Preempted",
+    "Stop",
+    "StoppedAtOnce",
+    "asked_to_stop",
+    "heed",
+]
 
 # sysexits.h calls it a temporary failure: try again. Status 1 means that trying again is no use.
 EXIT_STATUS = os.EX_TEMPFAIL if hasattr(os, "EX_TEMPFAIL") else 75
@@ -45,8 +53,13 @@ def heed() -> None:
     Raises:
         Interrupted: Within :meth:`Stop.heeded`, where there is a reason to stop.
     """
-    if _heeded is not None and (reason := _heeded.reason) is not None:
+    if (reason := asked_to_stop()) is not None:
         raise Interrupted(reason)
+
+
+def asked_to_stop() -> str | None:
+    """Why to stop, within :meth:`Stop.heeded`; None where there is no reason."""
+    return None if _heeded is None else _heeded.reason
 
 
 class Stop:
@@ -54,10 +67,18 @@ class Stop:
 
     Arguments:
         max_seconds: Time from now after which it shall; None for any.
+        elsewhere: Says why another process asks this one to; None where there is none.
     """
 
-    def __init__(self, max_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        max_seconds: float | None = None,
+        *,
+        elsewhere: Callable[[], str | None] | None = None,
+    ) -> None:
         self.max_seconds = max_seconds
+        self.elsewhere = elsewhere
+        self._asked: str | None = None
         self._started = time.monotonic()
         self._signal: signal.Signals | None = None
         self._deferring = False
@@ -70,7 +91,9 @@ class Stop:
             return f"received {self._signal.name}"
         if self.max_seconds is not None and time.monotonic() - self._started >= self.max_seconds:
             return f"trainer.max_time is used up ({self.max_seconds:.0f} s)"
-        return None
+        if self._asked is None and self.elsewhere is not None:
+            self._asked = self.elsewhere()
+        return self._asked
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -59,7 +59,7 @@ def run_experiment(cfg: DictConfig, job: HydraConf) -> float:
         Preempted: Where a signal or ``trainer.max_time`` stopped it; everything is saved.
     """
     settings = cast(TrainerSettings, OmegaConf.to_object(cfg.trainer))
-    stop = Stop(settings.max_seconds)
+    stop = Stop(settings.max_seconds, elsewhere=distributed.asked_of_main)
     check_divides(settings)
     together = distributed.process_group(settings.device, timeout_seconds=settings.dist_timeout)
     with stop.listening(), together as settings.device:

@@ -20,12 +20,12 @@ from torch.optim import Optimizer
 
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objectives import Objective
-from ccdiff.distributed.group import barrier, broadcast, gather, sum_tensor_
+from ccdiff.distributed.group import ask_main, barrier, broadcast, gather, sum_tensor_
 from ccdiff.distributed.ranks import is_main, rank, world_size
 from ccdiff.errors import UserError
 from ccdiff.seeding import seed_for
 from ccdiff.settings import Shard, TrainerSettings
-from ccdiff.system.stopping import Interrupted
+from ccdiff.system.stopping import Interrupted, asked_to_stop
 from ccdiff.training.state import Hook, LabelledDraw, TrainState
 
 if TYPE_CHECKING:
@@ -233,6 +233,12 @@ class OnMain:
                 self.hook(state)
             except Interrupted as interrupted:
                 reason = str(interrupted)
-        barrier()
+        barrier(meanwhile=_tell_main if not is_main() else None)
         if (reason := broadcast(reason)) is not None:
             raise Interrupted(reason)
+
+
+def _tell_main() -> None:
+    """Has rank 0 leave its hook where this rank was told to stop."""
+    if (reason := asked_to_stop()) is not None:
+        ask_main(reason)

@@ -106,7 +106,7 @@ def test_rank_0_alone_writes(folder, scenario):
     assert "system/rank1/memory_gib" in read_metrics(Run(run).metrics)[0]
 
 
-@pytest.mark.parametrize("scenario", ["killed", "signalled"])
+@pytest.mark.parametrize("scenario", ["killed", "signalled", "asked"])
 def test_what_ended_early_goes_on_as_if_it_had_not(folder, scenario):
     assert losses(folder / scenario) == losses(folder / "short")
     expected = weights(folder / "short", SHORT_STEPS)
@@ -154,6 +154,13 @@ def test_a_signal_to_one_stops_all_after_the_same_step(folder):
     # Nobody has left before rank 0 had closed its record.
     expected = "interrupted, received SIGTERM: saved at step 7 of 8"
     assert stopped[0] == stopped[1] == expected
+
+
+def test_a_signal_to_one_ends_what_rank_0_looks_at(folder):
+    stopped = [(folder / "asked" / f"stopped_{i}").read_text() for i in (0, 1)]
+    expected = "interrupted, rank 1 received SIGTERM: saved at step 8; still to do there: held-out"
+    assert stopped[0] == stopped[1]
+    assert stopped[0].startswith(expected)
 
 
 def test_a_killed_process_ends_all(folder):

@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import math
 import re
 import signal
 import weakref
@@ -13,11 +14,12 @@ import torch
 import yaml
 from cli import ROOT, TINY, call, succeed, wandb_sessions
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 import ccdiff.train.assembly
 from ccdiff.config.build import plain
 from ccdiff.config.differences import WITHOUT_EFFECT, any_of, config_hash, difference, flat
-from ccdiff.launch.sweeps import _fixed_keys, job_name
+from ccdiff.launch.sweeps import _fixed_keys, job_name, keep_going
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import read_record
@@ -159,6 +161,24 @@ def test_summary_and_log_tell_what_happened(sweep):
     assert "Traceback" in job_log
     assert "in fail" in job_log
     assert "Traceback" not in (folder / "sweep/seed-0/train.log").read_text()
+
+
+def test_a_job_that_ends_before_it_has_a_record_counts(tmp_path):
+    """A class takes none of the values: that is found before a run is begun."""
+    varied = ("-m", "schedule.max_log_snr=nan,six", "hydra.sweep.dir=sweep", "tracker=none")
+    done = call("train.py", *varied, *TINY, cwd=tmp_path)
+    assert done.status == 1
+    assert "0 of 2 jobs finished" in done.printed
+    assert done.printed.count("ended before it was trained: its log says why") == 2
+    assert "Traceback" not in done.printed
+    assert "'six'" in (tmp_path / "sweep/schedule.max_log_snr-six/train.log").read_text()
+    compared = call("ccdiff.compare", "sweep", cwd=tmp_path)
+    assert compared.printed.count("no result: schedule.max_log_snr-") == 2
+
+
+@pytest.mark.parametrize(("result", "counted"), [(0.5, 0.5), (math.nan, math.inf)])
+def test_a_search_is_never_told_a_result_that_is_no_number(result, counted):
+    assert keep_going(lambda cfg: result)(OmegaConf.create()) == counted
 
 
 def test_wandb_has_the_group_the_state_and_the_flat_config_of_each_job(sweep):
