@@ -45,7 +45,7 @@ _FIGURES = (
 _TINY = (
     *("model.channels=[8,16]", "model.bottleneck=16", "model.attention=[false,true]"),
     *("model.head_channels=8", "model.groups=4", "model.embed_dim=16", "trainer.batch_size=8"),
-    *("sampler.steps=2", "evaluate.images=20", "evaluate.steps=2", "trainer.samples_per_label=1"),
+    *("sampler.steps=2", "evaluate.steps=2", "trainer.samples_per_label=1"),
     *("trainer.heldout_images=16", "model.patch=4"),
 )
 
@@ -219,6 +219,7 @@ def _train(bench: Bench, part: _Part) -> None:
         *(f"trainer.{what}_every={every}" for what in ("checkpoint", "heldout")),
         f"trainer.sample_every={steps}",
         f"evaluate.every={every}",
+        f"evaluate.images={20 if bench.miniature else 2000}",
     ]
     shown = 0
 
@@ -231,11 +232,15 @@ def _train(bench: Bench, part: _Part) -> None:
             bench.row(f"step {row['step']} of {steps}, on the way", **figures)
         shown = len(part.looks)
 
-    status = _command(bench, "train.py", *arguments, on_wait=look)
+    try:
+        status = _command(bench, "train.py", *arguments, on_wait=look)
+    finally:  # Also where time ran out: what was saved on the way can be judged.
+        if list(folder.glob("checkpoints/*.pt")):
+            part.run = folder
     rows = [row for row in _metrics(folder) if "train/loss" in row]
-    if not rows or not list(folder.glob("checkpoints/*.pt")):
+    if not rows or part.run is None:
         raise RuntimeError(f"train.py ended with {status}: see log.txt")
-    part.run, last = folder, rows[-1]
+    last = rows[-1]
     bench.row(
         "training",
         steps=last["step"],
