@@ -108,6 +108,8 @@ class _Worker:
 
     def look(self, seconds: float = 0.0) -> str:
         """``preparing``, ``ready``, ``done`` or ``failed``, after at most so many seconds."""
+        if self.state in ("done", "failed"):
+            return self.state
         try:
             if self.pipe.poll(seconds):
                 self.state, self.told = self.pipe.recv()

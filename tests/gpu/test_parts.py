@@ -97,4 +97,6 @@ def test_a_case_that_cannot_be_prepared_ends_no_other(bench, monkeypatch):
     monkeypatch.setattr(speed, "miniature", speed.cases)
     speed.run(bench)
     assert [row["case"] for row in bench.failures()] == [bad.name]
+    assert "no" in bench.failures()[0]["told"]
+    assert "without a word" not in bench.failures()[0]["told"]
     assert {row["case"]: row for row in bench.rows}[good.name]["images_per_second"] > 0

@@ -25,7 +25,10 @@ from tests.benchmarks.peers import ddpm_peer, diffusers_peer, step
 
 __all__ = ["NOISE", "PREPARE", "Case", "Measure", "serve"]
 
-NOISE = ("data=digits", "data._target_=tests.benchmarks.ours.NoiseImages", "data.channels=3")
+NOISE = (
+    *("data=digits", "data._target_=tests.benchmarks.ours.NoiseImages", "data.channels=3"),
+    "tracker=none",
+)
 """Images to which pixels do not matter."""
 
 Measure = Callable[[float], dict[str, object]]
