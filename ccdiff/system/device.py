@@ -29,6 +29,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _WAIT = 5.0
+# From which on it pays to try several algorithms for each convolution.
+_MANY_STEPS = 20_000
 
 
 def pick_device(name: str) -> torch.device:
@@ -110,14 +112,21 @@ def autocast_dtype(precision: Precision, device: torch.device) -> torch.dtype | 
     return torch.bfloat16 if precision is Precision.bf16 else None
 
 
-def set_determinism(wanted: bool) -> None:
-    """Has operations that would not give the same bits each time replaced or refused, or not."""
+def set_determinism(wanted: bool, *, steps: int) -> None:
+    """Has operations that would not give the same bits each time replaced or refused, or not.
+
+    Arguments:
+        wanted: Whether to.
+        steps: Of the training. A short one takes the algorithms that cuDNN thinks best: first
+            steps that try several for each shape of a convolution took up to a minute on an
+            H200, small as the network was.
+    """
     if wanted:
         # cuBLAS reads it when it is first used: https://docs.nvidia.com/cuda/cublas, 2.1.4.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
-    # Tries several algorithms for each shape of a convolution; the fastest may change with chance.
-    torch.backends.cudnn.benchmark = not wanted
+    # The fastest may change with chance.
+    torch.backends.cudnn.benchmark = not wanted and steps >= _MANY_STEPS
 
 
 def free_bytes(device: torch.device) -> float:

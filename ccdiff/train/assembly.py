@@ -80,7 +80,7 @@ class Training:
         self.settings = settings
         self.device = device
         make_current(device)
-        set_determinism(settings.deterministic)
+        set_determinism(settings.deterministic, steps=settings.steps)
         torch.manual_seed(cfg.seed)
         self.data: DataSet = build_data(cfg)
         if checkpoint is not None:

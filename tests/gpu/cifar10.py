@@ -27,7 +27,7 @@ _BATCH = 512
 _RATE = 6_000.0
 """Images per second that are reckoned with where the recipe's speed could not be measured."""
 _LOOKS = 3
-_START, _LOOK, _END = 40.0, 6.0, 15.0
+_START, _LOOK, _END = 50.0, 6.0, 15.0
 """Seconds until the first step (of a network that was compiled before; else three times as much),
 for a look at samples on the way, and for the last pictures and checkpoint."""
 _EVALUATION = 60.0

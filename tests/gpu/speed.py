@@ -65,6 +65,12 @@ def cases() -> list[Case]:
         Case(name="denoising-diffusion-pytorch, 32 px, as it comes", kind="ddpm", compile=False),
         Case(name="cifar10_fast, 10 calls", calls=10, seconds=15, compile=False, **draw),
         Case(name="cifar10_fast, 20 calls, compiled", calls=20, seconds=20, **draw),
+        # As the product trains for long: several algorithms are tried for each convolution.
+        Case(
+            name="unet_large, 32 px, batch 512, cuDNN's algorithms tried",
+            kind="ours",
+            overrides=(*_LARGE, "trainer.steps=200000"),
+        ),
     ]
     if (ROOT / "conf/model/vit_base.yaml").exists():
         place = next(i for i, case in enumerate(found) if case.batch == 128)

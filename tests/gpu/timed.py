@@ -78,10 +78,6 @@ def serve(case: Case, device: torch.device, pipe: Connection) -> None:
         pipe.send(("ready", None))
         seconds = pipe.recv()
         if seconds is not None:
-            if device.type == "cuda":
-                # Another key of cuDNN's cache: algorithms are tried anew, now that it is alone.
-                torch.backends.cudnn.deterministic = False
-                torch.backends.cudnn.benchmark = True
             pipe.send(("done", measure(seconds)))
     except EOFError:
         pass
@@ -124,10 +120,6 @@ def _wait(device: torch.device) -> None:
 
 
 def _warm_up(run: Callable[[], object], device: torch.device) -> None:
-    if device.type == "cuda":
-        # What is chosen now, beside others, shall not be found again when it is timed.
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
     for _ in range(2):
         run()
     _wait(device)
