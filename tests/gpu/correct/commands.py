@@ -113,9 +113,9 @@ class Started:
         killed: The same, to be killed in its midst.
     """
 
-    whole: Command
-    unharmed: Command
-    killed: Command
+    whole: Command | None
+    unharmed: Command | None
+    killed: Command | None
 
     def look(self, bench: Bench) -> None:
         """Waits for them and looks at what they left."""
@@ -125,7 +125,7 @@ class Started:
 
     def commands(self) -> list[Command]:
         """All of them."""
-        return [self.whole, self.unharmed, self.killed]
+        return [one for one in (self.whole, self.unharmed, self.killed) if one is not None]
 
     def resumes_after_a_kill(self, bench: Bench) -> None:
         """A run that is killed and taken up again ends as one that is not, bit for bit."""
@@ -253,12 +253,15 @@ def started(bench: Bench) -> Iterator[Started]:
         )
     )
     whole = [*tiny, "tracker=none", f"hydra.run.dir={bench.scratch / 'whole'}"]
-    running = Started(
-        whole=start(bench, "whole", train, *whole),
-        unharmed=start(bench, "unharmed", train, *_deterministic(bench, "unharmed")),
-        killed=start(bench, "killed", train, *_deterministic(bench, "killed")),
-    )
-    stop = _in_thread(lambda: _kill_at_a_checkpoint(running.killed, Run(bench.scratch / "killed")))
+    running = Started(whole=None, unharmed=None, killed=None)
+    if bench.wants("trains and draws"):
+        running.whole = start(bench, "whole", train, *whole)
+    stop = _nothing
+    if bench.wants("resumes after a kill"):
+        running.unharmed = start(bench, "unharmed", train, *_deterministic(bench, "unharmed"))
+        killed = start(bench, "killed", train, *_deterministic(bench, "killed"))
+        running.killed = killed
+        stop = _in_thread(lambda: _kill_at_a_checkpoint(killed, Run(bench.scratch / "killed")))
     try:
         yield running
     finally:
@@ -274,6 +277,10 @@ def _kill_at_a_checkpoint(command: Command, run: Run) -> None:
             command.kill()
             return
         time.sleep(0.002)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _in_thread(work: Callable[[], None]) -> Callable[[], None]:

@@ -24,6 +24,7 @@ from tests.benchmarks.ours import assembled, composed
 from tests.gpu.bench import ROOT, Bench
 
 __all__ = [
+    "DRAWN",
     "FP32",
     "OnCPU",
     "PairedObjective",
@@ -39,6 +40,9 @@ __all__ = [
 
 FP32 = 1e-4
 """How far float32 of two devices may be apart, relative to the size of the whole."""
+DRAWN = 1e-3
+"""The same of images: an untrained network takes rounding for a detail, and each call adds to it.
+An eighth of a gray level at most."""
 BF16 = 3e-2
 """Bfloat16 has 8 bits, 0.4 %, in each of the dozens of operations that follow each other."""
 

@@ -172,7 +172,7 @@ def gradient_checkpointing(bench: Bench) -> None:
             peak_gib=peaks[0] / 2**30,
             peak_gib_checkpointing=peaks[1] / 2**30,
         )
-        bench.check("peak memory with checkpointing over without", peaks[1] / peaks[0], 0.7)
+        bench.check("peak memory with checkpointing over without", peaks[1] / peaks[0], 0.75)
 
 
 def _held_and_peak(bench: Bench) -> tuple[int, int]:

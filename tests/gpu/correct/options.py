@@ -11,6 +11,7 @@ from ccdiff.diffusion.guidance import AutoGuidance
 from ccdiff.diffusion.samplers import SampleNoise, sample
 from tests.gpu.bench import Bench
 from tests.gpu.correct.kit import (
+    DRAWN,
     FP32,
     Pair,
     apart,
@@ -60,7 +61,7 @@ def _draws_alike(bench: Bench, choice: str) -> None:
         guided = AutoGuidance(weak=awaken(pair(bench).here, seed=1), scale=2.0)
     there = draw_images(both, both.there, sampler=sampler, n=4, guided=guided)
     here = draw_images(both, both.here, sampler=sampler, n=4, guided=guided)
-    bench.check(f"{choice}: images against the CPU", apart(there, here), FP32)
+    bench.check(f"{choice}: images against the CPU", apart(there, here), DRAWN)
     if bench.cuda:
         _without_waiting(bench, choice, both, sampler, guided)
 
