@@ -13,7 +13,8 @@ __all__ = ["run"]
 def run(bench: Bench) -> None:
     """Runs all cases."""
     with commands.started(bench) as started:
-        for module in (arithmetic, machine, runs, options):
+        for module in (arithmetic, machine, runs):
             module.run(bench)
         started.look(bench)
+    options.run(bench)
     compiled.run(bench)

@@ -29,7 +29,7 @@ def run(bench: Bench) -> None:
     """Runs the cases."""
     bench.case(forward_and_backward, needs=5)
     bench.case(in_bfloat16, needs=5)
-    for optimizer in ("adamw", "muon"):
+    for optimizer in ("muon",) if bench.miniature else ("adamw", "muon"):
         bench.case(
             lambda bench, optimizer=optimizer: training_steps(bench, optimizer),
             name=f"20 steps, {optimizer}",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -19,8 +20,10 @@ from ccdiff.config.build import build_data, build_denoiser, build_objective, ins
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objectives import Draw, Objective
 from ccdiff.diffusion.samplers import sample
+from ccdiff.runs.folder import Run
+from ccdiff.system.device import pick_device
 from ccdiff.train.assembly import Training
-from tests.benchmarks.ours import assembled, composed
+from tests.benchmarks.ours import composed
 from tests.gpu.bench import ROOT, Bench
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "PairedObjective",
     "apart",
     "awaken",
+    "config_of",
     "draw_images",
     "network_of",
     "options_of",
@@ -121,6 +125,12 @@ def _option(group: str, name: str) -> DictConfig:
     return OmegaConf.merge(under, node)
 
 
+def _put(cfg: DictConfig, group: str, name: str) -> None:
+    """Puts an option in the place of another."""
+    key = group.replace("/", ".")
+    OmegaConf.update(cfg, key, _option(group, name), merge=False, force_add=True)
+
+
 def pair(bench: Bench, *overrides: str, choice: str | None = None) -> Pair:
     """The untrained denoiser of a config, awake, in float32 and evaluation mode.
 
@@ -132,8 +142,7 @@ def pair(bench: Bench, *overrides: str, choice: str | None = None) -> Pair:
     cfg = copy.deepcopy(_composed(*network_of(bench), *overrides))
     if choice is not None:
         group, _, name = choice.partition("=")
-        key = group.replace("/", ".")
-        OmegaConf.update(cfg, key, _option(group, name), merge=False, force_add=True)
+        _put(cfg, group, name)
     data = build_data(cfg)
     both = []
     for device in (torch.device("cpu"), bench.device):
@@ -213,21 +222,38 @@ class PairedObjective:
         return getattr(self.objective, name)
 
 
-def training_of(
-    bench: Bench, folder: Path, *overrides: str, device: str | None = None
-) -> Training:
+def config_of(*overrides: str, changes: Sequence[str] = ()) -> DictConfig:
+    """The config of ``python train.py <overrides> <changes>``, composed once for all changes.
+
+    Arguments:
+        overrides: As on the command line.
+        changes: Options of groups, ``optimizer=muon``, and values, ``trainer.steps=3``.
+    """
+    cfg = copy.deepcopy(_composed(*overrides))
+    for change in changes:
+        key, _, value = change.partition("=")
+        if (ROOT / "conf" / key).is_dir():
+            _put(cfg, key, value)
+        else:
+            OmegaConf.update(cfg, key, yaml.safe_load(value), merge=False)
+    return cfg
+
+
+def training_of(bench: Bench, folder: Path, *changes: str, device: str | None = None) -> Training:
     """What ``train.py`` builds for a small run, awake, its randomness that of the CPU."""
-    training = assembled(
-        "data=digits",
+    cfg = config_of(
         *network_of(bench),
+        "data.image_size=8",
         "tracker=none",
-        f"trainer.device={device or bench.device}",
         "trainer.precision=fp32",
         "trainer.compile=none",
         "trainer.batch_size=32",
         "trainer.warmup=5",
-        *overrides,
-        folder=folder,
+        changes=(f"trainer.device={device or bench.device}", *changes),
+    )
+    settings = OmegaConf.to_object(cfg.trainer)
+    training = Training(
+        cfg, Run(folder), settings, checkpoint=None, device=pick_device(settings.device)
     )
     awaken(training.state.denoiser)
     training.state.ema.ema_model.load_state_dict(training.state.denoiser.state_dict())

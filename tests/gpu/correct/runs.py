@@ -10,9 +10,9 @@ from ccdiff.runs.checkpoints import open_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import read_metrics
 from ccdiff.train.job import run_experiment
-from tests.benchmarks.ours import composed
 from tests.cli import TINY
 from tests.gpu.bench import Bench
+from tests.gpu.correct.kit import config_of
 
 __all__ = ["run"]
 
@@ -22,23 +22,14 @@ def run(bench: Bench) -> None:
     bench.case(checkpoints_change_devices, needs=6)
 
 
-def trained(folder: Path, device: str, steps: int, *overrides: str) -> None:
+def trained(folder: Path, device: str, steps: int) -> None:
     """Trains a tiny run up to ``steps``, or goes on with it."""
-    kept = [
-        one for one in TINY if not any(part in one for part in ("steps=", "_every=", "device="))
-    ]
-    cfg = composed(
+    kept = [a for a in TINY if not any(part in a for part in ("steps=", "_every=", "device="))]
+    cfg = config_of(
         *kept,
-        "sampler.steps=1",
-        "evaluate.every=0",
-        "trainer.log_every=1",
-        f"trainer.steps={steps}",
-        f"trainer.device={device}",
-        "trainer.precision=fp32",
-        "trainer.compile=none",
-        "tracker=none",
-        "resume=auto",
-        *overrides,
+        *("data.image_size=8", "sampler.steps=1", "evaluate.every=0", "trainer.log_every=1"),
+        *("trainer.precision=fp32", "trainer.compile=none", "tracker=none", "resume=auto"),
+        changes=(f"trainer.steps={steps}", f"trainer.device={device}"),
     )
     job = HydraConf(runtime=RuntimeConf(output_dir=str(folder)), mode=RunMode.RUN)
     run_experiment(cfg, job)
