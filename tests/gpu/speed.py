@@ -74,7 +74,12 @@ def cases() -> list[Case]:
     ]
     if (ROOT / "conf/model/vit_base.yaml").exists():
         place = next(i for i, case in enumerate(found) if case.batch == 128)
-        found.insert(place, Case(name="vit_base, 32 px, batch 512", kind="ours", overrides=_VIT))
+        found.insert(
+            place,
+            Case(
+                name="vit_base, 256 px, batch 32", kind="ours", size=256, batch=32, overrides=_VIT
+            ),
+        )
     return found
 
 
