@@ -17,7 +17,7 @@ import torch
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import read_metrics
-from tests.cli import TINY, call
+from tests.cli import TINY, call, rarely
 from tests.gpu.bench import ROOT, Bench
 
 __all__ = ["Command", "Started", "start", "started"]
@@ -199,7 +199,7 @@ class Started:
 
 
 def _steps(bench: Bench) -> int:
-    return 6 if bench.miniature else 400
+    return 4 if bench.miniature else 400
 
 
 def _deterministic(bench: Bench, name: str) -> list[str]:
@@ -207,10 +207,11 @@ def _deterministic(bench: Bench, name: str) -> list[str]:
     steps = _steps(bench)
     swept = ("steps=", "_every=", "device=")
     kept = [argument for argument in TINY if not any(part in argument for part in swept)]
-    every = [f"trainer.{what}_every={steps // 2}" for what in ("heldout", "sample", "checkpoint")]
+    every = [f"trainer.{what}_every={steps}" for what in ("heldout", "sample")]
     return [
         *kept,
         *every,
+        f"trainer.checkpoint_every={steps // 2}",
         "sampler.steps=2",
         f"trainer.log_every={max(1, steps // 8)}",
         "evaluate.every=0",
@@ -241,7 +242,7 @@ def started(bench: Bench) -> Iterator[Started]:
     """Within, the commands run; one of them is killed once it has left its first checkpoint."""
     train = "train.py"
     tiny = (
-        TINY
+        (*TINY, *rarely(2), "trainer.log_every=1")
         if bench.miniature
         else (
             "trainer.steps=300",
