@@ -219,12 +219,31 @@ def _folder() -> str:
 
 
 def _told(error: Exception) -> Exception:
-    """A disk that is full or cannot be written is no fault of the program: one line says so."""
+    """What a disk or a memory has no room for is no fault of the program: one line says so."""
     no_room = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
     if isinstance(error, OSError) and error.errno in no_room:
-        told = UserError(f"{error}: make room, or let it be written. What was saved is untouched")
-        return told.with_traceback(error.__traceback__)
-    return error
+        message = f"{error}: make room, or let it be written. What was saved is untouched"
+    elif _out_of_memory(error):
+        # Two sentences; torch goes on with the state of its allocator and advice on that.
+        first = ". ".join(str(error).rpartition("DefaultCPUAllocator: ")[2].split(". ")[:2])
+        message = (
+            f"{first.splitlines()[0].rstrip('.')}: there is no memory for so much at a time. "
+            f"Training needs less with a larger trainer.accumulate, "
+            f"model.gradient_checkpointing=true or a smaller trainer.batch_size, other commands "
+            f"with a smaller batch_size. What was saved is untouched"
+        )
+    else:
+        return error
+    return UserError(message).with_traceback(error.__traceback__)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether it is torch's; without torch, which is not imported for it, there is none."""
+    torch = sys.modules.get("torch")
+    # The CPU's allocator has no exception of its own.
+    return torch is not None and (
+        isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    )
 
 
 def _forget_previous_job() -> None:

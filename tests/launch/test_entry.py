@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from cli import ROOT, TINY, call, succeed
 from hatchling.builders.wheel import WheelBuilder
@@ -239,3 +240,25 @@ def test_python_3_14_is_excluded_for_as_long_as_hydra_does_not_start_there():
     allowed = SpecifierSet(PROJECT["requires-python"])
     assert allowed.contains("3.13.9")
     assert not allowed.contains("3.14.0")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_memory_that_runs_out_is_told_in_a_line_with_what_takes_less(
+    tmp_path, monkeypatch, device
+):
+    def step(update):
+        if device == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr("ccdiff.training.step.Update.__call__", step)
+    done = call("train.py", *TINY, "tracker=none", f"hydra.run.dir={tmp_path / 'r'}", cwd=tmp_path)
+    assert done.status == 1
+    assert "trainer.accumulate, model.gradient_checkpointing=true" in done.printed
+    first = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB"
+        if device == "cuda"
+        else "(Cannot allocate memory)"
+    )
+    assert f"{first}: there is no memory for so much" in done.printed
+    assert "Traceback" not in done.printed
