@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": ("ccdiff.inspect.__main__", "what a data set holds"),
     "prepare": ("ccdiff.prepare", "fetch, decode and check a data set ahead of training"),
     "export": ("ccdiff.export.__main__", "a trained model in a folder to hand on"),
+    "demo": ("ccdiff.demo.__main__", "a page that draws, on this machine"),
     "dashboard": ("ccdiff.dashboard", "a W&B workspace that compares runs"),
 }
 """By name: the module whose ``main`` it is, and what it does."""

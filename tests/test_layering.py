@@ -23,7 +23,7 @@ system
 data runs
 metrics generation config
 training trained launch
-train sample evaluate compare curve fit edit inspect export prepare dashboard __main__
+train sample evaluate compare curve fit edit inspect export demo prepare dashboard __main__
 """
 """The wings, lowest first: a module may import from its own and from lower lines."""
 

@@ -42,13 +42,16 @@ def compose(name: str, overrides: Sequence[str] = (), *, with_hydra: bool = Fals
         return hydra.compose(name, list(overrides), return_hydra_config=with_hydra)
 
 
-def compose_option(group: str, option: str, *, within: Sequence[str] = ()) -> DictConfig:
-    """What ``group=option`` is on the command line of ``sample.py``.
+def compose_option(
+    group: str, option: str, *, within: Sequence[str] = (), config: str = "sample"
+) -> DictConfig:
+    """What ``group=option`` is on the command line of a command.
 
     Arguments:
-        group: One that ``sample.py`` has.
+        group: One that the command has.
         option: One of its names.
         within: Options of groups inside of it, such as ``sampler/grid=karras``.
+        config: Of the command.
 
     Raises:
         UserError: Where there is no such option, with those there are.
@@ -59,8 +62,8 @@ def compose_option(group: str, option: str, *, within: Sequence[str] = ()) -> Di
             near = get_close_matches(name, there, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"there is no {key} {name!r}: {hint}(there are: {', '.join(there)})")
-    config = compose("sample", [f"{group}={option}", *within])
-    return OmegaConf.create({group: OmegaConf.to_container(config[group])})[group]
+    composed = compose(config, [f"{group}={option}", *within])
+    return OmegaConf.create({group: OmegaConf.to_container(composed[group])})[group]
 
 
 @contextmanager

@@ -39,6 +39,10 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, log_snr: Tensor) -> Tensor:
         """Embedding [B, out_dim] of noise levels ``log_snr`` [B]."""
+        return self.mlp(self.sinusoids(log_snr))
+
+    def sinusoids(self, log_snr: Tensor) -> Tensor:
+        """Fixed features [B, dim] of noise levels ``log_snr`` [B], before the perceptron."""
         half = self.dim // 2
         weights = next(self.mlp.parameters()).dtype
         # Angles reach 1000, where half precision has steps of half a radian and more.
@@ -46,4 +50,4 @@ class NoiseEmbedding(nn.Module):
         index = torch.arange(half, device=log_snr.device, dtype=exact)
         frequencies = torch.exp(-log(self.max_period) * index / (half - 1))
         angles = noise_angle(log_snr.to(exact)).unsqueeze(1) * frequencies  # [B, half]
-        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=1).to(weights))
+        return torch.cat([angles.sin(), angles.cos()], dim=1).to(weights)
