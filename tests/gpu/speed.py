@@ -21,7 +21,7 @@ __all__ = ["FAST", "PACKAGES", "cases", "run"]
 FAST = "cifar10_fast, training"
 """The case whose images per second tell the part ``cifar10`` how many steps it has time for."""
 
-_AT_ONCE = 6
+_AT_ONCE = 3
 """Processes that compile at the same time; each has some threads of its own for it."""
 _SHARE = 0.55
 """Of the time, after which those that are ready are timed beside what still compiles."""
