@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ccdiff.compare.page import page
 from ccdiff.compare.read import Job, find_runs, read_job
+from ccdiff.compare.standing import standing
 from ccdiff.compare.table import MAIN, Comparison, compare
 from ccdiff.errors import UserError
 from ccdiff.launch.entry import plain_command
@@ -53,9 +54,9 @@ def compare_runs(arguments: list[str]) -> None:
     made_folder(out)
     comparison.write_csv(out / "compare.csv")
     write_text(out / "compare.html", page(comparison, title=title))
-    best = None if differ else comparison.best(MAIN)
-    if best is not None and (spread := best.spread(MAIN)) is not None:
-        _say(f"best {MAIN}: {spread.mean:.4f} by {best.label}")
+    lead = None if differ else standing(comparison, MAIN)
+    if lead is not None:
+        _say(lead.text)
     if differ:
         _say(f"careful: {title}")
     for job in comparison.jobs:

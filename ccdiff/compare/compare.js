@@ -6,20 +6,10 @@ const colourOf = (setting) => COLOURS[setting % COLOURS.length];
 const state = { metric: data.metrics.length ? data.metrics[0].key : null, sort: null };
 const metricOf = (key) => data.metrics.find((m) => m.key === key);
 const higher = (key) => metricOf(key).better === "higher";
-const bests = {};
-
-// The setting with the best mean; null where it is not stated which way is better.
+// The setting that the seeds show to be the best; null where they do not tell, or no way is better.
 function bestSetting(key) {
-  if (!(key in bests)) {
-    let best = null;
-    const sign = higher(key) ? 1 : -1;
-    data.settings.forEach((s, i) => {
-      const spread = s.metrics[key];
-      if (spread && (best === null || sign * spread[0] > sign * data.settings[best].metrics[key][0])) best = i;
-    });
-    bests[key] = metricOf(key).better ? best : null;
-  }
-  return bests[key];
+  const { lead, tied } = metricOf(key);
+  return tied.length ? null : lead;
 }
 
 function plural(n, word) { return `${n} ${word}${n === 1 ? "" : "s"}`; }
@@ -31,10 +21,7 @@ function fillHeader() {
   const lead = [`${plural(data.jobs.length, "run")} of ${plural(data.settings.length, "setting")}`];
   if (failed) lead.push(`, ${failed} without a result`);
   lead.push(". ");
-  if (data.best !== null) {
-    const best = data.settings[data.best], key = data.metrics[0].key;
-    lead.push("Best: ", element("b", {}, best.label), `, ${key} ${spreadText(best.metrics[key])}.`);
-  }
+  if (data.standing) lead.push(element("b", {}, data.standing), ".");
   $("lead").append(...lead);
   for (const { key } of data.metrics) $("metric").append(element("option", { value: key }, key));
   $("metric").addEventListener("change", () => { state.metric = $("metric").value; draw(); });
@@ -81,13 +68,15 @@ function fillSettings() {
       const best = spread && bestSetting(key) === i;
       const parts = spread ? [figure(spread[0])] : ["–"];
       if (spread && spread[1] !== null) parts.push(element("span", { class: "sd" }, ` ± ${figure(spread[1])}`));
+      const { lead, tied } = metricOf(key);
+      if (spread && tied.length && (i === lead || tied.includes(i))) parts.push(element("span", { class: "sd" }, " ="));
       cells.push(element("td", { class: best ? "figure best" : "figure" }, parts));
     }
     return element("tr", {}, cells);
   });
   $("settings").replaceChildren(element("thead", {}, [head]), element("tbody", {}, body));
   $("settings-note").textContent =
-    "Mean ± standard deviation over seeds; only what differs is shown. ▸ marks the best, where it is known which way is better. Click a heading to sort.";
+    "Mean ± standard deviation over seeds; only what differs is shown. ▸ marks the best, where it is known which way is better and the seeds tell it apart from all others; = marks those that they do not tell apart from the one with the best mean. Click a heading to sort.";
 }
 
 function distinct(axis) {

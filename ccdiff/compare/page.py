@@ -12,6 +12,7 @@ from typing import Any
 
 from ccdiff.compare.pictures import embedded
 from ccdiff.compare.read import Curve, Job
+from ccdiff.compare.standing import Standing, standing
 from ccdiff.compare.table import MAIN, Comparison, direction, shown
 from ccdiff.system.text import printable
 
@@ -57,7 +58,11 @@ def _content(comparison: Comparison, title: str) -> dict[str, Any]:
     grids = [_grids(job) for job in jobs]
     steps = _steps(grids)
     comparable = not comparison.data_differ
-    best = comparison.best(MAIN) if comparable else None
+    leads = {
+        metric: standing(comparison, metric) if comparable else None
+        for metric in comparison.metrics
+    }
+    main = leads.get(MAIN)
     num_curves = sum(metric in job.curves for job in jobs for metric in comparison.metrics)
     points = max(2, min(_CURVE_POINTS, _ALL_POINTS // max(1, num_curves)))
     shown_grids = [{step: path for step, path in g.items() if step in steps} for g in grids]
@@ -66,10 +71,14 @@ def _content(comparison: Comparison, title: str) -> dict[str, Any]:
         "title": printable(title),
         "axes": comparison.axes,
         "metrics": [
-            {"key": metric, "better": direction(metric) if comparable else None}
+            {
+                "key": metric,
+                "better": direction(metric) if comparable else None,
+                **_standing(comparison, leads[metric]),
+            }
             for metric in comparison.metrics
         ],
-        "best": None if best is None else comparison.settings.index(best),
+        "standing": None if main is None else printable(main.text),
         "steps": steps,
         "settings": [
             {
@@ -97,6 +106,14 @@ def _content(comparison: Comparison, title: str) -> dict[str, Any]:
             for job, pictures in zip(jobs, shown_grids, strict=True)
         ],
     }
+
+
+def _standing(comparison: Comparison, lead: Standing | None) -> dict[str, Any]:
+    """The numbers of the setting that leads by a figure, and of those tied with it."""
+    if lead is None:
+        return {"lead": None, "tied": []}
+    number = {id(setting): i for i, setting in enumerate(comparison.settings)}
+    return {"lead": number[id(lead.lead)], "tied": [number[id(other)] for other in lead.tied]}
 
 
 def _job(job: Job) -> dict[str, Any]:

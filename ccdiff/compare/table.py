@@ -73,16 +73,6 @@ class Comparison:
         """All runs, setting by setting."""
         return [job for setting in self.settings for job in setting.jobs]
 
-    def best(self, metric: str) -> Setting | None:
-        """The setting with the best mean; None where it is not known which way is better."""
-        better = direction(metric)
-        known = [(setting.spread(metric), setting) for setting in self.settings]
-        means = [(spread.mean, setting) for spread, setting in known if spread is not None]
-        if better is None or not means:
-            return None
-        pick = max if better == "higher" else min
-        return pick(means, key=lambda pair: pair[0])[1]
-
     @cached_property
     def data_differ(self) -> list[str]:
         """Settings of the data by which held-out images differ, so that errors do not compare."""

@@ -102,7 +102,9 @@ def typed(cfg: DictConfig, schema: type) -> DictConfig:
     try:
         merged = cast(DictConfig, OmegaConf.merge(OmegaConf.structured(schema), cfg))
     except OmegaConfBaseException as error:
-        raise UserError(str(error)) from error
+        reason = str(error).strip().splitlines()[0]
+        key = getattr(error, "full_key", None)
+        raise UserError(f"{key}: {reason}" if key else reason) from error
     seed = merged.get("seed")
     if isinstance(seed, int) and not -_SEEDS <= seed < _SEEDS:
         raise UserError(f"seed must be between -2^63 and 2^63 - 1, got {seed}")

@@ -42,6 +42,11 @@ def run_fit(cfg: DictConfig) -> Path:
         raise UserError(
             f"steps must name numbers of steps, each once, such as steps=[5,10], got {cfg.steps}"
         )
+    if cfg.solution_steps < 2 * max(cfg.steps):
+        raise UserError(
+            f"solution_steps={cfg.solution_steps} is no fine solution for grids of "
+            f"{max(cfg.steps)} steps: it takes at least twice as many, better ten times"
+        )
     sampler: Sampler = instantiate(cfg.sampler)
     if sampler.stochastic:
         raise UserError(

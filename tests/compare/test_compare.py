@@ -13,11 +13,14 @@ import pytest
 from cli import call, succeed
 from omegaconf import OmegaConf
 from PIL import Image
+from scipy import stats
 
 from ccdiff.compare.page import page
 from ccdiff.compare.read import find_runs, read_job
+from ccdiff.compare.standing import standing
 from ccdiff.compare.table import MAIN, compare, direction
 from ccdiff.errors import UserError
+from ccdiff.metrics.over_seeds import difference
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog
 from ccdiff.runs.record import FAILED, FINISHED, Record, Session
@@ -112,7 +115,7 @@ def test_an_export_is_no_run(tmp_path):
 
 def test_settings_have_mean_and_deviation_over_seeds(sweep):
     comparison = comparison_of(sweep)
-    best = comparison.best(MAIN)
+    best = standing(comparison, MAIN).lead
     assert best.values == {"schedule": "linear", "optimizer.lr": 0.002}
     errors = [0.35, 0.36, 0.37]
     mean, sd, n = best.spread(MAIN)
@@ -129,7 +132,7 @@ def test_more_is_better_for_agreement(tmp_path):
             {"evaluate/label_agreement": agreement, "broken": math.nan}, step=40
         )
     comparison = comparison_of(tmp_path / "sweep")
-    assert comparison.best("evaluate/label_agreement").values == {"optimizer.lr": 0.9}
+    assert standing(comparison, "evaluate/label_agreement").lead.values == {"optimizer.lr": 0.9}
     assert "broken" not in comparison.metrics
 
 
@@ -177,10 +180,10 @@ def test_runs_on_other_data_are_not_compared_in_silence(tmp_path):
         OmegaConf.save({**OmegaConf.load(config), "data": data}, config)
     moved = succeed("ccdiff.compare", "a", "b", cwd=tmp_path)
     assert "do not compare" not in moved.printed
-    assert "best heldout/eps_mse" in moved.printed
+    assert "heldout/eps_mse: " in moved.printed
     done = succeed("ccdiff.compare", "a", "c", cwd=tmp_path)
     assert "other images are held out (data.image_size), so errors do not compare" in done.printed
-    assert "best" not in done.printed
+    assert "heldout/eps_mse: " not in done.printed
     assert "so errors do not compare" in (tmp_path / "compare/compare.html").read_text()
 
 
@@ -263,6 +266,53 @@ def test_only_a_stated_direction_ranks():
         assert direction(unknown) is None
 
 
+def agreements(folder: Path, **by_setting: list[float]):
+    """Runs with these agreements, by the number of their seed."""
+    for i, (name, values) in enumerate(by_setting.items()):
+        for seed, value in enumerate(values):
+            path = make_run(folder / f"{name}-{seed}", lr=float(i + 1), seed=seed)
+            RunLog(path / "metrics.jsonl", NoSession(), step=99).metrics(
+                {"evaluate/label_agreement": value}, step=40
+            )
+    return standing(comparison_of(folder), "evaluate/label_agreement")
+
+
+def test_a_winner_is_named_only_where_seeds_tell(tmp_path):
+    tied = agreements(tmp_path / "tied", a=[0.9498, 0.9504], b=[0.9508, 0.9502])
+    assert (tied.lead.values["optimizer.lr"], len(tied.tied)) == (2, 1)
+    assert tied.text.startswith("highest evaluate/label_agreement: 0.9505 by optimizer.lr=2, ")
+    assert "do not tell apart from optimizer.lr=1" in tied.text
+    # Seed by seed, although the seeds differ among each other by more than the settings do.
+    paired = agreements(tmp_path / "paired", a=[0.90, 0.92, 0.94], b=[0.911, 0.929, 0.951])
+    assert not paired.tied
+    assert paired.text.startswith("best evaluate/label_agreement: 0.9303 by optimizer.lr=2; +0.01")
+    # One seed tells nothing, whatever the difference.
+    single = agreements(tmp_path / "single", a=[0.1], b=[0.9])
+    assert len(single.tied) == 1
+    assert "one seed each tells nothing" in single.text
+
+
+def test_differences_over_seeds_are_those_of_the_books():
+    a = {"0": 27.5, "1": 21.0, "2": 19.0, "3": 23.6, "4": 17.0, "5": 17.9}
+    b = {"0": 27.1, "1": 22.0, "2": 20.8, "3": 23.4, "4": 23.4, "5": 23.5}
+    paired = difference(a, b)
+    reference = stats.ttest_rel(list(a.values()), list(b.values())).confidence_interval(0.95)
+    assert (paired.low, paired.high, paired.seeds) == (*map(pytest.approx, reference), 6)
+    other = {f"other {key}": value for key, value in b.items()}
+    welch = difference(a, other)
+    reference = stats.ttest_ind(list(a.values()), list(b.values()), equal_var=False)
+    assert (welch.low, welch.high) == tuple(
+        map(pytest.approx, reference.confidence_interval(0.95))
+    )
+    assert welch.seeds is None
+    ten = difference(a, b, among=10)
+    reference = stats.ttest_rel(list(a.values()), list(b.values())).confidence_interval(0.995)
+    assert (ten.low, ten.high) == tuple(map(pytest.approx, reference))
+    assert difference(a, {"0": 1.0}) is None
+    assert difference({"0": 1.0, "1": 2.0}, {"0": 0.5, "1": 1.5}).sure
+    assert not difference({"0": 1.0, "1": 2.0}, {"0": 1.0, "1": 2.0}).sure
+
+
 def test_what_has_no_direction_has_no_best(tmp_path):
     for name, value in (("a", 0.2), ("b", 0.9)):
         path = make_run(tmp_path / "sweep" / name, lr=value)
@@ -271,8 +321,9 @@ def test_what_has_no_direction_has_no_best(tmp_path):
         )
     comparison = comparison_of(tmp_path / "sweep")
     assert "mine/accuracy" in comparison.metrics
-    assert comparison.best("mine/accuracy") is None
-    assert '{"key": "mine/accuracy", "better": null}' in page(comparison, title="x")
+    assert standing(comparison, "mine/accuracy") is None
+    stated = '{"key": "mine/accuracy", "better": null, "lead": null, "tied": []}'
+    assert stated in page(comparison, title="x")
 
 
 DAMAGED = {
@@ -299,7 +350,7 @@ def test_a_damaged_run_does_not_keep_the_others_from_being_compared(file, conten
     (tmp_path / "sweep/0" / file).write_bytes(content)
     done = succeed("ccdiff.compare", "sweep", cwd=tmp_path)
     assert "Traceback" not in done.printed
-    assert "best heldout/eps_mse" in done.printed
+    assert "heldout/eps_mse: " in done.printed
     table = list(csv.DictReader((tmp_path / "sweep/compare.csv").read_text().splitlines()))
     assert {"1", "2"} <= {line["folder"] for line in table}
     if file == "config.yaml":

@@ -85,6 +85,9 @@ def test_a_file_that_holds_something_else_is_refused(run, tmp_path):
         (["steps=[5,5]"], "each once"),
         (["tries=0"], "tries must be at least 1"),
         (["images=1"], "images must be at least 2"),
+        (["steps=[5]", "solution_steps=9"], "solution_steps=9 is no fine solution"),
+        (["steps=[1.5]"], "steps"),
+        (["steps=x"], "steps: "),
     ],
 )
 def test_what_cannot_be_fitted_is_told(run, arguments, words):

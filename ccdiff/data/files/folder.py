@@ -59,7 +59,7 @@ class Folder(FilesInFolder):
     split_folders: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.root is None:
+        if not self.root:
             raise UserError("data=folder needs a folder of images: pass data.root=<folder>")
         super().__post_init__()
         NameSettings(classes=self.classes)
