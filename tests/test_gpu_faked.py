@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 from ccdiff.diffusion import schedules
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.guidance import CFG, AutoGuidance, Guidance, NoGuidance
-from ccdiff.diffusion.objectives import Denoising, Draw
+from ccdiff.diffusion.levels import Reach
+from ccdiff.diffusion.objectives import Denoising, Draw, MeanFlow, Objective
 from ccdiff.diffusion.samplers import DDIM, Sampler, sample
 from ccdiff.diffusion.samplers.grids import Grid
 from ccdiff.diffusion.schedules import Cosine, Linear, Schedule
@@ -106,7 +107,9 @@ def test_a_wait_would_be_seen(y):
 
 @pytest.mark.parametrize("cls", concrete(Sampler), ids=lambda cls: cls.__name__)
 def test_no_sampler_waits(make_small, y, cls):
-    draw(make_small(), y, sampler=cls(steps=STEPS))
+    denoiser = make_small()
+    denoiser.reaches = frozenset(Reach)  # What it answers is of no account here.
+    draw(denoiser, y, sampler=cls(steps=STEPS))
 
 
 @pytest.mark.parametrize("grid", instances(Grid), ids=repr)
@@ -145,13 +148,21 @@ def test_neither_threshold_nor_another_schedule_waits(make_denoiser, y):
     draw(make_denoiser(schedule=Cosine()), y, threshold=Dynamic(), schedule=Linear())
 
 
-def lose(denoiser, y: torch.Tensor, *, weighting: Weighting | None = None) -> None:
+def lose(
+    denoiser,
+    y: torch.Tensor,
+    *,
+    weighting: Weighting | None = None,
+    objective: type[Objective] = Denoising,
+) -> None:
     """Takes the loss of 2 images, forward."""
     denoiser = denoiser.to("cuda").train()
     x0, t = torch.randn(2, 1, 8, 8, device="cuda"), torch.rand(2, device="cuda")
-    draw = Draw(t, torch.randn_like(x0), torch.zeros(2, device="cuda") > 0)
-    objective = Denoising(weighting=weighting or SNR(), times=UniformTimes())
-    losses = objective.at(denoiser, x0, y.to("cuda"), draw)
+    draw = Draw(t, torch.randn_like(x0), torch.zeros(2, device="cuda") > 0, toward=9 * t)
+    if objective is MeanFlow:
+        draw = draw._replace(ahead=torch.tensor([True, False]))
+    loss = objective(weighting=weighting or SNR(), times=UniformTimes())
+    losses = loss.at(denoiser, x0, y.to("cuda"), draw)
     assert losses.device.type == "cuda"
 
 
@@ -165,6 +176,13 @@ def test_no_loss_waits_for_its_prediction(make_small, y, prediction):
 
 def test_no_loss_waits_for_its_weighting(make_small, y, weighting):
     lose(make_small(), y, weighting=weighting)
+
+
+@pytest.mark.parametrize("objective", concrete(Objective), ids=lambda cls: cls.__name__)
+def test_no_objective_waits(make_small, y, objective):
+    denoiser = make_small()
+    denoiser.reaches = objective.reaches | {Reach.END}  # What it answers is of no account here.
+    lose(denoiser, y, objective=objective)
 
 
 def test_no_loss_waits_for_attributes(make_denoiser):

@@ -123,6 +123,7 @@ def build_denoiser(cfg: DictConfig) -> Denoiser:
         conditioning=instantiate(cfg.conditioning),
         prediction=instantiate(cfg.prediction),
         schedule=instantiate(cfg.schedule),
+        reaches=build_objective(cfg).reaches,
     )
 
 

@@ -83,7 +83,8 @@ def as_of_today(config: dict[str, Any]) -> dict[str, Any]:
 
 def as_of_0_1_0(config: Mapping[str, Any]) -> dict[str, Any]:
     """The same as version 0.1.0 wrote it, by which its records know a config."""
-    old = {k: v for k, v in config.items() if k not in ADDED or v != ADDED[k]}
+    added = {**ADDED, "init_from": None}
+    old = {k: v for k, v in config.items() if k not in added or v != added[k]}
     return cast(dict[str, Any], with_new_names(old, {new: old for old, new in MOVED.items()}))
 
 

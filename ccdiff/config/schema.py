@@ -48,6 +48,8 @@ class TrainConfig:
     experiment: Any = None
     sweep: Any = None
     seed: int = 0
+    init_from: str | None = None
+    """A run directory, a checkpoint file, or ``latest``, whose averaged weights to begin with."""
     resume: str | None = None
     """A run directory or checkpoint to go on from, in the same directory, with its config.
 

@@ -30,7 +30,7 @@ class CurveConfig:
     num_per_label: int = MISSING
     reference: str = MISSING
     reference_steps: int = MISSING
-    solution: str = MISSING
+    solution: str | None = None
     solution_steps: int = MISSING
     out: str | None = None
     weights: str = MISSING

@@ -21,7 +21,8 @@ from ccdiff.curve.plot import plot_curve
 from ccdiff.curve.table import Measurement, Row, Setting, summarise, table, write_csv
 from ccdiff.curve.variance import variance_kept
 from ccdiff.data import Split, to_float
-from ccdiff.diffusion.samplers import Sampler
+from ccdiff.diffusion.levels import Reach
+from ccdiff.diffusion.samplers import Sampler, check_sampler
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
 from ccdiff.metrics.extractors import Material
@@ -58,8 +59,10 @@ def run_curve(cfg: DictConfig) -> Path:
     }
     settings = sorted(grid, key=lambda s: (list(cfg.samplers).index(s.name), s.sampler.steps))
     compared_with = Setting(cfg.reference, compose_sampler(cfg.reference, cfg.reference_steps))
-    solution = Setting(cfg.solution, compose_sampler(cfg.solution, cfg.solution_steps))
-    if solution.sampler.stochastic:
+    solution = None
+    if cfg.solution is not None:
+        solution = Setting(cfg.solution, compose_sampler(cfg.solution, cfg.solution_steps))
+    if solution is not None and solution.sampler.stochastic:
         raise UserError(
             f"solution={cfg.solution} draws noise, so it solves no ODE: take a deterministic "
             f"sampler, such as dpmpp_2m or heun"
@@ -67,6 +70,8 @@ def run_curve(cfg: DictConfig) -> Path:
     source = instantiate(cfg.extractor)
     source.check()
     trained = open_run(cfg)
+    everything = [*([solution] if solution else []), compared_with, *settings]
+    _check_samplers(everything, trained)
     trained.check_guidance(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
@@ -87,7 +92,6 @@ def run_curve(cfg: DictConfig) -> Path:
     schedule = instantiate(cfg.schedule) if cfg.schedule else trained.denoiser.schedule
     kept = _variances([compared_with, *settings], schedule, train)
     rows: list[Row] = []
-    everything = [solution, compared_with, *settings]
     work = len(cfg.seeds) * len(y) * sum(setting.sampler.calls for setting in everything)
     log.info(
         "drawing %d images in %d ways from %d seeds; what is known goes to %s",
@@ -105,12 +109,14 @@ def run_curve(cfg: DictConfig) -> Path:
         draw.warm_up(settings[0].sampler)
         measured: dict[Setting, list[Measurement]] = {s: [] for s in [compared_with, *settings]}
         for seed in cfg.seeds:
-            exact, _ = draw(solution, seed)
+            exact = draw(solution, seed)[0] if solution else None
             for setting in measured:
                 images, seconds = draw(setting, seed)
                 found = Measurement(
                     seconds_per_image=seconds,
-                    rms_to_solution=None if setting.sampler.stochastic else _rms(images, exact),
+                    rms_to_solution=None
+                    if exact is None or setting.sampler.stochastic
+                    else _rms(images, exact),
                     readings=judge.readings(images, y, against),
                 )
                 measured[setting].append(found)
@@ -172,6 +178,20 @@ def _check(cfg: DictConfig) -> None:
             raise UserError(f"{key} must be at least 1, got {cfg[key]}")
     if min(cfg.steps) < 1:
         raise UserError(f"steps must be at least 1, got {list(cfg.steps)}")
+
+
+def _check_samplers(settings: Iterable[Setting], trained: OpenedRun) -> None:
+    """Raises a UserError where the model cannot be drawn from by one of them."""
+    for setting in settings:
+        try:
+            check_sampler(setting.sampler, trained.denoiser)
+        except UserError as error:
+            if Reach.HERE in trained.denoiser.reaches:
+                raise
+            raise UserError(
+                f"{error}; for a curve of this run pass sampler=consistency solution=null "
+                f"reference=consistency reference_steps=8"
+            ) from error
 
 
 def _labels(heldout: Split, num_labels: int, num_per_label: int) -> tuple[Tensor, list[str]]:

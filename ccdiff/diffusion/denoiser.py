@@ -1,17 +1,19 @@
 """The denoiser: network, conditioning, prediction and schedule as one map to ``x0_hat``."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ccdiff.diffusion.conditioning import Conditioning
-from ccdiff.diffusion.levels import Level, expand_like
+from ccdiff.diffusion.levels import Level, Reach, expand_like
 from ccdiff.diffusion.predictions import Coefficients, Prediction
 from ccdiff.diffusion.schedules import Schedule
+from ccdiff.errors import UserError
 
 __all__ = ["Denoise", "Denoiser", "Network", "bind_label", "compile_network"]
 
@@ -22,9 +24,13 @@ Denoise = Callable[[Tensor, Level], Tensor]
 
 
 class Network(Protocol):
-    """``F(x, log_snr, tokens)``: images [B, C, H, W], noise levels [B], tokens [B, L, D]."""
+    """``F(x, log_snr, tokens)``: images [B, C, H, W], noise levels [B], tokens [B, L, D].
 
-    def __call__(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor: ...
+    A network whose attribute ``interval`` is true takes a fourth tensor, the noise levels [B]
+    toward which its estimates lead.
+    """
+
+    def __call__(self, x: Tensor, log_snr: Tensor, tokens: Tensor, *toward: Tensor) -> Tensor: ...
 
 
 def _for_each(scalar: Tensor, x: Tensor) -> Tensor:
@@ -47,6 +53,10 @@ class Denoiser(nn.Module):
         conditioning: Labels to tokens.
         prediction: The coefficients.
         schedule: The schedule that the model is trained under.
+        reaches: Which steps go by its estimates, which follows from the objective.
+
+    Raises:
+        UserError: Where estimates shall lead anywhere, and the network is not told where to.
     """
 
     def __init__(
@@ -56,8 +66,17 @@ class Denoiser(nn.Module):
         conditioning: Conditioning,
         prediction: Prediction,
         schedule: Schedule,
+        reaches: Set[Reach] = frozenset({Reach.HERE}),
     ) -> None:
         super().__init__()
+        self.interval = bool(getattr(network, "interval", False))
+        """Whether the network is told toward which level an estimate shall lead."""
+        if Reach.ANYWHERE in reaches and not self.interval:
+            raise UserError(
+                "objective=meanflow teaches steps between any two noise levels, so the network "
+                "must be told both: pass model.interval=true, which U-Nets take"
+            )
+        self.reaches = frozenset(reaches)
         self.network = network
         self.conditioning = conditioning
         self.prediction = prediction
@@ -87,17 +106,22 @@ class Denoiser(nn.Module):
         self, x_t: Tensor, level: Level, c_in: Tensor, y: Tensor, drop: Tensor | None
     ) -> Tensor:
         log_snr = _for_each(level.log_snr, x_t)
+        toward: tuple[Tensor, ...] = ()
+        if self.interval:
+            toward = (_for_each((level.toward or level).log_snr, x_t),)
+        elif level.toward is not None and Reach.END not in self.reaches:
+            raise ValueError("the network was asked where to, and knows one noise level only")
         dtype = self.autocast_dtype
         with torch.autocast(x_t.device.type, dtype=dtype) if dtype else nullcontext():
             tokens = self.conditioning(y, drop)
             network = self.compiled if self.compiled and self.training else self.network
-            return network((c_in * x_t).to(x_t.dtype), log_snr, tokens).to(x_t.dtype)
+            return network((c_in * x_t).to(x_t.dtype), log_snr, tokens, *toward).to(x_t.dtype)
 
     def _on_own_schedule(self, x_t: Tensor, level: Level) -> tuple[Tensor, Level]:
         """The same images, at the scales that the model was trained with."""
         if level.schedule == self.schedule:
             return x_t, level
-        own = self.schedule.at_log_snr(level.log_snr)
+        own = replace(self.schedule.at_log_snr(level.log_snr), toward=level.toward)
         # Where the level is beyond the range, images get the variance that they have at its end.
         return expand_like((own.std / level.std).to(x_t.dtype), x_t) * x_t, own
 

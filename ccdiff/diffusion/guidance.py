@@ -197,6 +197,11 @@ class AutoGuidance(_Extrapolation):
                 f"the weak model was trained on other labels, {_brief(theirs)}, than the model, "
                 f"{_brief(ours)}: pass guidance.weak.run=<a run on the same data>"
             )
+        if weak.reaches != denoiser.reaches:
+            raise UserError(
+                "the weak model was trained by another objective than the model, so that their "
+                "estimates lead elsewhere: pass guidance.weak.run=<a run of the same objective>"
+            )
         return [Term(self.scale, denoiser, drop), Term(1 - self.scale, weak, drop)]
 
 

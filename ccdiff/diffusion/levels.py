@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,22 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ccdiff.diffusion.schedules import Schedule
 
-__all__ = ["Level", "expand_like"]
+__all__ = ["Level", "Reach", "expand_like"]
+
+
+class Reach(Enum):
+    """How far a step may go by one estimate, which a network must have been trained for.
+
+    Every estimate ``x0_hat`` of ``x_t`` names a straight step, to
+    ``x_s = alpha_s x0_hat + sigma_s (x_t - alpha_t x0_hat) / sigma_t``, which is that of DDIM.
+    """
+
+    HERE = "here"
+    """Infinitely short steps: ``x0_hat`` is the mean ``E[x0 | x_t]``, and gives the direction."""
+    ANYWHERE = "anywhere"
+    """Steps to any cleaner level that is named (:attr:`Level.toward`): they end on the ODE."""
+    END = "end"
+    """The one step to the clean image, where the ODE ends."""
 
 
 def expand_like(scale: Tensor, x: Tensor) -> Tensor:
@@ -41,6 +57,8 @@ class Level:
         sigma: Noise scale in (0, 1), with the shape of ``log_snr``.
         schedule: Whose level it is.
         time: Where on the schedule, if that is known; :attr:`t` finds it.
+        toward: The level to which an estimate from here shall lead in one straight step; None is
+            the estimate of the level itself, by which an infinitely short step goes.
     """
 
     log_snr: Tensor
@@ -48,6 +66,7 @@ class Level:
     sigma: Tensor
     schedule: Schedule
     time: Tensor | None = field(default=None, repr=False)
+    toward: Level | None = field(default=None, repr=False)
 
     @cached_property
     def t(self) -> Tensor:
@@ -68,6 +87,10 @@ class Level:
         """``alpha`` and ``sigma``, viewed so that they broadcast over ``x`` [B, ...]."""
         return expand_like(self.alpha, x), expand_like(self.sigma, x)
 
+    def leading_to(self, after: Level) -> Level:
+        """The same, for an estimate by which one straight step leads to ``after``."""
+        return replace(self, toward=after)
+
     def repeat(self, n: int) -> Level:
         """The levels of a batch that is ``n`` copies of this one, [n B]; a scalar stays one."""
         if self.log_snr.ndim == 0:
@@ -78,4 +101,5 @@ class Level:
             alpha=self.alpha.repeat(n),
             sigma=self.sigma.repeat(n),
             time=None if self.time is None else self.time.repeat(n),
+            toward=None if self.toward is None else self.toward.repeat(n),
         )

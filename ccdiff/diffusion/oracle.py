@@ -10,8 +10,14 @@ import torch
 from torch import Tensor
 
 from ccdiff.diffusion.levels import Level
+from ccdiff.diffusion.samplers.core import integrate
+from ccdiff.diffusion.samplers.multistep import UniPC
+from ccdiff.diffusion.samplers.noise import GivenNoise
 
-__all__ = ["FiniteOracle", "GaussianOracle"]
+__all__ = ["FiniteOracle", "GaussianOracle", "secant"]
+
+_STEPS = 200
+"""Of third order, to follow an ODE that has no closed form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +33,22 @@ class GaussianOracle:
     std: Tensor
 
     def __call__(self, x_t: Tensor, level: Level) -> Tensor:
-        """``mean + alpha std^2 / (alpha^2 std^2 + sigma^2) (x_t - alpha mean)``."""
+        """``mean + alpha std^2 / (alpha^2 std^2 + sigma^2) (x_t - alpha mean)``.
+
+        With ``level.toward``, the estimate by which a straight step ends on the ODE.
+        """
+        if level.toward is not None and (level.toward.log_snr != level.log_snr).all():
+            return secant(x_t, self.ode_map(x_t, level, level.toward), level, level.toward)
         alpha, sigma = level.scales_like(x_t)
         gain = alpha * self.std**2 / (alpha**2 * self.std**2 + sigma**2)
         return self.mean + gain * (x_t - alpha * self.mean)
 
     def std_at(self, level: Level) -> Tensor:
         """The standard deviation of ``x_t`` at a scalar level."""
-        return (level.alpha**2 * self.std**2 + level.sigma**2).sqrt()
+        return self._std(level.alpha, level.sigma)
+
+    def _std(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return (alpha**2 * self.std**2 + sigma**2).sqrt()
 
     def posterior_variance(self, level: Level) -> Tensor:
         """``Var[x0 | x_t]`` at a scalar level, the smallest possible squared error on ``x0``."""
@@ -42,12 +56,13 @@ class GaussianOracle:
         return self.std**2 * sigma**2 / (alpha**2 * self.std**2 + sigma**2)
 
     def ode_map(self, x_t: Tensor, now: Level, after: Level) -> Tensor:
-        """The exact solution of the probability-flow ODE, from ``x_t`` to another scalar level.
+        """The exact solution of the probability-flow ODE, from ``x_t`` to another level.
 
         The flow keeps the standardised position ``(x_t - alpha mean) / std_t``.
         """
-        centred = x_t - now.alpha * self.mean
-        return after.alpha * self.mean + self.std_at(after) / self.std_at(now) * centred
+        here, there = now.scales_like(x_t), after.scales_like(x_t)
+        centred = x_t - here[0] * self.mean
+        return there[0] * self.mean + self._std(*there) / self._std(*here) * centred
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +81,11 @@ class FiniteOracle:
         """The points averaged by ``softmax(-|x_t - alpha x_i|^2 / (2 v))``, then each its own.
 
         ``v = alpha^2 std^2 + sigma^2``; the mean of a Gaussian about a point is as for
-        :class:`GaussianOracle`.
+        :class:`GaussianOracle`. With ``level.toward``, the estimate by which a straight step ends
+        on the ODE, whose solution is found by many steps, as it has no closed form.
         """
+        if level.toward is not None:
+            return secant(x_t, self.ode_map(x_t, level, level.toward), level, level.toward)
         alpha, sigma = (u.reshape(-1, 1).to(x_t.dtype) for u in (level.alpha, level.sigma))
         variance = alpha**2 * self.std**2 + sigma**2
         x, flat = x_t.flatten(1), self.points.flatten(1)
@@ -76,3 +94,26 @@ class FiniteOracle:
         mean = torch.softmax(logits, dim=1) @ flat
         gain = alpha * self.std**2 / variance
         return (mean + gain * (x - alpha * mean)).reshape(x_t.shape)
+
+    def ode_map(self, x_t: Tensor, now: Level, after: Level) -> Tensor:
+        """The probability-flow ODE solved from ``x_t`` at a scalar level to another."""
+        ends = now.log_snr.double().item(), after.log_snr.double().item()
+        levels = torch.linspace(*ends, _STEPS + 1, dtype=torch.float64)
+        times = now.schedule.time(levels)
+        return integrate(UniPC(steps=_STEPS), self, now.schedule, x_t, times, GivenNoise())
+
+
+def secant(x_t: Tensor, x_s: Tensor, now: Level, after: Level) -> Tensor:
+    """The ``x0_hat`` by which the straight step from ``x_t`` at ``now`` leads to ``x_s``.
+
+    Solves ``x_s = alpha_s x0_hat + sigma_s (x_t - alpha_t x0_hat) / sigma_t``.
+
+    Arguments:
+        x_t: Samples [B, ...].
+        x_s: Where from each one the step shall end, [B, ...].
+        now: Level of ``x_t``.
+        after: Level of ``x_s``, another one.
+    """
+    alpha_t, sigma_t = now.scales_like(x_t)
+    alpha_s, sigma_s = after.scales_like(x_t)
+    return (sigma_t * x_s - sigma_s * x_t) / (sigma_t * alpha_s - sigma_s * alpha_t)

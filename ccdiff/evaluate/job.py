@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import bind_label
+from ccdiff.diffusion.levels import Reach
 from ccdiff.distributed.group import first
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
@@ -197,6 +198,9 @@ def _bits(cfg: DictConfig, subject: Subject) -> tuple[Tensor, float]:
     heldout, denoiser = subject.material.heldout, subject.trained.denoiser
     device = subject.trained.device
     index = shuffled(len(heldout))[: cfg.likelihood_images]
+    if Reach.HERE not in denoiser.reaches:
+        log.info("bits per dimension are left out: the model learned no direction at each level")
+        index = index[:0]
     generator = generator_for("likelihood")
     found, errors = ([torch.zeros(0, dtype=torch.float64)] for _ in range(2))
     dtype, denoiser.autocast_dtype = denoiser.autocast_dtype, None

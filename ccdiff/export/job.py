@@ -16,6 +16,7 @@ from ccdiff.config.build import image_shape_of, instantiate
 from ccdiff.diffusion.conditioning import Conditioning, MultiHot
 from ccdiff.diffusion.continuous import Continuous
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.samplers import check_sampler
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.runs.folder import Run, refuse_filled, run_of
@@ -58,7 +59,8 @@ def run_export(cfg: DictConfig) -> Path:
     config = trained_config(checkpoint)
     if cfg.sampler:
         fill_in_grid(cfg.sampler, run_of(path))
-        instantiate(cfg.sampler)  # Refused here, if at all, and not where it is loaded.
+        # Refused here, if at all, and not where it is loaded.
+        check_sampler(instantiate(cfg.sampler), denoiser)
         config.sampler = cfg.sampler
     # The format takes contiguous tensors that share no memory.
     plain = torch.contiguous_format

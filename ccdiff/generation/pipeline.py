@@ -10,7 +10,7 @@ from torch import Tensor
 from ccdiff.data import to_uint8
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.guidance import Guidance
-from ccdiff.diffusion.samplers import SampleNoise, Sampler, sample
+from ccdiff.diffusion.samplers import SampleNoise, Sampler, check_sampler, sample
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.diffusion.thresholding import Threshold
 from ccdiff.errors import UserError
@@ -124,7 +124,9 @@ class Pipeline:
 
         Raises:
             NotFinite: Where what comes out is no image.
+            UserError: Where the sampler cannot go by the model's estimates.
         """
+        check_sampler(self.sampler, denoiser)
         parts = []
         for start in range(0, len(y), self.batch_size):
             rows = range(start, min(start + self.batch_size, len(y)))

@@ -15,7 +15,7 @@ from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle, silu
 from torch.utils.checkpoint import checkpoint
 
 from ccdiff.nn.attention import CrossAttention, SelfAttention
-from ccdiff.nn.embedding import NoiseEmbedding
+from ccdiff.nn.embedding import IntervalEmbedding, NoiseEmbedding
 from ccdiff.nn.layers import (
     Downsample,
     FiLM,
@@ -161,6 +161,10 @@ class UNet(nn.Module):
         skips: ``concat`` puts features of the way down beside those of the way up; ``add`` adds
             them, for a fifth less work. Chaurasia & Culurciello, LinkNet, 2017
             (arXiv:1707.03718).
+        interval: Whether the network is told a second noise level, toward which its estimates
+            lead, as objective=meanflow wants. It starts as a network that is not.
+        noise_span: What the angle of the noise level runs over, whose sinusoids are embedded; 10
+            is best for objective=meanflow, which takes the derivative by it.
 
     Raises:
         ValueError: Where lengths disagree, attention has no place to sit, or a width is not
@@ -186,6 +190,8 @@ class UNet(nn.Module):
         label_film: bool = False,
         patch: int = 1,
         skips: Literal["concat", "add"] = "concat",
+        interval: bool = False,
+        noise_span: float = 1000.0,
     ) -> None:
         super().__init__()
         if len(channels) < 1:
@@ -208,7 +214,7 @@ class UNet(nn.Module):
         if patch < 1:
             raise ValueError(f"model.patch must be at least 1, got {patch}")
         self.patch = patch
-        self.embed = NoiseEmbedding(channels[0], out_dim=embed_dim)
+        self.embed = NoiseEmbedding(channels[0], out_dim=embed_dim, span=noise_span)
         self.embed_label = nn.Linear(token_dim, embed_dim) if label_film else None
         self.films = _FiLMBank(embed_dim, shared=film == "shared")
 
@@ -249,14 +255,31 @@ class UNet(nn.Module):
             width = out
         self.out_norm = group_norm(width, groups)
         self.out = zero_init(nn.Conv2d(width, image_channels * patch**2, 3, padding=1))
+        self.interval = interval
+        # Last, so that the other weights are those of a network without it.
+        self.embed_interval = (
+            IntervalEmbedding(channels[0], out_dim=embed_dim, span=noise_span)
+            if interval
+            else None
+        )
         # Activations follow the weights. The fastest layout of convolutions, on CPUs and on GPUs.
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor:
-        """``F`` [B, C, H, W] for images of that shape, noise levels [B] and tokens [B, L, D]."""
+    def forward(
+        self, x: Tensor, log_snr: Tensor, tokens: Tensor, toward: Tensor | None = None
+    ) -> Tensor:
+        """``F`` [B, C, H, W] for images of that shape, noise levels [B] and tokens [B, L, D].
+
+        ``toward`` [B] are the levels to which estimates shall lead, with ``interval`` alone; None
+        is those of the images.
+        """
         height, width = x.shape[-2:]
         x = pad(x, (0, -width % self.patch, 0, -height % self.patch))
         embedding = self.embed(log_snr)
+        if self.embed_interval is not None:
+            embedding = embedding + self.embed_interval(
+                log_snr, log_snr if toward is None else toward
+            )
         if self.embed_label is not None:
             embedding = embedding + self.embed_label(tokens.mean(1))
         modulations = self.films(embedding)

@@ -17,6 +17,8 @@ from ccdiff.config.build import (
 )
 from ccdiff.data import Batches, DataSet, describe
 from ccdiff.diffusion.denoiser import compile_network
+from ccdiff.diffusion.levels import Reach
+from ccdiff.diffusion.samplers import check_sampler
 from ccdiff.distributed.group import broadcast, first
 from ccdiff.distributed.ranks import is_main, local_rank, rank, slice_of, world_size
 from ccdiff.errors import UserError
@@ -35,6 +37,7 @@ from ccdiff.system.device import (
 )
 from ccdiff.system.stopping import Stop
 from ccdiff.train.resuming import check_config, check_data
+from ccdiff.trained.start import start_from
 from ccdiff.training.checks import check_coupling, check_fit, check_noise, check_used, measure
 from ccdiff.training.ddp import OnMain, make_optimizer
 from ccdiff.training.loop import train
@@ -86,6 +89,9 @@ class Training:
         if checkpoint is not None:
             check_config(checkpoint, cfg)
         denoiser = build_denoiser(cfg)
+        check_sampler(instantiate(cfg.sampler), denoiser)
+        if checkpoint is None and cfg.init_from is not None:
+            start_from(denoiser, cfg.init_from)
         self.objective = build_objective(cfg)
         # Reading a large folder for the first time takes long: what can be refused before, is.
         for key in ("sampler", "threshold", "optimizer", "ema", "tracker", "extractor"):
@@ -227,13 +233,14 @@ class Training:
         if len(self.heldout) < 2:
             log.warning("samples are not judged on the way: that takes 2 held-out images or more")
             return []
+        if pipeline.sampler.reach is Reach.HERE:  # Else its few steps are what is trained for.
+            sampler = replace(pipeline.sampler, steps=settings.steps)
+            pipeline = replace(pipeline, sampler=sampler)
         return [
             WatchQuality(
                 every=settings.every,
                 images=settings.images,
-                pipeline=replace(
-                    pipeline, sampler=replace(pipeline.sampler, steps=settings.steps)
-                ),
+                pipeline=pipeline,
                 material=Material(
                     train=self.train_split,
                     heldout=self.heldout,

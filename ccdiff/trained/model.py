@@ -15,7 +15,7 @@ from ccdiff.config.build import build_denoiser, image_shape_of, instantiate
 from ccdiff.config.saved import load_config
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.guidance import Guidance
-from ccdiff.diffusion.samplers import Sampler
+from ccdiff.diffusion.samplers import Sampler, check_sampler
 from ccdiff.diffusion.samplers.grids import Grid
 from ccdiff.diffusion.thresholding import Threshold
 from ccdiff.errors import UserError
@@ -196,8 +196,10 @@ def load_model(path: str | Path | Run, *, device: str = "auto") -> Model:
         file, checkpoint = open_checkpoint(str(path))
         config, denoiser = trained_config(checkpoint), trained_denoiser(checkpoint)
         run, step = run_of(file), checkpoint["step"]
+    sampler = instantiate(config.sampler)
+    check_sampler(sampler, denoiser)
     pipeline = Pipeline(
-        sampler=instantiate(config.sampler),
+        sampler=sampler,
         guidance=instantiate(config.guidance),
         threshold=instantiate(config.threshold),
         image_shape=image_shape_of(config),

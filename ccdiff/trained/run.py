@@ -20,7 +20,7 @@ from ccdiff.config.build import (
 from ccdiff.config.saved import read_config
 from ccdiff.data import DataSet
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.samplers import Sampler
+from ccdiff.diffusion.samplers import Sampler, check_sampler
 from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
@@ -243,7 +243,7 @@ def open_run(cfg: DictConfig) -> OpenedRun:
     """Opens the run that the keys run, weights, device and precision of a command name.
 
     Raises:
-        UserError: Where there is none.
+        UserError: Where there is none, or its model cannot be drawn from by the sampler asked for.
     """
     if cfg.run is None:
         raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
@@ -251,6 +251,8 @@ def open_run(cfg: DictConfig) -> OpenedRun:
     if "sampler" in cfg:
         fill_in_grid(cfg.sampler, run_of(path))
     denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
+    if "sampler" in cfg:
+        check_sampler(instantiate(cfg.sampler), denoiser)
     device = pick_device(cfg.device)
     denoiser.to(device).autocast_dtype = autocast_dtype(cfg.precision, device)
     log.info("working with %s (step %d) on %s", path, checkpoint["step"], device)

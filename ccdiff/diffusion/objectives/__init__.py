@@ -1,6 +1,8 @@
 """Training objectives: what a network learns from clean images, one loss per sample."""
 
+from ccdiff.diffusion.objectives.consistency import Consistency
 from ccdiff.diffusion.objectives.core import Draw, Objective
 from ccdiff.diffusion.objectives.denoising import Denoising
+from ccdiff.diffusion.objectives.meanflow import MeanFlow
 
-__all__ = ["Denoising", "Draw", "Objective"]
+__all__ = ["Consistency", "Denoising", "Draw", "MeanFlow", "Objective"]

@@ -1,29 +1,42 @@
 """What an objective is: randomness of a batch, and the loss of each of its samples."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.levels import Reach
 from ccdiff.diffusion.times import TimeDensity
 from ccdiff.diffusion.weightings import Weighting
 
-__all__ = ["Draw", "Objective"]
+__all__ = ["Draw", "Objective", "same_dropout"]
 
 
 class Draw(NamedTuple):
-    """The randomness of a batch: times [B], noise [B, C, H, W], labels to hide [B] or [B, K]."""
+    """The randomness of a batch: times [B], noise [B, C, H, W], labels to hide [B] or [B, K].
+
+    Objectives of two levels draw besides the ``log_snr`` [B] of the cleaner one, and may say for
+    which images it is another one at all: bool [B] on the CPU, so that a GPU is not waited for.
+    """
 
     t: Tensor
     eps: Tensor
     drop: Tensor | None
+    toward: Tensor | None = None
+    ahead: Tensor | None = None
 
     def part(self, rows: slice) -> "Draw":
         """The same for some rows of the batch."""
-        return Draw(self.t[rows], self.eps[rows], None if self.drop is None else self.drop[rows])
+        drop, toward, ahead = (
+            None if values is None else values[rows]
+            for values in (self.drop, self.toward, self.ahead)
+        )
+        return Draw(self.t[rows], self.eps[rows], drop, toward, ahead)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +50,9 @@ class Objective(ABC):
 
     weighting: Weighting
     times: TimeDensity
+
+    reaches: ClassVar[frozenset[Reach]] = frozenset({Reach.HERE})
+    """Which steps go by the estimates that it teaches."""
 
     def __call__(
         self, denoiser: Denoiser, x0: Tensor, y: Tensor, generator: torch.Generator
@@ -72,3 +88,19 @@ class Objective(ABC):
         Returns:
             Mean over pixels of the weighted squared error, float32 [B].
         """
+
+
+@contextmanager
+def same_dropout(denoiser: Denoiser, device: torch.device) -> Iterator[None]:
+    """Within, dropout draws what it will draw again afterwards: two estimates want the same.
+
+    Arguments:
+        denoiser: Without dropout nothing is done.
+        device: Where it is.
+    """
+    drops = (m.p for m in denoiser.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
+    if not any(drops):
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield

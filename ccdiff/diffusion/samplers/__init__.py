@@ -5,7 +5,16 @@ the loop is :func:`integrate`, and randomness comes from a :class:`AnyNoise`.
 """
 
 from ccdiff.diffusion.samplers.ancestral import DDIM, DDPM
-from ccdiff.diffusion.samplers.core import Estimate, OnStep, Past, Sampler, integrate, sample
+from ccdiff.diffusion.samplers.core import (
+    Estimate,
+    OnStep,
+    Past,
+    Sampler,
+    check_sampler,
+    integrate,
+    sample,
+)
+from ccdiff.diffusion.samplers.learned import ConsistencySampler, MeanFlowSampler
 from ccdiff.diffusion.samplers.multistep import DPMpp2M, UniPC
 from ccdiff.diffusion.samplers.noise import AnyNoise, BatchNoise, GivenNoise, SampleNoise
 from ccdiff.diffusion.samplers.singlestep import Euler, Heun, StochasticHeun
@@ -15,17 +24,20 @@ __all__ = [
     "DDPM",
     "AnyNoise",
     "BatchNoise",
+    "ConsistencySampler",
     "DPMpp2M",
     "Estimate",
     "Euler",
     "GivenNoise",
     "Heun",
+    "MeanFlowSampler",
     "OnStep",
     "Past",
     "SampleNoise",
     "Sampler",
     "StochasticHeun",
     "UniPC",
+    "check_sampler",
     "integrate",
     "sample",
 ]

@@ -9,13 +9,14 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from ccdiff.diffusion.denoiser import Denoise
-from ccdiff.diffusion.levels import Level
+from ccdiff.diffusion.denoiser import Denoise, Denoiser
+from ccdiff.diffusion.levels import Level, Reach
 from ccdiff.diffusion.samplers.grids import Grid, Uniform
 from ccdiff.diffusion.samplers.noise import AnyNoise
 from ccdiff.diffusion.schedules import Schedule
+from ccdiff.errors import UserError
 
-__all__ = ["Estimate", "OnStep", "Past", "Sampler", "integrate", "sample"]
+__all__ = ["Estimate", "OnStep", "Past", "Sampler", "check_sampler", "integrate", "sample"]
 
 
 class Estimate(NamedTuple):
@@ -45,6 +46,8 @@ class Sampler(ABC):
     name: str = field(default="", compare=False)
 
     order: ClassVar[int]
+    reach: ClassVar[Reach] = Reach.HERE
+    """How far its steps go by one estimate, and so which networks it can draw with."""
     calls_per_step: ClassVar[int] = 1
     """Network calls of a step; the last one, onto t = 0, takes a single call in every sampler."""
     memory: ClassVar[int] = 0
@@ -91,6 +94,28 @@ class Sampler(ABC):
             noise: Source of randomness.
             past: First estimates of earlier steps, latest first, at most ``memory`` of them.
         """
+
+
+def check_sampler(sampler: Sampler, denoiser: Denoiser) -> None:
+    """Raises a UserError where a model's estimates are none that a sampler can go by."""
+    if sampler.reach in denoiser.reaches:
+        return
+    asked = f"sampler={sampler.name}"
+    if sampler.reach is Reach.HERE:
+        raise UserError(
+            f"{asked} asks for the direction at each noise level, but the model has learned only "
+            f"where the way to the image ends (objective=consistency): use sampler=consistency"
+        )
+    needed = {
+        Reach.END: "objective=consistency, or objective=meanflow model.interval=true",
+        Reach.ANYWHERE: "objective=meanflow model.interval=true",
+    }[sampler.reach]
+    other = "ddim or unipc" if Reach.HERE in denoiser.reaches else "consistency"
+    raise UserError(
+        f"{asked} takes long steps that a model must have learned, which this one has not: use "
+        f"another sampler, such as {other}, or train with {needed} (init_from=<run> begins with "
+        f"the weights of a run)"
+    )
 
 
 OnStep = Callable[[int, Tensor, Tensor], None]

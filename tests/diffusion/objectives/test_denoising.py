@@ -140,7 +140,7 @@ def test_the_loss_of_a_sample_does_not_depend_on_its_batch(make_denoiser):
 def test_a_part_of_a_draw_holds_its_rows():
     _, _, draw = batch(6)
     part = draw.part(slice(2, 4))
-    for whole, some in zip(draw, part, strict=True):
+    for whole, some in zip(draw[:3], part[:3], strict=True):
         assert torch.equal(some, whole[2:4])
     assert Draw(draw.t, draw.eps, None).part(slice(2, 4)).drop is None
 
@@ -156,7 +156,7 @@ def test_a_draw_comes_from_the_generator_alone(make_denoiser):
     first = draw(1)
     assert first.t.shape == (64,)
     assert first.eps.shape == x0.shape
-    for one, same, other in zip(first, draw(1), draw(2), strict=True):
+    for one, same, other in zip(first[:3], draw(1)[:3], draw(2)[:3], strict=True):
         assert torch.equal(one, same)
         assert not torch.equal(one, other)
     assert abs(float(first.eps.mean())) < 5 / 32

@@ -1,0 +1,189 @@
+r"""Average velocities, by which a network learns to take long steps: MeanFlow.
+
+On the straight path ``z = x / (alpha + sigma)``, whose time is ``tau = sigma / (alpha + sigma)``
+under any schedule, the average velocity from ``tau`` to ``rho`` is
+``u(z, rho, tau) = (z - z_rho) / (tau - rho)`` along the ODE. Differentiated along it, with
+``dz/dtau = v``, that is ``u = v - (tau - rho) du/dtau``: Geng et al., Mean Flows for One-step
+Generative Modeling, 2025 (arXiv:2505.13447), eq. 6, which is regressed to, with the network's own
+derivative on the right (eq. 9 and 10).
+
+Here a network's estimate that leads from one level to another is ``g = z - tau u``, and with
+``v = eps - x0 = (z - x0) / tau`` the same identity reads
+``g = x0 + (1 - rho / tau) (g - x0 - tau dg/dtau)``: the target of denoising and a correction,
+which vanishes where the two times are one.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.levels import Level, Reach, expand_like
+from ccdiff.diffusion.objectives.core import Draw, Objective, same_dropout
+from ccdiff.errors import UserError
+
+__all__ = ["MeanFlow", "along_the_path"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanFlow(Objective):
+    """``w(log_snr) |g - sg(x0' + (1 - rho / tau) (g - x0' - tau dg/dtau))|^2``.
+
+    ``sg`` takes no gradient of what it holds, and ``x0'`` is ``x0``, moved by guidance if any is
+    asked for. With ``weighting=flow`` the square is that of the velocity, as in the paper. The
+    derivative is taken in forward mode (a product with the Jacobian, no differences), of those
+    images alone whose two times differ.
+
+    Arguments:
+        weighting: ``w``, the weight on the squared error of the estimate.
+        times: Where training looks; of two draws, ``tau`` is the later and ``rho`` the earlier.
+        share: Of the images whose two times differ, in [0, 1]; the others are denoised. Table 1a.
+        guidance: The scale of classifier-free guidance that the network learns to follow without
+            a second call; 1 is none. The velocity is moved by
+            ``(1 - 1 / guidance) (u(c) - u(no label))``: section 4.2 and appendix B.2, with
+            ``omega = 1`` and ``kappa = 1 - 1 / guidance``.
+        power: ``p`` of the weight ``1 / (error + 1e-3)^p`` of each image, by which large errors
+            count less (section 4.3); 0 is none. With 1, losses are all near 1.
+    """
+
+    share: float = 0.25
+    guidance: float = 1.0
+    power: float = 1.0
+
+    reaches: ClassVar[frozenset[Reach]] = frozenset(Reach)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"objective.share must be in [0, 1], got {self.share}")
+        if self.guidance < 1:
+            raise ValueError(f"objective.guidance must be at least 1, got {self.guidance}")
+        if self.power < 0:
+            raise ValueError(f"objective.power must not be negative, got {self.power}")
+
+    def draw(
+        self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
+    ) -> Draw:
+        """The same, and the second levels; every so many images the two differ.
+
+        Raises:
+            UserError: Where guidance is asked for, and labels are never hidden.
+        """
+        if self.guidance != 1 and denoiser.conditioning.drop == 0:
+            raise UserError(
+                "objective.guidance leads away from the estimate without a label, which the model "
+                "never learns with conditioning.drop=0: pass conditioning.drop=0.1"
+            )
+        draw = super().draw(denoiser, x0, generator, step=step)
+        n, device = len(x0), draw.t.device
+        others = self.times(n, generator)[torch.randperm(n, generator=generator, device=device)]
+        # The first is one of them, so that a batch of one shows all that may fail.
+        places = torch.arange(n + 1, dtype=torch.float64)
+        ahead = (self.share * places).ceil().diff() > 0
+        apart = ahead.to(device, non_blocking=True)
+        t = torch.where(apart, torch.maximum(draw.t, others), draw.t)
+        r = torch.where(apart, torch.minimum(draw.t, others), draw.t)
+        return draw._replace(t=t, toward=denoiser.schedule.log_snr(r), ahead=ahead)
+
+    def at(self, denoiser: Denoiser, x0: Tensor, y: Tensor, draw: Draw) -> Tensor:
+        level = denoiser.schedule.at(draw.t)
+        after = level if draw.toward is None else denoiser.schedule.at_log_snr(draw.toward)
+        alpha, sigma = level.scales_like(x0)
+        x_t = alpha * x0 + sigma * draw.eps
+        moved = x0 + self._pull(denoiser, x_t, level, y, draw.drop)
+        correction = moved - x0
+        if draw.ahead is not None and len(rows := draw.ahead.nonzero().squeeze(1)):
+            drop = None if draw.drop is None else draw.drop[rows]
+            with same_dropout(denoiser, x0.device):
+                estimate, derivative = along_the_path(
+                    denoiser,
+                    x_t[rows],
+                    moved[rows],
+                    level=_at(level, rows),
+                    after=_at(after, rows),
+                    y=y[rows],
+                    drop=drop,
+                )
+            left = 1 - _tau(after)[rows] / _tau(level)[rows]
+            further = expand_like(left, estimate) * (estimate - moved[rows] - derivative)
+            correction = correction.index_add(0, rows.to(x0.device), further)
+        target = denoiser.prediction.target(x0, draw.eps, alpha, sigma)
+        output = denoiser.output(x_t, level.leading_to(after), y, draw.drop)
+        error = denoiser.coefficients(x0, level).c_out * (output - target) - correction
+        loss = self.weighting(level.log_snr) * error.square().flatten(1).mean(1)
+        return loss if self.power == 0 else loss / (loss.detach() + 1e-3) ** self.power
+
+    @torch.no_grad()
+    def _pull(
+        self, denoiser: Denoiser, x_t: Tensor, level: Level, y: Tensor, drop: Tensor | None
+    ) -> Tensor:
+        """What guidance adds to ``x0``, with the shape of ``x_t``."""
+        if self.guidance == 1:
+            return torch.zeros_like(x_t)
+        shown = torch.zeros(len(y), dtype=torch.bool, device=y.device) if drop is None else drop
+        drops = torch.cat([shown, torch.ones_like(shown)])
+        both = denoiser(torch.cat([x_t, x_t]), level.repeat(2), torch.cat([y, y]), drops)
+        told, untold = both.chunk(2)
+        return (1 - 1 / self.guidance) * (told - untold)
+
+
+def _tau(level: Level) -> Tensor:
+    """The time of the straight path, in (0, 1)."""
+    return level.sigma / (level.alpha + level.sigma)
+
+
+def _at(level: Level, rows: Tensor) -> Level:
+    return level.schedule.at_log_snr(level.log_snr[rows])
+
+
+@torch.no_grad()
+def along_the_path(
+    denoiser: Denoiser,
+    x_t: Tensor,
+    x0: Tensor,
+    *,
+    level: Level,
+    after: Level,
+    y: Tensor,
+    drop: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A network's estimate ``g`` that leads to ``after``, and ``tau dg/dtau``, each [B, C, H, W].
+
+    The path leads from the noisy image straight away from ``x0``, so that ``tau dz/dtau`` is
+    ``z - x0`` and ``tau d log_snr/dtau`` is ``-2 (alpha + sigma) / alpha``. Attention is computed
+    step by step, as the fused forms have no derivative in forward mode.
+
+    Arguments:
+        denoiser: Told of both levels; its network is not compiled here.
+        x_t: Noisy images [B, C, H, W].
+        x0: The clean end of the path, [B, C, H, W].
+        level: Levels of ``x_t``, [B].
+        after: Levels to which estimates shall lead, [B], which stay where they are.
+        y: Labels, [B] or [B, K].
+        drop: Labels to hide, bool [B] or [B, K].
+
+    Raises:
+        UserError: Where an operation of the network has no derivative in forward mode.
+    """
+    total = level.alpha + level.sigma
+    z = x_t / expand_like(total, x_t)
+    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), denoiser.eager():
+        with warnings.catch_warnings():
+            # What torch says of itself when the first is made.
+            warnings.filterwarnings("ignore", ".*torch.jit.script.* is deprecated")
+            log_snr = forward_ad.make_dual(level.log_snr, -2 * total / level.alpha)
+        moving = denoiser.schedule.at_log_snr(log_snr)
+        images = expand_like(moving.alpha + moving.sigma, z) * forward_ad.make_dual(z, z - x0)
+        try:
+            estimate = denoiser(images, moving.leading_to(after), y, drop)
+        except NotImplementedError as error:
+            raise UserError(
+                f"objective=meanflow needs the network's derivative in forward mode, which one of "
+                f"its operations has not: {str(error).splitlines()[0]}"
+            ) from error
+        value, tangent = forward_ad.unpack_dual(estimate)
+    return value, torch.zeros_like(value) if tangent is None else tangent

@@ -1,0 +1,27 @@
+"""Which sampler goes with which objective; others are told before anything is drawn."""
+
+import pytest
+from parts import concrete
+
+from ccdiff.diffusion.levels import Reach
+from ccdiff.diffusion.objectives import Objective
+from ccdiff.diffusion.samplers import Sampler, check_sampler
+from ccdiff.errors import UserError
+
+
+@pytest.mark.parametrize("objective", concrete(Objective), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("sampler", concrete(Sampler), ids=lambda cls: cls.__name__)
+def test_a_sampler_takes_what_an_objective_teaches(make_denoiser, make_unet, sampler, objective):
+    denoiser = make_denoiser(make_unet(interval=True))
+    denoiser.reaches = objective.reaches
+    built = sampler(steps=2)
+    if built.reach in objective.reaches:
+        return check_sampler(built, denoiser)
+    with pytest.raises(UserError, match=f"sampler={built.name} .*use"):
+        check_sampler(built, denoiser)
+
+
+def test_average_velocities_serve_every_sampler():
+    wanted = {sampler.reach for sampler in concrete(Sampler)}
+    assert wanted == set(Reach)
+    assert [cls.__name__ for cls in concrete(Objective) if cls.reaches >= wanted] == ["MeanFlow"]
