@@ -11,7 +11,7 @@ The last step, onto t = 0, may be very long in ``lam``; it takes ``x0_hat`` as c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import expm1
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -79,10 +79,25 @@ class UniPC(Sampler):
     for one call per step, from the first step on. Zhao et al., UniPC: A Unified
     Predictor-Corrector Framework for Fast Sampling of Diffusion Models, 2023 (arXiv:2302.04867),
     algorithms 5 and 6 with a predictor of order 2.
+
+    Arguments:
+        steps: Number of steps from noise to image.
+        grid: Where to stop on the way.
+        name: What it is called in logs and tables.
+        variant: How two known ``x0_hat`` are weighed: ``exact`` as above, or ``bh1`` and ``bh2``
+            as the paper does, by half of ``B(h) = h`` or ``B(h) = e^h - 1`` (section 3.2), which
+            agree with it to second order. Three are weighed exactly in all.
     """
+
+    variant: Literal["exact", "bh1", "bh2"] = "exact"
 
     order: ClassVar[int] = 3
     memory: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variant not in ("exact", "bh1", "bh2"):
+            raise ValueError(f"sampler.variant must be exact, bh1 or bh2, got {self.variant!r}")
 
     def step(
         self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
@@ -94,16 +109,29 @@ class UniPC(Sampler):
         if past:
             # Prediction and correction leave from the same x: they differ in x0_hat alone.
             came = lams[1], lams[0]
-            weights += _adams(lams, *came)
-            weights[1:] -= _adams(lams[1:], *came)
+            weights += self._weights(lams, *came)
+            weights[1:] -= self._weights(lams[1:], *came)
             weights *= float(shrink * now.alpha)
         used = 1 if after.t == 0 else 2
         going = lams[0], float(after.log_snr) / 2
-        weights[:used] += float(after.alpha) * _adams(lams[:used], *going)
+        weights[:used] += float(after.alpha) * self._weights(lams[:used], *going)
         x_s = shrink * x_t
         for weight, x0_hat in zip(weights.tolist(), known, strict=True):
             x_s = x_s + weight * x0_hat
         return x_s
+
+    def _weights(self, lams: Sequence[float], start: float, end: float) -> Tensor:
+        """Weights of the values at ``lams`` in a step from ``start``, which is one of them."""
+        h = end - start
+        if self.variant == "exact" or len(lams) != 2 or h == 0 or lams[0] == lams[1]:
+            return _adams(lams, start, end)
+        base = lams.index(start)
+        # Of the value at start and of the slope to the other one.
+        level, slope = -expm1(-h), (h if self.variant == "bh1" else -expm1(-h)) / 2
+        share = slope * h / (lams[1 - base] - start)
+        weights = torch.tensor([share, share], dtype=torch.float64)
+        weights[base] = level - share
+        return weights
 
 
 def _adams(lams: Sequence[float], start: float, end: float) -> Tensor:

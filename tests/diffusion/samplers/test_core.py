@@ -43,6 +43,8 @@ VARIANTS = [
     DPMpp2M(steps=1, eta=0.5),
     DPMpp2M(steps=1, eta=1.0),
     StochasticHeun(steps=1, churn=0.0),
+    UniPC(steps=1, variant="bh1"),
+    UniPC(steps=1, variant="bh2"),
 ]
 ODES = [sampler for sampler in ALL + VARIANTS if not sampler.stochastic]
 SCHEDULES = [cls() for cls in concrete(Schedule)]
@@ -50,7 +52,8 @@ SDES = [sampler for sampler in ALL + VARIANTS if sampler.stochastic]
 
 
 def name(sampler: Sampler) -> str:
-    return repr(sampler).split("(")[0] + f"-eta{getattr(sampler, 'eta', 0):g}"
+    kind = f"-eta{getattr(sampler, 'eta', 0):g}{getattr(sampler, 'variant', '')}"
+    return repr(sampler).split("(")[0] + kind
 
 
 def f64(value: float) -> torch.Tensor:

@@ -13,6 +13,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    UniPCMultistepScheduler,
 )
 
 from ccdiff.diffusion.oracle import FiniteOracle
@@ -25,9 +26,10 @@ from ccdiff.diffusion.samplers import (
     GivenNoise,
     Heun,
     Sampler,
+    UniPC,
     sample,
 )
-from ccdiff.diffusion.samplers.grids import Grid, Karras, Trailing, Uniform
+from ccdiff.diffusion.samplers.grids import Grid, Karras, Logistic, Trailing, Uniform
 from ccdiff.diffusion.schedules import Linear
 
 # Not ours: diffusers calls numpy.array on a tensor.
@@ -174,3 +176,25 @@ def test_dpmpp_2m(grid: Grid, steps, eta, algorithm, in_double):
         given = {"variance_noise": noise} if eta else {}
         x = in_double(scheduler, oracle()(x, SCHEDULE.at(t)), index, x, **given)
     assert_same(sample(sampler, oracle(), SCHEDULE, SHAPE, GivenNoise(start, *noises)), x)
+
+
+@pytest.mark.parametrize(
+    "grid", [Logistic(), Karras(sigma_max=1e3), Karras(sigma_max=20.0, sigma_min=0.02)], ids=repr
+)
+@pytest.mark.parametrize("steps", [1, 2, 3, 12])
+@pytest.mark.parametrize("variant", ["bh1", "bh2"])
+def test_unipc(grid: Grid, steps, variant, in_double):
+    sampler = UniPC(steps=steps, grid=grid, variant=variant)
+    settings = {"solver_order": 2, "solver_type": variant, "predict_x0": True}
+    u = levels(sampler)
+    u[-1] = SCHEDULE.at(torch.tensor(0.0, dtype=torch.float64)).ratio  # By bh1, 0 is no number.
+    scheduler = by_noise_levels(UniPCMultistepScheduler, steps, u, **settings)
+    (start,), times = draws(1), sampler.times(SCHEDULE)
+    x = start * SCHEDULE.at(times[0]).std
+    for t, index in zip(times, scheduler.timesteps, strict=False):
+        x = in_double(scheduler, oracle()(x, SCHEDULE.at(t)), index, x)
+    ours = sample(sampler, oracle(), SCHEDULE, SHAPE, GivenNoise(start))
+    assert_same(ours, x)
+    exact = sample(UniPC(steps=steps, grid=grid), oracle(), SCHEDULE, SHAPE, GivenNoise(start))
+    # A correction in the last step is forgotten there.
+    assert torch.allclose(exact, ours, atol=1e-6) is (steps < 3)
