@@ -180,6 +180,8 @@ def _tabs(studio: Studio, chosen: list[gr.components.Component]) -> None:
             language="shell",
             elem_id="line",
             wrap_lines=True,
+            lines=2,
+            max_lines=6,
             interactive=False,
         )
         button.click(_telling(draw), chosen, [drawn, line], api_visibility="private")

@@ -179,7 +179,7 @@ class MultiHot(Conditioning):
 
     def forward(self, y: Tensor, drop: Tensor | None = None) -> Tensor:
         bits = y.to(self.absent.dtype).unsqueeze(-1)  # [B, K, 1]
-        tokens = torch.lerp(self.absent.expand(len(y), -1, -1), self.present, bits)
+        tokens = torch.lerp(self.absent.expand(y.shape[0], -1, -1), self.present, bits)
         if drop is None:
             return tokens
         hidden = drop if drop.ndim == 2 else drop.unsqueeze(1)  # [B, K] or [B, 1]

@@ -38,7 +38,7 @@ def _for_each(scalar: Tensor, x: Tensor) -> Tensor:
     if scalar.ndim == 0 and scalar.device.type == "cpu":
         # Written there, as a copy to a device would wait until its queue is empty.
         return torch.full((len(x),), scalar.item(), dtype=torch.float32, device=x.device)
-    return scalar.to(torch.float32).expand(len(x))
+    return scalar.to(torch.float32).expand(x.shape[0])  # Not len(x), which fixes it in exports.
 
 
 class Denoiser(nn.Module):

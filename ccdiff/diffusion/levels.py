@@ -38,7 +38,7 @@ def expand_like(scale: Tensor, x: Tensor) -> Tensor:
     """
     if scale.ndim == 0:
         return scale
-    if scale.ndim != 1 or len(scale) != len(x):
+    if scale.ndim != 1 or scale.shape[0] != x.shape[0]:
         raise ValueError(f"expected a scalar or [{len(x)}], got shape {tuple(scale.shape)}")
     return scale.reshape(-1, *[1] * (x.ndim - 1))
 

@@ -18,6 +18,8 @@ class ExportConfig:
     run: str | None = None
     out: str | None = None
     weights: str = "ema"
+    format: str = "safetensors"
+    runtime: str | None = None
 
 
 ConfigStore.instance().store(name="export_schema", node=ExportConfig)

@@ -18,6 +18,8 @@ from ccdiff.diffusion.continuous import Continuous
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.samplers import check_sampler
 from ccdiff.errors import UserError
+from ccdiff.export.onnx import GRAPH_FILE, check_installed, graph_of
+from ccdiff.export.static import check_page, write_page
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.runs.folder import Run, refuse_filled, run_of
 from ccdiff.runs.log import read_metrics
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _CARD = "README.md"
 _FORMAT = "1"
+_FORMATS = ("safetensors", "onnx", "web")
 _OF_TRAINING = (
     *("train/lr", "train/images_seen", "train/images_per_second", "train/flops_per_second"),
     *("train/mfu", "time/"),
@@ -52,6 +55,10 @@ def run_export(cfg: DictConfig) -> Path:
     from safetensors.torch import save
 
     refuse_filled(cfg.out)
+    if cfg.format not in _FORMATS:
+        raise UserError(f"format must be one of {', '.join(_FORMATS)}, got {cfg.format}")
+    if cfg.format != "safetensors":
+        check_installed()
     if cfg.run is None:
         raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
     path, checkpoint = open_checkpoint(cfg.run)
@@ -67,11 +74,27 @@ def run_export(cfg: DictConfig) -> Path:
     state = {k: v.clone(memory_format=plain) for k, v in denoiser.state_dict().items()}
     about = {"format": _FORMAT, "step": str(checkpoint["step"]), "weights": cfg.weights}
     run = run_of(path)
+    if cfg.format != "safetensors":
+        return _graph(cfg, config, denoiser, run)
     out = new_folder(cfg.out, run.path / "exported", config)
     write_whole(out / WEIGHTS_FILE, lambda file: file.write(save(state, metadata=about)))
     card = _card(config, checkpoint, run, denoiser, weights=cfg.weights)
     write_text(out / _CARD, card)
     log.info("exported %s to %s", path, out)
+    return out
+
+
+def _graph(cfg: DictConfig, config: DictConfig, denoiser: Denoiser, run: Run) -> Path:
+    """Writes the graph, and with ``format=web`` the page that runs it."""
+    if cfg.format == "web":
+        check_page(config, denoiser, cfg.runtime)
+    graph = graph_of(denoiser, image_shape_of(config))
+    out = new_folder(cfg.out, run.path / "exported", config)
+    write_whole(out / GRAPH_FILE, lambda file: file.write(graph))
+    if cfg.format == "web":
+        write_page(config, denoiser, out, cfg.runtime)
+        log.info("to see it: python -m http.server -d %s", out)
+    log.info("exported to %s", out)
     return out
 
 

@@ -51,6 +51,7 @@ LACKING = {
     r"extractor=inception": "weights that are fetched",
     r"grid=fitted": "a grid that was fitted for so many steps",
     r"samples=": "pictures of others",
+    r"format=(onnx|web)": "the extra onnx, and has its own tests",
     r"hydra/launcher=": "a cluster, or several GPUs",
 }
 """What keeps a command from being run here, however short."""
@@ -74,6 +75,7 @@ OTHERS = {
     r"ccdiff --help": "has its own test",
     r"wandb sweep conf/wandb/grid\.yaml": "needs an account",
     r"python -m ccdiff\.dashboard": "needs an account",
+    r"python -m http\.server -d page": "never ends",
     r"#SBATCH .*": "is for SLURM",
     r"if \[ \$\? -eq 75 \].*": "is for SLURM",
 }
