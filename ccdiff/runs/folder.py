@@ -164,6 +164,8 @@ def find_checkpoint(reference: str, *, root: Path = Path()) -> Path:
     Raises:
         UserError: Where there is none.
     """
+    if not reference:
+        raise UserError("run= names no run: a run directory, a checkpoint file, or latest")
     if reference == "latest":
         return _latest(root)
     path = Path(reference).expanduser()
@@ -207,11 +209,15 @@ def refuse_filled(out: str | None) -> None:
     """
     if out is None:
         return
+    if not out:
+        raise UserError("out= names no folder: pass one, or leave it out")
     path = Path(out).expanduser()
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             what = "not empty" if path.is_dir() else "a file"
             raise UserError(f"out={out} is {what}: pass another folder, or none")
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(
             f"out={out} cannot be looked into ({error}): pass another folder"

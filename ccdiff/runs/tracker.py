@@ -34,7 +34,7 @@ _PATIENCE = 10.0
 """Seconds for W&B to answer before a run starts."""
 _INIT_SECONDS, _FINISH_SECONDS = 30.0, 120.0
 """For W&B to take in a run, and at its end what it has not been sent yet; that stays on disk."""
-# What W&B takes for the name of a project.
+# What W&B takes for the name of a project, and for that of a user or team.
 _MOST_LETTERS, _NOT_IN_NAMES = 128, "/\\#?%:"
 
 _SUMMARIES = {
@@ -141,6 +141,11 @@ class WandbTracker(Tracker):
             raise UserError(
                 f"tracker.project must be 1 to {_MOST_LETTERS} letters without any of "
                 f"{' '.join(_NOT_IN_NAMES)}, got {project!r}"
+            )
+        if entity is not None and (not entity or set(entity) & set(_NOT_IN_NAMES)):
+            raise UserError(
+                f"tracker.entity must be a user or team without any of "
+                f"{' '.join(_NOT_IN_NAMES)}, got {entity!r}"
             )
         self.project = project
         self.entity = entity

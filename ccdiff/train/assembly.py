@@ -97,6 +97,10 @@ class Training:
         for key in ("sampler", "threshold", "optimizer", "ema", "tracker", "extractor"):
             if cfg[key] is not None:
                 instantiate(cfg[key])
+        if cfg.ema.get("update_every", 1) < 1:
+            raise UserError(f"ema.update_every must be at least 1, got {cfg.ema.update_every}")
+        if cfg.evaluate.every:
+            _check_place(Path(cfg.evaluate.cache).expanduser(), "evaluate.cache")
         if (labels := self.data.known_labels) is not None:
             denoiser.conditioning.check(labels)
         with first(local_rank() == 0):
@@ -255,3 +259,10 @@ class Training:
                 run_log=run_log,
             )
         ]
+
+
+def _check_place(folder: Path, key: str) -> None:
+    """Refuses a folder that could not be made, which would be found once there is work to keep."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UserError(f"{key}={folder}: {there} is a file: pass another folder")

@@ -107,6 +107,12 @@ def test_options_of_ones_own_are_found_for_a_run(tmp_path):
         ("ccdiff.evaluate", ["heldout_imges=3"], "did you mean heldout_images?"),
         ("ccdiff.edit", ["task=strip", "task.frame=3"], "did you mean task.frames?"),
         ("ccdiff.export", ["outt=3"], "did you mean out?"),
+        ("ccdiff.export", ["run="], "run= names no run"),
+        ("sample.py", [f"run='{FIXTURE / 'run'}'", "out="], "out= names no folder"),
+        ("sample.py", [f"run='{FIXTURE / 'run'}'", "out=."], "out=. is not empty: pass another"),
+        ("train.py", ["tracker.entity=a/b"], "tracker.entity must be"),
+        ("train.py", ["ema.update_every=0"], "ema.update_every must be at least 1, got 0"),
+        ("train.py", ["evaluate.cache=file/cache"], "evaluate.cache=file/cache: "),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(tmp_path, script, arguments, told):
