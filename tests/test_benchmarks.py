@@ -13,6 +13,7 @@ import torch
 from cli import TINY
 from torch import nn
 
+from ccdiff.metrics.judge import Reading
 from ccdiff.runs.log import read_metrics
 from ccdiff.train import job as experiment
 from tests.benchmarks import (
@@ -21,6 +22,7 @@ from tests.benchmarks import (
     end_to_end,
     first_step,
     growth,
+    long_steps,
     memory,
     sampling,
     scaling,
@@ -221,7 +223,7 @@ def test_a_peer_of_like_size_takes_steps(name, case):
         assert not all(map(torch.equal, before, timed.network.parameters()))
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers
 @pytest.mark.parametrize("peer", ["diffusers", "azula"])
 def test_a_peer_draws_in_as_many_operations(peer):
     pytest.importorskip(PEERS[peer])
@@ -323,3 +325,24 @@ def test_the_loop_is_set_against_the_bare_step(tmp_path):
         assert case.images == 2 * 64
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [4]
+
+
+def test_long_steps_are_judged_alike():
+    class Half:
+        """A judge to whom every second image is right."""
+
+        def readings(self, images, y, against):
+            assert images.dtype == torch.uint8
+            means = {"label_agreement_x": 0.5, "fd_classifier": images.float().mean().item()}
+            return {name: Reading(value=v, interval=None) for name, v in means.items()}
+
+    ways = {
+        ("black", 1): lambda: -torch.ones(4, 1, 2, 2),
+        ("white", 2): lambda: torch.ones(4, 1, 2, 2),
+    }
+    results = long_steps.judged(ways, Half(), torch.zeros(4).long(), None)
+    assert [(r.name, r.calls, r.agreement, r.distance) for r in results] == [
+        ("black", 1, 0.5, 0.0),
+        ("white", 2, 0.5, 255.0),
+    ]
+    assert "| white | 2 | 50.0% | 255 |" in long_steps.table(results[::-1])

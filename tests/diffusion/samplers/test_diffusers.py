@@ -29,8 +29,10 @@ from ccdiff.diffusion.samplers import (
     UniPC,
     sample,
 )
+from ccdiff.diffusion.samplers.fitting import fine_solution
 from ccdiff.diffusion.samplers.grids import Grid, Karras, Logistic, Trailing, Uniform
 from ccdiff.diffusion.schedules import Linear
+from tests.benchmarks import few_calls
 
 # Not ours: diffusers calls numpy.array on a tensor.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -198,3 +200,28 @@ def test_unipc(grid: Grid, steps, variant, in_double):
     exact = sample(UniPC(steps=steps, grid=grid), oracle(), SCHEDULE, SHAPE, GivenNoise(start))
     # A correction in the last step is forgotten there.
     assert torch.allclose(exact, ours, atol=1e-6) is (steps < 3)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of diffusers
+def test_the_benchmark_drives_them_to_where_the_ode_leads(monkeypatch):
+    schedule, eps = Linear(), torch.randn(4, 1, 2, 2, dtype=torch.float64)
+    oracle = FiniteOracle(points=torch.randn(5, 1, 2, 2, dtype=torch.float64), std=0.3)
+    exact = fine_solution(oracle, schedule, eps, steps=300)
+    wanted = (
+        "DPMSolverMultistep 2 use_lu_lambdas",
+        "UniPCMultistep 2 bh2 trailing",
+        "LMSDiscrete linspace use_karras_sigmas",
+        "HeunDiscrete trailing",
+    )
+    made = {name: one for name, one in few_calls.schedulers(schedule) if name in wanted}
+    assert set(made) == set(wanted)
+    monkeypatch.setattr(few_calls, "schedulers", lambda schedule: made.items())
+    ways = few_calls.compared(oracle, schedule, eps, exact, calls=41)
+    assert {way.name for way in ways} >= set(wanted)
+    assert all(way.calls <= 41 for way in ways)
+    assert all(way.rms < 0.05 for way in ways if way.name in wanted), ways
+    assert [way.rms for way in ways] == sorted(way.rms for way in ways)
+    best = min(way.rms for way in ways if way.name in wanted)
+    (row,) = (line for line in few_calls.table(ways).splitlines() if "ccdiff UniPC " in line)
+    ours = next(way.rms for way in ways if way.name == "ccdiff UniPC")
+    assert row.split("|")[4].strip() == f"{ours / best:.2f}"

@@ -1,0 +1,293 @@
+"""How near 5 and 10 calls come to a trained model's own ODE, against diffusers' schedulers.
+
+``uv run --group bench python -m tests.benchmarks.few_calls <run> ...`` prints a table for each
+run, best first. Every scheduler of diffusers that solves the ODE is driven by our model, on every
+spacing that it offers, with our alphas and the same noise; ours are on their default grid, and on
+one fitted to other noise where that is asked for. What is compared is the root mean square to the
+fine solution, over all pixels, and with ``--judge`` the distance of the classifier's features to
+held-out images.
+"""
+
+import argparse
+import inspect
+import itertools
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from ccdiff.data import to_uint8
+from ccdiff.diffusion.denoiser import Denoise, Denoiser, bind_label
+from ccdiff.diffusion.samplers import DDIM, DPMpp2M, GivenNoise, Heun, Sampler, UniPC, sample
+from ccdiff.diffusion.samplers.fitting import fine_solution, fit_levels
+from ccdiff.diffusion.samplers.grids import Fitted, Logistic
+from ccdiff.diffusion.schedules import Schedule
+from ccdiff.metrics.extractors import ClassifierSource, Material
+from ccdiff.metrics.judge import Judge
+from ccdiff.metrics.references import reference
+from ccdiff.trained.run import OpenedRun, open_run
+
+__all__ = ["Way", "drive", "main", "schedulers", "table"]
+
+_STEPS = 1000
+_OURS = (UniPC, DPMpp2M, DDIM, Heun)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A way to draw, and what it comes to.
+
+    Arguments:
+        name: What it is.
+        calls: Of the network.
+        rms: To the fine solution.
+        x: What was drawn, [B, C, H, W].
+    """
+
+    name: str
+    calls: int
+    rms: float
+    x: Tensor
+
+
+class Counted:
+    """A :data:`Denoise` that counts how often it was called."""
+
+    def __init__(self, denoise: Denoise) -> None:
+        self.denoise, self.calls = denoise, 0
+
+    def __call__(self, x_t: Tensor, level: Any) -> Tensor:
+        self.calls += 1
+        return self.denoise(x_t, level)
+
+
+def schedulers(schedule: Schedule) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Makes those of diffusers that solve the ODE, with each spacing, for our alphas."""
+    import diffusers
+
+    log_snr = schedule.log_snr(torch.arange(1, _STEPS + 1, dtype=torch.float64) / _STEPS)
+    alpha_bar = torch.sigmoid(log_snr)
+    before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+    betas = (1 - alpha_bar / before).clamp(1e-9, 1 - 1e-9).numpy()
+    spacings = [{"timestep_spacing": s} for s in ("linspace", "leading", "trailing")]
+    sigmas = [
+        {f"use_{s}_sigmas": True, "timestep_spacing": "linspace"}
+        for s in ("karras", "exponential", "beta")
+    ]
+    lus = [{"use_lu_lambdas": True}]
+    kinds: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]] = [
+        ("DDIMScheduler", [{"clip_sample": False}], spacings),
+        ("PNDMScheduler", [{"skip_prk_steps": True}], spacings),
+        ("DEISMultistepScheduler", [{"solver_order": k} for k in (2, 3)], spacings + sigmas),
+        (
+            "DPMSolverMultistepScheduler",
+            [{"solver_order": k, "lower_order_final": True} for k in (2, 3)],
+            spacings + sigmas + lus,
+        ),
+        ("DPMSolverSinglestepScheduler", [{"solver_order": k} for k in (2, 3)], sigmas),
+        (
+            "UniPCMultistepScheduler",
+            [{"solver_order": k, "solver_type": b} for k in (2, 3) for b in ("bh1", "bh2")],
+            spacings + sigmas,
+        ),
+        ("EulerDiscreteScheduler", [{}], spacings + sigmas),
+        ("HeunDiscreteScheduler", [{}], spacings + sigmas),
+        ("KDPM2DiscreteScheduler", [{}], spacings + sigmas),
+        ("LMSDiscreteScheduler", [{}], spacings + sigmas),
+    ]
+    for name, settings, grids in kinds:
+        for setting, grid in itertools.product(settings, grids):
+            cls = getattr(diffusers, name)
+            takes = inspect.signature(cls).parameters
+            if any(key.startswith("use_") and key not in takes for key in grid):
+                continue
+            grid = {key: value for key, value in grid.items() if key in takes}
+            kind = "epsilon" if name.startswith(("PNDM", "KDPM2")) else "sample"
+            make = partial(cls, trained_betas=betas, prediction_type=kind, **setting, **grid)
+            told = [f"{v}" for v in (*setting.values(), *grid.values()) if not isinstance(v, bool)]
+            told += [k for k, v in grid.items() if v is True]
+            yield f"{name.removesuffix('Scheduler')} {' '.join(told)}", make
+
+
+@torch.no_grad()
+def drive(scheduler: Any, schedule: Schedule, eps: Tensor, steps: int, denoise: Denoise) -> Tensor:
+    """Draws by a scheduler of diffusers, whose times or noise levels are handed to our model."""
+    scheduler.set_timesteps(steps)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)  # Rounded times may come twice, and it would look them up.
+    x = eps * float(scheduler.init_noise_sigma)
+    exploding = float(scheduler.init_noise_sigma) > 1.5
+    for t in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(x, t)
+        if hasattr(scheduler, "sigmas"):
+            if scheduler.step_index is None:
+                scheduler._init_step_index(t)
+            sigma = torch.as_tensor(scheduler.sigmas[scheduler.step_index], dtype=torch.float64)
+            if not exploding and hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
+                sigma = sigma.clamp(min=1e-12)
+            level = schedule.at_log_snr(-2 * sigma.log())
+        else:
+            level = schedule.at((torch.as_tensor(t, dtype=torch.float64) + 1) / _STEPS)
+        x0_hat = denoise(scaled, level)
+        told = x0_hat
+        if scheduler.config.prediction_type == "epsilon":
+            told = (scaled - level.alpha * x0_hat) / level.sigma
+        x = scheduler.step(told, t, x).prev_sample
+    return x.to(eps.dtype)
+
+
+def _draw(sampler: Sampler, schedule: Schedule, eps: Tensor, denoise: Denoise) -> Tensor:
+    return sample(sampler, denoise, schedule, eps.shape, GivenNoise(eps))
+
+
+def _fewest_steps(name: str, calls: int) -> int:
+    """As many steps as do not take more calls."""
+    twice = name.startswith(("Heun", "KDPM2"))
+    return (calls + 1) // 2 if twice else calls
+
+
+def compared(
+    denoise: Denoise,
+    schedule: Schedule,
+    eps: Tensor,
+    exact: Tensor,
+    *,
+    calls: int,
+    fitted: Callable[[Sampler], Sampler] | None = None,
+) -> list[Way]:
+    """All ways with at most so many calls, best first; what fails is left out, and said.
+
+    Arguments:
+        denoise: The model with its labels.
+        schedule: Its schedule.
+        eps: Noise to start from.
+        exact: Where the ODE leads.
+        calls: The most that a way may take.
+        fitted: Gives a sampler its fitted grid.
+    """
+    ways = []
+
+    def add(name: str, run: Callable[[Denoise], Tensor]) -> None:
+        counted = Counted(denoise)
+        try:
+            x = run(counted)
+        except (ValueError, NotImplementedError, IndexError, AttributeError, RuntimeError) as e:
+            logging.warning("%s: %s", name, str(e).splitlines()[0] if str(e) else type(e).__name__)
+            return
+        rms = (x - exact).square().mean().sqrt().item()
+        ways.append(Way(name=name, calls=counted.calls, rms=rms, x=x))
+
+    for cls in _OURS:
+        steps = (calls + 1) // 2 if cls is Heun else calls
+        sampler: Sampler = cls(steps=steps, grid=Logistic())
+        ours = {f"ccdiff {cls.__name__}": sampler}
+        if fitted is not None and cls is UniPC:
+            ours["ccdiff UniPC fitted"] = fitted(sampler)
+        for name, made in ours.items():
+            add(name, partial(_draw, made, schedule, eps))
+    for name, make in schedulers(schedule):
+        steps = _fewest_steps(name, calls)
+        add(name, partial(drive, make(), schedule, eps, steps))
+    known = [way for way in ways if way.rms == way.rms and way.calls <= calls]
+    return sorted(known, key=lambda way: way.rms)
+
+
+def table(
+    ways: list[Way], *, shown: int = 8, distance: Callable[[Tensor], float] | None = None
+) -> str:
+    """Markdown of the best ways and all of ours, with ratios to the best of diffusers.
+
+    Arguments:
+        ways: Best first.
+        shown: How many of the best.
+        distance: Of what was drawn to real images.
+    """
+    peer = min(way.rms for way in ways if not way.name.startswith("ccdiff"))
+    lines = ["| way | calls | RMS to the ODE | against diffusers' best |", "|---|---|---|---|"]
+    if distance is not None:
+        lines = [lines[0] + " fd_classifier |", lines[1] + "---|"]
+    for i, way in enumerate(ways):
+        if i < shown or way.name.startswith("ccdiff"):
+            seen = "" if distance is None else f" {distance(way.x):.4g} |"
+            ratio = way.rms / peer
+            lines.append(f"| {way.name} | {way.calls} | {way.rms:.4f} | {ratio:.2f} |{seen}")
+    return "\n".join(lines)
+
+
+def _fitting(
+    denoiser: Denoiser, y: Tensor, eps: Tensor, tries: int
+) -> Callable[[Sampler], Sampler]:
+    """Fits to noise of its own, never to that of the comparison."""
+    schedule, denoise = denoiser.schedule, bind_label(denoiser, y)
+    exact = fine_solution(denoise, schedule, eps, steps=100)
+
+    def fit(sampler: Sampler) -> Sampler:
+        levels = fit_levels(sampler, denoise, schedule, eps, exact, tries=tries)
+        return replace(sampler, grid=Fitted(levels=levels))
+
+    return fit
+
+
+def _judge(run: OpenedRun, cache: str, y: Tensor) -> Callable[[Tensor], float]:
+    """The distance of the classifier's features to those of held-out images."""
+    data = run.data_set()
+    train, heldout = data.load()
+    material = Material(
+        train=train,
+        heldout=heldout,
+        num_labels=len(data.names),
+        flip=data.flip,
+        cache=Path(cache),
+        device=torch.device("cpu"),
+    )
+    judge = Judge.open(ClassifierSource(), material)
+    against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
+
+    def distance(x: Tensor) -> float:
+        found = judge.readings(to_uint8(x), y, against)
+        return next(reading.value for name, reading in found.items() if name.startswith("fd_"))
+
+    return distance
+
+
+def main() -> None:
+    """Compares on each run that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", help="run directories")
+    parser.add_argument("--calls", type=int, nargs="+", default=[5, 10])
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--fine", type=int, default=200, help="steps of the fine solution")
+    parser.add_argument("--tries", type=int, default=0, help="of fitting a grid; 0 leaves it out")
+    parser.add_argument("--judge", help="folder of the classifier that measures distances")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")  # Those of diffusers: it hands tensors to numpy, and log 0.
+    for path in args.runs:
+        asked = {"run": path, "weights": "ema", "device": "cpu", "precision": "fp32"}
+        run = open_run(OmegaConf.create(asked))
+        _, heldout = run.data_set().load()
+        y = heldout.labels[: args.images]
+        shape = (args.images, *run.image_shape)
+        eps, other = (
+            torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+        )
+        denoise, schedule = bind_label(run.denoiser, y), run.denoiser.schedule
+        distance = None if args.judge is None else _judge(run, args.judge, y)
+        with torch.no_grad():
+            exact = fine_solution(denoise, schedule, eps, steps=args.fine)
+            few = min(args.images, 48)
+            fit = _fitting(run.denoiser, y[:few], other[:few], args.tries) if args.tries else None
+            for calls in args.calls:
+                ways = compared(denoise, schedule, eps, exact, calls=calls, fitted=fit)
+                print(f"\n{path}, {calls} calls, {args.images} images\n")
+                print(table(ways, distance=distance), flush=True)
+
+
+if __name__ == "__main__":
+    main()
