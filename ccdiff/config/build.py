@@ -15,6 +15,7 @@ from ccdiff.config.allowed import check_targets
 from ccdiff.config.saved import check_resolved
 from ccdiff.config.slots import SLOTS, checked
 from ccdiff.data import DataSet, image_shape
+from ccdiff.diffusion.auxiliaries import Auxiliary
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objectives import Objective
 from ccdiff.errors import UserError
@@ -128,9 +129,10 @@ def build_denoiser(cfg: DictConfig) -> Denoiser:
 
 
 def build_objective(cfg: DictConfig) -> Objective:
-    """The training objective of a whole config."""
+    """The training objective of a whole config, with what is added to it."""
     make = cast(Callable[..., Objective], instantiate(cfg.objective))
-    return make(weighting=instantiate(cfg.weighting), times=instantiate(cfg.times))
+    objective = make(weighting=instantiate(cfg.weighting), times=instantiate(cfg.times))
+    return cast(Auxiliary, instantiate(cfg.auxiliary)).added_to(objective)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

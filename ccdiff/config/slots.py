@@ -51,6 +51,7 @@ SLOTS = {
     "objective": Slot(bases=("ccdiff.diffusion.objectives.Objective",), later=2),
     "weighting": Slot(bases=("ccdiff.diffusion.weightings.Weighting",)),
     "times": Slot(bases=("ccdiff.diffusion.times.TimeDensity",)),
+    "auxiliary": Slot(bases=("ccdiff.diffusion.auxiliaries.Auxiliary",)),
     "coupling": Slot(bases=("ccdiff.diffusion.couplings.Coupling",)),
     "optimizer": Slot(bases=("torch.optim.Optimizer",), later=1),
     "ema": Slot(bases=("ema_pytorch.EMA", "ema_pytorch.KarrasEMA"), later=1),

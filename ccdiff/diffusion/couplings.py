@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -51,7 +52,8 @@ class Optimal(Coupling):
     noises exchanged between labels, those of a label would no longer be normal in training, but
     be so in sampling: Cheng & Schwing, The Curse of Conditions, 2025 (arXiv:2503.10636), section
     3, for discrete labels. Hidden labels are one label more. Rows of attributes exchange noises
-    where they are equal in all that is told, so many attributes leave little to gain.
+    where they are equal in all that is told, so many attributes leave little to gain, and labels
+    that are real numbers nothing.
 
     What is learned, ``E[x0 | x_t]`` under the coupling, gives the velocity of an ODE, but no
     score: samplers that add noise do not fit.
@@ -79,9 +81,9 @@ class Optimal(Coupling):
 
 def _alike(y: Tensor, drop: Tensor | None) -> list[Tensor]:
     """The numbers of images that a network is told the same of, int64 each."""
-    told = y.cpu().long()
+    told = y.cpu().double()
     if drop is not None:
         hidden = drop.cpu()
-        told = told.masked_fill(hidden if hidden.ndim == told.ndim else hidden[:, None], -1)
+        told = told.masked_fill(hidden if hidden.ndim == told.ndim else hidden[:, None], -inf)
     _, kind = told.unique(dim=0, return_inverse=True)
     return [(kind == k).nonzero().squeeze(1) for k in range(int(kind.max()) + 1)]

@@ -84,6 +84,7 @@ class Denoiser(nn.Module):
         self.autocast_dtype: torch.dtype | None = None
         self.compiled: Network | None = None
         """A compiled ``F`` to train with."""
+        self._outputs: list[Tensor] | None = None
 
     def coefficients(self, x_t: Tensor, level: Level) -> Coefficients:
         """The coefficients at ``level``, ready to multiply ``x_t``."""
@@ -115,7 +116,10 @@ class Denoiser(nn.Module):
         with torch.autocast(x_t.device.type, dtype=dtype) if dtype else nullcontext():
             tokens = self.conditioning(y, drop)
             network = self.compiled if self.compiled and self.training else self.network
-            return network((c_in * x_t).to(x_t.dtype), log_snr, tokens, *toward).to(x_t.dtype)
+            output = network((c_in * x_t).to(x_t.dtype), log_snr, tokens, *toward).to(x_t.dtype)
+        if self._outputs is not None:
+            self._outputs.append(output)
+        return output
 
     def _on_own_schedule(self, x_t: Tensor, level: Level) -> tuple[Tensor, Level]:
         """The same images, at the scales that the model was trained with."""
@@ -124,6 +128,15 @@ class Denoiser(nn.Module):
         own = replace(self.schedule.at_log_snr(level.log_snr), toward=level.toward)
         # Where the level is beyond the range, images get the variance that they have at its end.
         return expand_like((own.std / level.std).to(x_t.dtype), x_t) * x_t, own
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Tensor]]:
+        """Within, raw network outputs are put into the list, in the order of the calls."""
+        before, self._outputs = self._outputs, []
+        try:
+            yield self._outputs
+        finally:
+            self._outputs = before
 
     @contextmanager
     def eager(self) -> Iterator[None]:

@@ -214,6 +214,8 @@ class UNet(nn.Module):
         if patch < 1:
             raise ValueError(f"model.patch must be at least 1, got {patch}")
         self.patch = patch
+        self.features = "middle_in"
+        """The module whose output stands for what the network sees in an image."""
         self.embed = NoiseEmbedding(channels[0], out_dim=embed_dim, span=noise_span)
         self.embed_label = nn.Linear(token_dim, embed_dim) if label_film else None
         self.films = _FiLMBank(embed_dim, shared=film == "shared")

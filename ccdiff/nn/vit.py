@@ -88,6 +88,8 @@ class ViT(nn.Module):
         self.patch = patch
         self.head_channels = head_channels
         self.context_start = context_start
+        self.features = f"blocks.{max(0, depth // 4 - 1)}"
+        """The module whose output stands for what the network sees in an image."""
         self.gradient_checkpointing = gradient_checkpointing
         pixels = image_channels * patch**2
         self.embed_patch = nn.Sequential(

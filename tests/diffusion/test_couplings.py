@@ -90,6 +90,12 @@ def test_attributes_exchange_noises_where_all_that_is_told_is_equal(single):
     assert moved != list(range(N))
 
 
+def test_real_numbers_are_labels_of_their_own():
+    x0, _, eps = batch()
+    y = torch.linspace(0.1, 0.9, N)
+    assert order(eps, Optimal()(x0, y, None, eps)) == list(range(N))
+
+
 def test_the_noise_of_a_label_stays_normal():
     """Were it exchanged between labels, its mean would lean towards the images of the label."""
     means = {}
