@@ -15,6 +15,7 @@ from ccdiff.config.allowed import check_targets
 from ccdiff.config.saved import check_resolved
 from ccdiff.config.slots import SLOTS, checked
 from ccdiff.data import DataSet, image_shape
+from ccdiff.diffusion.augmentations import Augmentation
 from ccdiff.diffusion.auxiliaries import Auxiliary
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objectives import Objective
@@ -125,14 +126,16 @@ def build_denoiser(cfg: DictConfig) -> Denoiser:
         prediction=instantiate(cfg.prediction),
         schedule=instantiate(cfg.schedule),
         reaches=build_objective(cfg).reaches,
+        told=instantiate(cfg.augment).told,
     )
 
 
 def build_objective(cfg: DictConfig) -> Objective:
-    """The training objective of a whole config, with what is added to it."""
+    """The training objective of a whole config, with augmentation and what else is added to it."""
     make = cast(Callable[..., Objective], instantiate(cfg.objective))
     objective = make(weighting=instantiate(cfg.weighting), times=instantiate(cfg.times))
-    return cast(Auxiliary, instantiate(cfg.auxiliary)).added_to(objective)
+    joint = cast(Auxiliary, instantiate(cfg.auxiliary)).added_to(objective)
+    return cast(Augmentation, instantiate(cfg.augment)).added_to(joint)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -40,6 +40,7 @@ MOVED = {
 ADDED: dict[str, dict[str, Any]] = {
     "objective": {"_target_": "ccdiff.diffusion.objectives.Denoising", "_partial_": True},
     "auxiliary": {"_target_": "ccdiff.diffusion.auxiliaries.NoAuxiliary"},
+    "augment": {"_target_": "ccdiff.diffusion.augmentations.NoAugmentation"},
     "coupling": {"_target_": "ccdiff.diffusion.couplings.Independent"},
 }
 """Groups that came since version 0.1.0, each as it was in every run of before."""

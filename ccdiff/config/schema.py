@@ -42,6 +42,7 @@ class TrainConfig:
     tracker: Any = MISSING
     objective: Any = field(default_factory=lambda: dict(ADDED["objective"]))
     auxiliary: Any = field(default_factory=lambda: dict(ADDED["auxiliary"]))
+    augment: Any = field(default_factory=lambda: dict(ADDED["augment"]))
     coupling: Any = field(default_factory=lambda: dict(ADDED["coupling"]))
     # Runs from before there were these two go on without.
     evaluate: EvaluateSettings = field(default_factory=lambda: EvaluateSettings(every=0))

@@ -52,6 +52,7 @@ SLOTS = {
     "weighting": Slot(bases=("ccdiff.diffusion.weightings.Weighting",)),
     "times": Slot(bases=("ccdiff.diffusion.times.TimeDensity",)),
     "auxiliary": Slot(bases=("ccdiff.diffusion.auxiliaries.Auxiliary",)),
+    "augment": Slot(bases=("ccdiff.diffusion.augmentations.Augmentation",)),
     "coupling": Slot(bases=("ccdiff.diffusion.couplings.Coupling",)),
     "optimizer": Slot(bases=("torch.optim.Optimizer",), later=1),
     "ema": Slot(bases=("ema_pytorch.EMA", "ema_pytorch.KarrasEMA"), later=1),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.levels import Reach
 from ccdiff.diffusion.objectives.core import Draw, Objective
 from ccdiff.errors import UserError
 
@@ -42,6 +43,11 @@ class _Watching(Auxiliary):
     """
 
     def added_to(self, objective: Objective) -> Objective:
+        if objective.reaches != {Reach.HERE}:
+            raise UserError(
+                f"auxiliary={type(self).__name__.lower()} is for objectives that denoise, and not "
+                f"for {type(objective).__name__}, which teaches steps: use auxiliary=none"
+            )
         return _Joint(
             weighting=objective.weighting,
             times=objective.times,
@@ -208,6 +214,11 @@ class _Joint(Objective):
 
     objective: Objective
     auxiliary: _Watching
+
+    @property
+    def reaches(self) -> frozenset[Reach]:  # type: ignore[override]
+        """Those of the objective."""
+        return self.objective.reaches
 
     def draw(
         self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0

@@ -54,6 +54,7 @@ class Denoiser(nn.Module):
         prediction: The coefficients.
         schedule: The schedule that the model is trained under.
         reaches: Which steps go by its estimates, which follows from the objective.
+        told: P, as many numbers as :meth:`telling` tells of each image.
 
     Raises:
         UserError: Where estimates shall lead anywhere, and the network is not told where to.
@@ -67,6 +68,7 @@ class Denoiser(nn.Module):
         prediction: Prediction,
         schedule: Schedule,
         reaches: Set[Reach] = frozenset({Reach.HERE}),
+        told: int = 0,
     ) -> None:
         super().__init__()
         self.interval = bool(getattr(network, "interval", False))
@@ -84,6 +86,11 @@ class Denoiser(nn.Module):
         self.autocast_dtype: torch.dtype | None = None
         self.compiled: Network | None = None
         """A compiled ``F`` to train with."""
+        # Added to each token of the label, so that a network need not know of it.
+        self.augmentation = nn.Linear(told, conditioning.dim, bias=False) if told else None
+        if self.augmentation is not None:
+            nn.init.zeros_(self.augmentation.weight)
+        self._told: Tensor | None = None
         self._outputs: list[Tensor] | None = None
 
     def coefficients(self, x_t: Tensor, level: Level) -> Coefficients:
@@ -115,6 +122,9 @@ class Denoiser(nn.Module):
         dtype = self.autocast_dtype
         with torch.autocast(x_t.device.type, dtype=dtype) if dtype else nullcontext():
             tokens = self.conditioning(y, drop)
+            if self.augmentation is not None and self._told is not None:
+                told = self._told.to(self.augmentation.weight.dtype)
+                tokens = tokens + self.augmentation(told).unsqueeze(1)
             network = self.compiled if self.compiled and self.training else self.network
             output = network((c_in * x_t).to(x_t.dtype), log_snr, tokens, *toward).to(x_t.dtype)
         if self._outputs is not None:
@@ -128,6 +138,15 @@ class Denoiser(nn.Module):
         own = replace(self.schedule.at_log_snr(level.log_snr), toward=level.toward)
         # Where the level is beyond the range, images get the variance that they have at its end.
         return expand_like((own.std / level.std).to(x_t.dtype), x_t) * x_t, own
+
+    @contextmanager
+    def telling(self, told: Tensor) -> Iterator[None]:
+        """Within, the network is told by numbers [B, P] how images were changed; else by zeros."""
+        before, self._told = self._told, told
+        try:
+            yield
+        finally:
+            self._told = before
 
     @contextmanager
     def recording(self) -> Iterator[list[Tensor]]:

@@ -13,7 +13,7 @@ from ccdiff.diffusion.auxiliaries import (
     next_of_another_label,
 )
 from ccdiff.diffusion.conditioning import MultiHot
-from ccdiff.diffusion.objectives import Denoising
+from ccdiff.diffusion.objectives import Consistency, Denoising
 from ccdiff.diffusion.predictions import FlowVelocity
 from ccdiff.diffusion.schedules import Flow
 from ccdiff.diffusion.times import UniformTimes
@@ -175,6 +175,13 @@ def test_dispersion_moves_features_apart(make_denoiser):
         losses.append(loss.item())
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0] - 0.001
+
+
+@pytest.mark.parametrize("auxiliary", [Contrastive(), Dispersive()], ids=repr)
+def test_objectives_that_teach_steps_are_refused(auxiliary):
+    with pytest.raises(UserError, match=r"not for Consistency.*use auxiliary=none"):
+        auxiliary.added_to(Consistency(weighting=SNR(), times=UniformTimes()))
+    assert auxiliary.added_to(BASE).reaches == BASE.reaches
 
 
 def test_nothing_is_left_on_the_network(make_denoiser):

@@ -22,6 +22,7 @@ class Draw(NamedTuple):
 
     Objectives of two levels draw besides the ``log_snr`` [B] of the cleaner one, and may say for
     which images it is another one at all: bool [B] on the CPU, so that a GPU is not waited for.
+    And the numbers [B, P] by which an augmentation changes images, where there is one.
     """
 
     t: Tensor
@@ -29,14 +30,12 @@ class Draw(NamedTuple):
     drop: Tensor | None
     toward: Tensor | None = None
     ahead: Tensor | None = None
+    told: Tensor | None = None
 
     def part(self, rows: slice) -> "Draw":
         """The same for some rows of the batch."""
-        drop, toward, ahead = (
-            None if values is None else values[rows]
-            for values in (self.drop, self.toward, self.ahead)
-        )
-        return Draw(self.t[rows], self.eps[rows], drop, toward, ahead)
+        rest = (None if values is None else values[rows] for values in self[2:])
+        return Draw(self.t[rows], self.eps[rows], *rest)
 
 
 @dataclass(frozen=True, kw_only=True)
