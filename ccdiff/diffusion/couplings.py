@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-__all__ = ["Coupling", "Independent", "Optimal"]
+__all__ = ["Coupling", "Independent", "Optimal", "alike"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Optimal(Coupling):
         # Squares of either sum to the same in any order; the device is waited for once.
         products = (x0.flatten(1).float() @ eps.flatten(1).float().T).cpu().double()
         taken = torch.arange(len(x0))
-        for members in _alike(y, drop) if self.by_label else [taken.clone()]:
+        for members in alike(y, drop) if self.by_label else [taken.clone()]:
             _, columns = linear_sum_assignment(
                 products[members][:, members].numpy(), maximize=True
             )
@@ -79,11 +79,18 @@ class Optimal(Coupling):
         return eps[taken.to(eps.device)]
 
 
-def _alike(y: Tensor, drop: Tensor | None) -> list[Tensor]:
-    """The numbers of images that a network is told the same of, int64 each."""
+def alike(y: Tensor, drop: Tensor | None) -> list[Tensor]:
+    """The numbers of images that a network is told the same of, int64 each.
+
+    Arguments:
+        y: Labels, [B] or [B, K]; NaN is a number that is missing, which a network is told as one
+            that is hidden.
+        drop: Labels to hide, bool [B] or [B, K].
+    """
     told = y.cpu().double()
+    hidden = told.isnan()
     if drop is not None:
-        hidden = drop.cpu()
-        told = told.masked_fill(hidden if hidden.ndim == told.ndim else hidden[:, None], -inf)
+        hidden = hidden | (drop.cpu() if drop.ndim == told.ndim else drop.cpu()[:, None])
+    told = told.masked_fill(hidden, -inf)
     _, kind = told.unique(dim=0, return_inverse=True)
     return [(kind == k).nonzero().squeeze(1) for k in range(int(kind.max()) + 1)]

@@ -115,7 +115,12 @@ class Training:
         if world_size() > 1:
             check_used(denoiser, self.objective, self.train_split)
         check_noise(denoiser, self.objective, instantiate(cfg.sampler))
-        check_coupling(instantiate(cfg.coupling), instantiate(cfg.sampler))
+        check_coupling(
+            instantiate(cfg.coupling),
+            instantiate(cfg.sampler),
+            self.train_split.labels,
+            batch_size=settings.batch_size,
+        )
         # It refuses models that it cannot guide, which the first grid would come to know late.
         instantiate(cfg.guidance)(denoiser, self.train_split.labels[:1], None)
         for line in describe(self.train_split, self.heldout, self.data.names):

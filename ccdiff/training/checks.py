@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccdiff.data import Split, to_float
-from ccdiff.diffusion.couplings import Coupling
+from ccdiff.diffusion.couplings import Coupling, Optimal, alike
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.objectives import Draw, Objective
 from ccdiff.diffusion.samplers import Sampler
@@ -29,6 +29,8 @@ _NEAR_LOG_SNR = 3.0
 # Stable Diffusion's 0.068 is known to keep its images from being dark or bright as a whole: Lin
 # et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023 (arXiv:2305.08891).
 _MAX_SIGNAL = 0.05
+# The share of a batch that has a partner for an exchange.
+_FEW_PAIRED = 0.1
 
 
 @dataclass(frozen=True)
@@ -170,8 +172,17 @@ def check_noise(denoiser: Denoiser, objective: Objective, sampler: Sampler) -> N
         )
 
 
-def check_coupling(coupling: Coupling, sampler: Sampler) -> None:
-    """Warns where a sampler adds noise that the coupling of training has not."""
+def check_coupling(
+    coupling: Coupling, sampler: Sampler, labels: Tensor, *, batch_size: int
+) -> None:
+    """Warns where a coupling does not go with the sampler, or has nothing to exchange.
+
+    Arguments:
+        coupling: That of training.
+        sampler: What draws: noise that it adds is none that the coupling knows.
+        labels: Of the training images, [N] or [N, K].
+        batch_size: Images of a batch, among which noises are exchanged.
+    """
     if coupling.looks and sampler.stochastic:
         log.warning(
             "coupling=%s teaches the velocity of an ODE, and sampler=%s adds noise on its way, "
@@ -179,3 +190,15 @@ def check_coupling(coupling: Coupling, sampler: Sampler) -> None:
             type(coupling).__name__.lower(),
             sampler.name,
         )
+    if isinstance(coupling, Optimal) and coupling.by_label:
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        some = labels[order[:batch_size]]
+        paired = sum(len(members) for members in alike(some, None) if len(members) > 1)
+        if paired < _FEW_PAIRED * len(some):
+            log.warning(
+                "coupling=optimal exchanges noises among images of equal labels, and of %d images "
+                "of a batch %d have their labels in common with another: it changes next to "
+                "nothing here, see coupling.by_label or use coupling=independent",
+                len(some),
+                paired,
+            )

@@ -96,6 +96,15 @@ def test_real_numbers_are_labels_of_their_own():
     assert order(eps, Optimal()(x0, y, None, eps)) == list(range(N))
 
 
+def test_real_numbers_exchange_noises_where_they_are_equal():
+    x0, _, eps = batch()
+    y = torch.tensor([0.2, -0.7, math.nan]).repeat(N // 3)[:, None]
+    told = y.nan_to_num(9.0)
+    moved = order(eps, Optimal()(x0, y, None, eps))
+    assert torch.equal(told[moved], told)
+    assert moved != list(range(N))
+
+
 def test_the_noise_of_a_label_stays_normal():
     """Were it exchanged between labels, its mean would lean towards the images of the label."""
     means = {}

@@ -67,12 +67,22 @@ def test_training_that_never_sees_the_first_noise_is_warned_of(make_denoiser, ca
 
 
 def test_samplers_that_add_noise_are_warned_of_a_coupling(caplog):
-    check_coupling(Independent(), DDPM(steps=4))
-    check_coupling(Optimal(), DDIM(steps=4))
+    classes = torch.arange(64) % 4
+    check_coupling(Independent(), DDPM(steps=4), classes, batch_size=16)
+    check_coupling(Optimal(), DDIM(steps=4), classes, batch_size=16)
     assert caplog.text == ""
-    check_coupling(Optimal(), DDPM(steps=4))
+    check_coupling(Optimal(), DDPM(steps=4), classes, batch_size=16)
     assert "coupling=optimal" in caplog.text
     assert "adds noise on its way" in caplog.text
+
+
+def test_a_coupling_is_warned_of_labels_that_hardly_repeat(caplog):
+    numbers = torch.rand(64, 2)
+    check_coupling(Independent(), DDIM(steps=4), numbers, batch_size=16)
+    check_coupling(Optimal(by_label=False), DDIM(steps=4), numbers, batch_size=16)
+    assert caplog.text == ""
+    check_coupling(Optimal(), DDIM(steps=4), numbers, batch_size=16)
+    assert "of 16 images of a batch 0 have their labels in common" in caplog.text
 
 
 def test_noise_that_samples_would_keep_is_warned_of(make_denoiser, caplog):
