@@ -143,6 +143,9 @@ def save_png(image: Image.Image, path: Path, *, about: Mapping[str, str] | None 
 def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 3.0) -> None:
     """Writes a looping GIF that rests on its last frame.
 
+    Equal frames in a row become one in the file, shown as long as they are together: who counts
+    its frames finds fewer.
+
     Arguments:
         frames: At least one image, all of one size.
         path: Where to write.

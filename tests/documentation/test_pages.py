@@ -72,3 +72,12 @@ def test_the_map_of_rooms_is_complete():
 def test_pages_name_no_host():
     for path in [*PAGES, ROOT / "mkdocs.yml", ROOT / "CHANGELOG.md", ROOT / "CITATION.cff"]:
         assert not re.search(r"https?://|www\.", path.read_text()), path
+
+
+def test_findings_point_at_code_that_is_there_and_each_is_listed():
+    page = (ROOT / "findings/README.md").read_text()
+    named = set(re.findall(r"`((?:ccdiff|docs)/[\w/.]+)`", page))
+    assert len(named) > 5
+    assert not [path for path in named if not (ROOT / path).exists()]
+    listed = set(re.findall(r"\]\((\w+\.sh)\)", page))
+    assert listed == {path.name for path in (ROOT / "findings").glob("*.sh")}

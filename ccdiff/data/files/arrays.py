@@ -10,7 +10,8 @@ import numpy as np
 
 from ccdiff.data.files.columns import ColumnSettings, read_columns
 from ccdiff.data.files.listing import fingerprint
-from ccdiff.data.files.names import split_of
+from ccdiff.data.files.numbers import read_numbers
+from ccdiff.data.files.splits import split_of
 from ccdiff.errors import UserError
 
 __all__ = ["ArrayImages", "Arrays", "read_arrays"]
@@ -50,8 +51,8 @@ class Arrays:
 
     Arguments:
         images: N of them.
-        labels: int64 [N] class indices or uint8 [N, K] attribute bits.
-        names: Of the classes or attributes.
+        labels: int64 [N] class indices, uint8 [N, K] attribute bits or float32 [N, K] numbers.
+        names: Of the classes, attributes or numbers.
         heldout: Which are held out, bool [N]; none where nothing says so.
     """
 
@@ -61,12 +62,15 @@ class Arrays:
     heldout: np.ndarray | None
 
 
-def read_arrays(path: Path, *, label_names: Sequence[str] | None) -> Arrays | None:
+def read_arrays(
+    path: Path, *, label_names: Sequence[str] | None, numbers: Sequence[str] | None = None
+) -> Arrays | None:
     """Reads images and labels, in parts such as ``x_train`` and ``test_labels`` or as a whole.
 
     Arguments:
         path: A ``.npz`` file, or a folder of ``.npy`` files.
         label_names: What to call the classes or attributes; None takes their numbers.
+        numbers: What to call the columns of labels where these are real numbers.
 
     Returns:
         Nothing where ``path`` is neither.
@@ -86,7 +90,11 @@ def read_arrays(path: Path, *, label_names: Sequence[str] | None) -> Arrays | No
     if len({one.shape[1:] for one in labels}) > 1:
         raise UserError(f"{path} holds labels of several shapes: {[one.shape for one in labels]}")
     whole = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)
-    said, names = _named(np.concatenate(labels), path, label_names)
+    together = np.concatenate(labels)
+    if numbers is not None:
+        said, names = _numbers(together, path, numbers), tuple(numbers)
+    else:
+        said, names = _named(together, path, label_names)
     says = {held for _, _, held in parts} == {True, False}
     held = np.concatenate(
         [np.full(len(p), held) for p, (_, _, held) in zip(pixels, parts, strict=True)]
@@ -182,10 +190,28 @@ def _named(
             )
         return labels.astype(np.int64), tuple(names)
     if not np.isin(labels, (0, 1)).all():
-        raise UserError(f"{where} are {labels.shape} and not all 0 or 1")
+        raise UserError(
+            f"{where} are {labels.shape} and not all 0 or 1; name real numbers by data.numbers"
+        )
+    if labels.shape[1] > 1 and (labels.sum(1) == 1).all():
+        # One-hot, as in a dataset.json.
+        return _named(labels.argmax(1), path, names)
     if names is not None and len(names) != labels.shape[1]:
         raise UserError(
             f"{where} are of {labels.shape[1]} attributes, but data.label_names names {len(names)}"
         )
     called = tuple(names) if names is not None else tuple(map(str, range(labels.shape[1])))
     return labels.astype(np.uint8), called
+
+
+def _numbers(labels: np.ndarray, path: Path, names: Sequence[str]) -> np.ndarray:
+    """Real numbers, float32 [N, K], a column for each name."""
+    columns = labels[:, None] if labels.ndim == 1 else labels
+    if columns.shape[1] != len(names):
+        raise UserError(
+            f"the labels in {path} are {labels.shape}, but data.numbers names {len(names)} "
+            f"columns: name each, in order"
+        )
+    rows = [dict(zip(names, row, strict=True)) for row in columns.tolist()]
+    by_name = {name.strip().lower(): name for name in names}
+    return read_numbers(rows, by_name, f"the labels in {path}", names)

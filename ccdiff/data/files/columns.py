@@ -9,7 +9,8 @@
 Where settings name columns of numbers, these are the labels, see
 :mod:`ccdiff.data.files.numbers`.
 
-Beside these, ``split`` or ``partition`` may say which images are held out.
+Beside these, ``split`` or ``partition``, or 1 and 0 in ``is_train`` or ``is_test``, may say which
+images are held out.
 """
 
 import ast
@@ -22,19 +23,21 @@ from typing import Any
 import numpy as np
 
 from ccdiff.data.files.listing import natural_key
-from ccdiff.data.files.names import split_of
 from ccdiff.data.files.numbers import read_numbers
+from ccdiff.data.files.splits import (
+    SPLIT_COLUMNS,
+    flag_column,
+    read_bit,
+    read_flags,
+    read_split,
+)
 from ccdiff.errors import UserError
 
-__all__ = ["SPLIT_COLUMNS", "ColumnSettings", "Labelled", "read_columns"]
+__all__ = ["ColumnSettings", "Labelled", "read_columns"]
 
-SPLIT_COLUMNS = ("split", "partition")
 _CLASS_COLUMNS = ("label", "class")
 _TAG_COLUMNS = ("tags", "attributes", "caption")
 _MAX_TAGS = 4096
-_BITS = {"1": 1, "true": 1, "yes": 1, "0": 0, "-1": 0, "false": 0, "no": 0}
-# CelebA's list_eval_partition: training, validation, test.
-_PARTITIONS = {"0": False, "1": True, "2": True}
 _NO_VALUE = frozenset({"", "nan", "null", "<na>"})
 _UNLABELLED = "-1"
 
@@ -96,7 +99,10 @@ def read_columns(
     by_name = _lowered(columns, where)
     split = next((by_name[c] for c in SPLIT_COLUMNS if c in by_name), None)
     if split is not None and heldout is None:
-        heldout = _read_split(where, [row[split] for row in rows])
+        heldout = read_split(where, [row[split] for row in rows])
+    flag = flag_column(by_name)
+    if split is None and flag is not None and heldout is None:
+        heldout = read_flags(where, flag, rows)
     everything = np.arange(len(rows))
     if settings.numbers is not None:
         return Labelled(
@@ -121,7 +127,7 @@ def read_columns(
     elif tags is not None:
         labels, names = _read_tags(where, tags, [row[tags] for row in rows])
     else:
-        others = [name for name in columns if name != split]
+        others = [name for name in columns if name not in (split, flag) and not _unnamed(name)]
         labels, names = _read_attributes(where, others, rows, settings.needed)
     return Labelled(labels=labels, names=names, heldout=heldout, rows=everything, told=told)
 
@@ -158,7 +164,7 @@ def _class_column(
         return next((by_name[c] for c in _CLASS_COLUMNS if c in by_name), None)
     usual = [by_name[c] for c in _CLASS_COLUMNS if c in by_name]
     ending = [c for lower, c in by_name.items() if lower.endswith(("_label", "_class"))]
-    are_bits = all(_read_bit(row[c]) is not None for c in ending for row in rows)
+    are_bits = all(read_bit(row[c]) is not None for c in ending for row in rows)
     candidates = usual or ([] if are_bits else ending)
     if len(candidates) > 1:
         raise UserError(
@@ -175,24 +181,9 @@ def _missing(value: object) -> bool:
     return isinstance(value, str) and value.strip().lower() in _NO_VALUE
 
 
-def _read_bit(value: object) -> int | None:
-    """1 for 1, true and yes; 0 for 0, -1, false and no; none for anything else."""
-    text = str(value).strip().lower()
-    return _BITS.get(text.removesuffix(".0"))
-
-
-def _read_split(where: str, values: Iterable[object]) -> np.ndarray:
-    heldout = []
-    for i, value in enumerate(values, start=1):
-        text = str(value).strip().removesuffix(".0")
-        held = _PARTITIONS.get(text, split_of(text))
-        if held is None:
-            raise UserError(
-                f"image {i} of {where} has the split {value!r}; use train or val, or 0, 1 and 2 "
-                f"for training, validation and test"
-            )
-        heldout.append(held)
-    return np.array(heldout)
+def _unnamed(column: str) -> bool:
+    """Whether it is the count of rows that pandas writes."""
+    return not column.strip() or column.strip().lower().startswith("unnamed:")
 
 
 def _class(value: object, where: str, column: str, i: int) -> str:
@@ -244,7 +235,7 @@ def _tags(value: object) -> set[str]:
     if value is None or isinstance(value, float):
         raise ValueError("the cell has no value")
     if isinstance(value, Mapping):
-        bits = {str(name): _read_bit(bit) for name, bit in value.items()}
+        bits = {str(name): read_bit(bit) for name, bit in value.items()}
         if None in bits.values():
             raise ValueError(f"{value!r} maps names to something else than 0 and 1")
         return {name.strip() for name, bit in bits.items() if bit}
@@ -298,7 +289,7 @@ def _read_attributes(
     for column in columns:
         name = column.strip()
         unused = needed is not None and name not in needed
-        bits = [_read_bit(row[column]) for row in rows]
+        bits = [read_bit(row[column]) for row in rows]
         if None in bits and unused:
             continue
         if None in bits:

@@ -8,7 +8,7 @@ from ccdiff.data.files.arrays import read_arrays
 from ccdiff.data.files.columns import ColumnSettings, read_columns
 from ccdiff.data.files.image_files import FilesInFolder
 from ccdiff.data.files.layouts import LayoutSettings, read_layout
-from ccdiff.data.files.names import NameSettings
+from ccdiff.data.files.names import NameSettings, nearly_alike
 from ccdiff.data.files.numbers import refuse_other_labels
 from ccdiff.data.files.parquet import ParquetImages, find_parquet
 from ccdiff.data.files.shards import LmdbTree, TarTree
@@ -86,12 +86,8 @@ class Folder(FilesInFolder):
         return found
 
     def find(self) -> Source:
-        if (arrays := read_arrays(self.folder, label_names=self.label_names)) is not None:
-            if self.numbers is not None:
-                raise UserError(
-                    f"data.numbers names columns of a table, but {self.folder} holds arrays, "
-                    f"which have none"
-                )
+        arrays = read_arrays(self.folder, label_names=self.label_names, numbers=self.numbers)
+        if arrays is not None:
             return Source.of(
                 self._title(),
                 arrays.images,
@@ -118,7 +114,7 @@ class Folder(FilesInFolder):
                 f"all images are of one class, {layout.names[0]}; where there are more, put each "
                 f"in its folder, or see data.classes, data.table and data.images"
             )
-        for one in told:
+        for one in (*told, *nearly_alike(layout.names)):
             log.warning("%s", one)
         return Source.of(
             self._title(),
@@ -166,7 +162,7 @@ class Folder(FilesInFolder):
         where = f"the parquet files in {images.root}"
         held = images.heldout if images.heldout.any() else None
         said = read_columns(images.rows(), where, self._columns(), heldout=held)
-        for one in said.told:
+        for one in (*said.told, *nearly_alike(said.names)):
             log.warning("%s", one)
         kept = Selected(images=images, index=said.rows)
         return Source.of(

@@ -13,10 +13,11 @@ import numpy as np
 from ccdiff.data.files.columns import ColumnSettings, read_columns
 from ccdiff.data.files.decode import BadImage, read_file
 from ccdiff.data.files.image_files import ImageFiles
-from ccdiff.data.files.names import split_of
+from ccdiff.data.files.names import nearly_alike
 from ccdiff.data.files.numbers import refuse_other_labels
 from ccdiff.data.files.parquet import bytes_of
 from ccdiff.data.files.source import Images, Selected, Source
+from ccdiff.data.files.splits import split_of
 from ccdiff.errors import UserError
 
 __all__ = ["Hub"]
@@ -165,7 +166,7 @@ class Hub(ImageFiles):
         said = read_columns(rows, where, columns, heldout=flags)
         if flags is not None and not flags[said.rows].any():
             return None
-        for one in said.told:
+        for one in (*said.told, *nearly_alike(said.names)):
             log.warning("%s", one)
         names = [
             f"{part}[{i}]"

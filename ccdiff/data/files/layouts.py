@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from ccdiff.data.files.cells import refuse_repeated, resolve, vectors
-from ccdiff.data.files.columns import SPLIT_COLUMNS, ColumnSettings, Labelled, read_columns
+from ccdiff.data.files.columns import ColumnSettings, Labelled, read_columns
 from ccdiff.data.files.listing import natural_key
-from ccdiff.data.files.names import NameSettings, classes_by_name, split_of
+from ccdiff.data.files.names import NameSettings, classes_by_name
+from ccdiff.data.files.splits import SPLIT_COLUMNS, split_of
 from ccdiff.data.files.tables import TABLE_SUFFIXES, Table, is_table, read_table
 from ccdiff.data.files.trees import Tree
 from ccdiff.errors import UserError

@@ -10,15 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from ccdiff.data.files.splits import mentions, split_of
 from ccdiff.errors import UserError
 
-__all__ = ["ONE_CLASS", "NameSettings", "NamedClasses", "classes_by_name", "split_of"]
+__all__ = [
+    "ONE_CLASS",
+    "NameSettings",
+    "NamedClasses",
+    "classes_by_name",
+    "nearly_alike",
+]
 
 ONE_CLASS = "image"
-_TRAIN = frozenset({"train", "training"})
-_HELD_OUT = frozenset({"val", "valid", "validation", "test", "testing", "heldout", "dev", "eval"})
-# What may stand beside these words, as in test_set and train_images.
-_FILLERS = frozenset({"", "set", "images", "image", "img", "imgs", "data", "split"})
 _IMAGES = frozenset({"images", "image", "img", "imgs", "jpegimages", "pictures", "photos", "jpg"})
 _OTHERS = frozenset(
     {"annotations", "annotation", "masks", "mask", "labels", "label", "segmentation"}
@@ -72,21 +75,19 @@ class NamedClasses:
     told: list[str] = field(default_factory=list)
 
 
-def split_of(name: str) -> bool | None:
-    """Whether a folder or file of this name holds what is held out; none where it does not say.
-
-    ``train2017``, ``test_set`` and ``val-00000-of-00001`` say so, ``trainers`` does not.
-    """
-    words = [word for word in re.split("[^a-z]+", name.lower()) if word not in _FILLERS | {"of"}]
-    if len(words) != 1:
-        return None
-    return False if words[0] in _TRAIN else True if words[0] in _HELD_OUT else None
-
-
-def _mentions(name: str) -> bool | None:
-    """As :func:`split_of`, of a name that has other words too, such as ``seg_train``."""
-    words = set(re.split("[^a-z]+", name.lower()))
-    return False if words & _TRAIN else True if words & _HELD_OUT else None
+def nearly_alike(labels: Sequence[str]) -> list[str]:
+    """What to say of names of labels that may be meant to be one, Cat and cat or 01 and 1."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        # Of a number the value counts, and of words the letters.
+        plain = re.sub(r"[\s_-]+", " ", label.casefold()).strip()
+        groups[plain.lstrip("0") or "0" if plain.isdecimal() else plain].append(label)
+    alike = [" and ".join(group) for group in groups.values() if len(group) > 1]
+    if not alike:
+        return []
+    return [
+        f"different labels with names nearly alike: {_some(alike)}; rename them if they are one"
+    ]
 
 
 def classes_by_name(names: Sequence[str], *, where: str, settings: NameSettings) -> NamedClasses:
@@ -117,6 +118,15 @@ def classes_by_name(names: Sequence[str], *, where: str, settings: NameSettings)
     held = [held_of[name] for name in files]
     if any(held):
         trained = {label for label, heldout in zip(labels, held, strict=True) if not heldout}
+        if set(labels) - trained == {ONE_CLASS}:
+            loose = next(
+                name for name, label in zip(files, labels, strict=True) if label == ONE_CLASS
+            )
+            raise UserError(
+                f"{where}: what is held out lies in no folders of classes ({loose}), as the "
+                f"training images do: pass data.root={where}/<the folder of training images> to "
+                f"draw held-out images from them, or sort these too"
+            )
         if untrained := sorted(set(labels) - trained):
             raise UserError(f"{where} has no training images of {', '.join(untrained)}")
     return NamedClasses(files=files, labels=labels, heldout=held if any(held) else None, told=told)
@@ -179,7 +189,7 @@ def _parts(
     loose, folders = _level(at, names)
     if settings.split_folders is False or len(folders) < 2:
         return whole
-    kind = _mentions if settings.split_folders else split_of
+    kind = mentions if settings.split_folders else split_of
     says = {name: held for name in folders if (held := kind(name)) is not None}
     parts: list[_Part] = [(f"{at}{name}/", folders[name], held) for name, held in says.items()]
     both = set(says.values()) == {True, False}
@@ -207,7 +217,7 @@ def _parts(
             "data.split_folders=true",
         )
     else:
-        hints = {_mentions(name) for name in folders} - {None}
+        hints = {mentions(name) for name in folders} - {None}
         if len(hints) == 2:
             raise _two_readings(
                 where,

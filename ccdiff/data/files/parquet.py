@@ -12,7 +12,7 @@ import numpy as np
 
 from ccdiff.data.files.decode import BadImage
 from ccdiff.data.files.listing import fingerprint, inside, natural_key
-from ccdiff.data.files.names import split_of
+from ccdiff.data.files.splits import split_of
 from ccdiff.errors import UserError
 
 __all__ = ["ParquetImages", "bytes_of", "find_parquet", "open_parquet"]

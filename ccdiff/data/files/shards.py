@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ccdiff.data.files.decode import MAX_BYTES, BadImage
 from ccdiff.data.files.listing import fingerprint, inside, is_system, natural_key
-from ccdiff.data.files.names import split_of
+from ccdiff.data.files.splits import split_of
 from ccdiff.data.files.trees import FolderTree, Tree
 from ccdiff.errors import UserError
 

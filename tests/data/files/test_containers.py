@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
-from ccdiff.data import Folder, Hub
+from ccdiff.data import Folder, Hub, Split
 from ccdiff.data.files.arrays import read_arrays
 from ccdiff.errors import UserError
 
@@ -22,7 +23,8 @@ SIZES = {"train": 24, "test": 12}
 NAMES = ["a", "b", "c"]
 RANDOM = np.random.default_rng(0)
 PIXELS = {part: RANDOM.integers(0, 256, (n, 6, 6, 3), dtype=np.uint8) for part, n in SIZES.items()}
-LABELS = {part: np.arange(n) % 3 for part, n in SIZES.items()}
+# In order, so that containers sorted by name hold the images in the same order as arrays do.
+LABELS = {part: np.sort(np.arange(n) % 3) for part, n in SIZES.items()}
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -44,6 +46,17 @@ def folder(root: Path) -> None:
     for name, data in files().items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
+
+
+def tabled(root: Path) -> None:
+    """All images in one folder, with their classes and split in a table."""
+    rows = ["file,label,split"]
+    (root / "images").mkdir(parents=True)
+    for part, n in SIZES.items():
+        for i in range(n):
+            (root / "images" / f"{part}{i}.png").write_bytes(png(PIXELS[part][i]))
+            rows.append(f"images/{part}{i}.png,{NAMES[LABELS[part][i]]},{part}")
+    (root / "table.csv").write_text("\n".join(rows))
 
 
 def zipped(root: Path) -> None:
@@ -109,6 +122,7 @@ CONTAINERS = {
         "set",
     ),
     "lmdb": (database, "set"),
+    "table": (tabled, "set"),
     "npz": (npz, "set.npz"),
     "npy": (npy, "set"),
     "parquet in folders of a split": (parquet, "set"),
@@ -137,14 +151,10 @@ def test_every_container_holds_the_same_set(tmp_path, kind):
     write(tmp_path / name)
     data = open_folder(tmp_path / name)
     assert len(data.names) == 3
-    expected = [
-        sorted(
-            (pixels.transpose(2, 0, 1).tobytes(), int(label))
-            for pixels, label in zip(PIXELS[part], LABELS[part], strict=True)
-        )
-        for part in SIZES
-    ]
-    assert as_pairs(data) == expected
+    for split, part in zip(data.load(), SIZES, strict=True):
+        images = torch.from_numpy(PIXELS[part].transpose(0, 3, 1, 2).copy())
+        expected = Split(images, torch.from_numpy(LABELS[part]))
+        assert split.fingerprint() == expected.fingerprint()
 
 
 def test_tables_lie_beside_a_database_and_in_archives(tmp_path):
@@ -303,3 +313,20 @@ def test_a_set_of_the_hub(tmp_path, monkeypatch):
         _ = Hub(name=str(tmp_path / "nothing"), **options).names
     with pytest.raises(UserError, match=r"pass data\.name="):
         Hub(**options)
+
+
+def test_one_hot_labels_are_classes_and_real_numbers_are_numbers(tmp_path):
+    images = np.zeros((12, 6, 6), np.uint8)
+    np.savez(tmp_path / "one_hot.npz", images=images, labels=np.eye(4)[np.arange(12) % 4])
+    data = open_folder(tmp_path / "one_hot.npz")
+    assert data.names == ("0", "1", "2", "3")
+    assert data.known_labels.tolist() == [i % 4 for i in range(12)]
+    numbers = np.stack([np.arange(12) / 8, np.arange(12) * 30.0], axis=1)
+    numbers[3, 1] = np.nan
+    np.savez(tmp_path / "numbers.npz", images=images, labels=numbers)
+    data = open_folder(tmp_path / "numbers.npz", numbers=["size", "angle"])
+    assert data.names == ("size", "angle")
+    np.testing.assert_array_equal(data.known_labels, numbers.astype(np.float32))
+    for names in (["size"], None):
+        with pytest.raises(UserError, match=r"data\.numbers"):
+            _ = open_folder(tmp_path / "numbers.npz", numbers=names).names

@@ -11,7 +11,8 @@ from PIL import Image
 
 from ccdiff.data import Folder
 from ccdiff.data.files.heldout import draw_heldout, groups_of
-from ccdiff.data.files.names import NameSettings, classes_by_name, split_of
+from ccdiff.data.files.names import NameSettings, classes_by_name, nearly_alike
+from ccdiff.data.files.splits import split_of
 from ccdiff.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -570,3 +571,54 @@ def test_members_of_an_archive_stay_in_it(root):
             archive.write(root / "1.png", f"../../{'ab'[i % 2]}/{i}.png")
     assert set(total(open_folder(path))) == {"a", "b"}
     assert not (root.parent.parent / "a").exists()
+
+
+def listed(root: Path, header: str, rows: list[str]) -> None:
+    """A table as it is typed, with its images."""
+    for i in range(len(rows)):
+        put(root / f"{i}.png")
+    (root / "table.csv").write_text("\n".join([header, *rows]))
+
+
+@pytest.mark.parametrize(
+    ("column", "held"), [("is_train", "0"), ("is_training_image", "0"), ("Is_Test", "1")]
+)
+def test_a_flag_says_what_is_held_out_and_is_no_attribute(root, column, held):
+    for kind in ("label", "red,big"):
+        cells = [("ab"[i % 2] if kind == "label" else f"{i % 2},{i // 2 % 2}") for i in range(12)]
+        flags = [held if i % 3 == 0 else str(1 - int(held)) for i in range(12)]
+        rows = [
+            f"{i}.png,{cell},{flag}"
+            for i, (cell, flag) in enumerate(zip(cells, flags, strict=True))
+        ]
+        listed(root, f"file,{kind},{column}", rows)
+        data = open_folder(root)
+        assert data.names == (("a", "b") if kind == "label" else ("red", "big"))
+        assert data.source.heldout.tolist() == [i % 3 == 0 for i in range(12)]
+    listed(
+        root, f"file,label,{column}", [f"{i}.png,a,{'maybe' if i == 4 else 1}" for i in range(12)]
+    )
+    with pytest.raises(UserError, match=f"column '{column}' of image 5 .* 'maybe'"):
+        _ = open_folder(root).names
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_the_count_of_rows_is_no_attribute(root, name):
+    listed(root, f"{name},file,red", [f"{i},{i}.png,{i % 2}" for i in range(12)])
+    assert open_folder(root).names == ("red",)
+
+
+def test_names_nearly_alike_are_told(root, caplog):
+    listed(root, "file,label", [f"{i}.png,{['cat', 'Cat', '01', '1'][i % 4]}" for i in range(12)])
+    assert len(open_folder(root).names) == 4
+    assert "nearly alike" in caplog.text
+    (told,) = nearly_alike(["cat", "Cat", "01", "1", "dog", "10", "0", "00", "big_dog", "big dog"])
+    for pair in ("cat and Cat", "01 and 1", "0 and 00", "big_dog and big dog"):
+        assert pair in told
+    assert nearly_alike(["1", "10", "100", "cat", "cats"]) == []
+
+
+def test_held_out_images_without_folders_of_classes_are_told(root):
+    names = [*(f"train/{c}/{i}.png" for c in "ab" for i in range(4)), "val/0.png", "val/1.png"]
+    with pytest.raises(UserError, match=r"lies in no folders of classes .val/0\.png.*data\.root="):
+        classes_by_name(names, where="set", settings=NameSettings())

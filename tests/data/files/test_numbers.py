@@ -136,10 +136,6 @@ def test_where_no_table_names_numbers_none_are_made_up(tmp_path):
             (tmp_path / "set" / name / f"{i}.png").write_bytes(png(i))
     with pytest.raises(UserError, match=r"holds no table, so that data\.numbers.*names nothing"):
         _ = folder(tmp_path / "set").names
-    arrays = tmp_path / "set.npz"
-    np.savez(arrays, images=np.zeros((4, 4, 4), np.uint8), labels=np.arange(4))
-    with pytest.raises(UserError, match="holds arrays"):
-        _ = folder(arrays).names
 
 
 def test_numbers_have_no_rare_classes_to_balance():
