@@ -108,9 +108,10 @@ def table(cases: Sequence[TwoClasses]) -> str:
             if k and classes.stds[0] == classes.stds[1]:
                 continue  # The mirror image of the first.
             for found in (outcome(classes, k, scale) for scale in SCALES):
+                middle = round(found.mean, 2) + 0.0  # No minus before a zero.
                 lines.append(
                     f"| {classes.title} | N({mean:g}, {std:g}²) | {found.scale:g} | "
-                    f"{abs(found.mean) if abs(found.mean) < 5e-3 else found.mean:.2f} | {found.std:.3f} | {found.std / std:.2f} |"
+                    f"{middle:.2f} | {found.std:.3f} | {found.std / std:.2f} |"
                 )
     return "\n".join(lines)
 
