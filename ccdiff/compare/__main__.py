@@ -3,12 +3,14 @@
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from ccdiff.compare.cost import KINDS, Reach, parse_thresholds, reaches
 from ccdiff.compare.page import page
 from ccdiff.compare.read import Job, find_runs, read_job
 from ccdiff.compare.standing import standing
-from ccdiff.compare.table import MAIN, Comparison, compare
+from ccdiff.compare.table import MAIN, Comparison, compare, direction
 from ccdiff.errors import UserError
 from ccdiff.launch.entry import plain_command
 from ccdiff.runs.folder import Run
@@ -33,11 +35,18 @@ def compare_runs(arguments: list[str]) -> None:
         description="One page (compare.html) and one table (compare.csv) on several runs: what "
         "differs, what it did, over seeds; learning curves; samples side by side.",
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of sweeps or of runs")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        help="folders of sweeps or of runs; beside them by=images|seconds|cpu_seconds|flops, what "
+        "a cost is counted in, and reach=<figure>:<value>,..., what is to be reached",
+    )
     parser.add_argument(
         "--out", type=Path, help="folder to write to; by default that of the sweep, or compare/"
     )
-    options = parser.parse_args(arguments)
+    by, asked, paths = _settings(arguments)
+    options = parser.parse_args(paths)
     # Lines that are no rows are told as any other log line.
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     guard_console()
@@ -53,16 +62,58 @@ def compare_runs(arguments: list[str]) -> None:
         title += f": other images are held out ({', '.join(differ)}), so errors do not compare"
     made_folder(out)
     comparison.write_csv(out / "compare.csv")
-    write_text(out / "compare.html", page(comparison, title=title))
+    write_text(out / "compare.html", page(comparison, title=title, by=by, asked=asked))
     lead = None if differ else standing(comparison, MAIN)
     if lead is not None:
         _say(lead.text)
     if differ:
         _say(f"careful: {title}")
+    for metric, thresholds in ({} if differ else asked).items():
+        _say_costs(comparison, metric, thresholds, by)
     for job in comparison.jobs:
         if job.problem is not None:
             _say(f"no result: {job.run.path.name}: {job.problem}")
     _say(f"{len(jobs)} runs: {out / 'compare.html'} and {out / 'compare.csv'}")
+
+
+def _settings(arguments: list[str]) -> tuple[str, dict[str, list[float]], list[str]]:
+    """What costs are counted in, what is to be reached, and the other arguments."""
+    by, rest = "images", []
+    asked: dict[str, list[float]] = {}
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key == "by":
+            by = value
+        elif equals and key == "reach":
+            asked |= parse_thresholds(value)
+        else:
+            rest.append(argument)
+    if by not in KINDS:
+        raise UserError(f"by={by} is no cost: it is one of {', '.join(KINDS)}")
+    return by, asked, rest
+
+
+def _say_costs(comparison: Comparison, metric: str, thresholds: Sequence[float], by: str) -> None:
+    """One line for each setting and threshold."""
+    sign = ">=" if direction(metric) == "higher" else "<="
+    for setting, row in zip(
+        comparison.settings, reaches(comparison, metric, thresholds, by), strict=True
+    ):
+        for threshold, reach in zip(thresholds, row, strict=True):
+            of = f"{reach.reached} of {len(reach.costs)} runs"
+            told = (
+                f"reached by {of}" if reach.spread is None else f"{_shown_cost(reach)} {KINDS[by]}"
+            )
+            _say(f"{metric} {sign} {threshold:g}: {setting.label}: {told}")
+
+
+def _shown_cost(reach: Reach) -> str:
+    """Mean and deviation over seeds, to three digits."""
+    spread = reach.spread
+    if spread is None:
+        return "-"
+    sd = "" if spread.sd is None else f" ± {spread.sd:.3g}"
+    return f"{spread.mean:.3g}{sd}"
 
 
 def _read(run: Run) -> Job | None:

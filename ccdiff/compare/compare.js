@@ -166,6 +166,43 @@ function drawCurves() {
     }));
 }
 
+function costCell(reach) {
+  if (!reach.runs) return ["–"];
+  if (reach.spread) {
+    const sd = reach.spread[1] === null ? [] : [element("span", { class: "sd" }, ` ± ${tickText(+reach.spread[1].toPrecision(3), 1)}`)];
+    return [tickText(+reach.spread[0].toPrecision(3), reach.spread[0] < 10 ? 0.01 : 1), ...sd];
+  }
+  return [reach.reached ? `by ${reach.reached} of ${reach.runs} only` : "never"];
+}
+
+function drawCost() {
+  const metric = state.metric === null ? null : metricOf(state.metric);
+  const cost = metric && metric.cost;
+  $("cost-section").hidden = !cost || !cost.thresholds.length;
+  if ($("cost-section").hidden) return;
+  const sign = metric.better === "higher" ? "≥" : "≤";
+  $("cost-title").textContent = `Cost to reach, in ${data.by}`;
+  $("cost-note").textContent = `Until ${metric.key} is first so good, between two looks by a straight line; mean ± standard deviation over seeds. Where a run never gets there, there is no mean: that of the others would be the better, the more fail.`;
+  const head = ["setting", ...cost.thresholds.map((t) => `${sign} ${figure(t)}`)]
+    .map((title, k) => element("th", { scope: "col", class: k ? "figure" : null }, title));
+  const body = data.settings.map((setting, i) => {
+    const dot = element("span", { class: "dot", style: `background:${colourOf(i)}` });
+    return element("tr", {}, [
+      element("td", {}, [dot, setting.label]),
+      ...cost.settings[i].map((reach) => element("td", { class: "figure" }, costCell(reach))),
+    ]);
+  });
+  $("cost").replaceChildren(element("thead", {}, [element("tr", {}, head)]), element("tbody", {}, body));
+  const curves = data.settings.map((setting, i) => ({
+    points: cost.thresholds.map((t, k) => [cost.settings[i][k].spread, t]).filter(([spread]) => spread).map(([spread, t]) => [spread[0], t]),
+    colour: colourOf(i), title: setting.label, group: i,
+  }));
+  const enough = cost.thresholds.length > 1 && curves.some((c) => c.points.length > 1);
+  $("cost-plot").replaceChildren(enough
+    ? plotCurves(curves, { xTitle: `${data.by} until it is reached`, yTitle: metric.key, log: false, room: $("cost-plot").clientWidth })
+    : "");
+}
+
 function highlight(group) {
   for (const node of document.querySelectorAll("[data-group]")) {
     node.classList.toggle("faint", group !== null && Number(node.dataset.group) !== group);
@@ -225,13 +262,16 @@ function draw() {
   fillSettings();
   drawMap();
   drawCurves();
+  drawCost();
   drawGrids();
 }
 
 let drawnFor = 0;
 // Curves have the width of their box: a phone that is turned has another.
 window.addEventListener("resize", () => {
-  if ($("curves").clientWidth !== drawnFor) drawCurves();
+  if ($("curves").clientWidth === drawnFor) return;
+  drawCurves();
+  drawCost();
 });
 
 fillHeader();

@@ -6,10 +6,12 @@ then fewer.
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ccdiff.compare.cost import KINDS, reaches, usual_thresholds
 from ccdiff.compare.pictures import embedded
 from ccdiff.compare.read import Curve, Job
 from ccdiff.compare.standing import Standing, standing
@@ -28,15 +30,23 @@ _LEGIBLE_BYTES = 9_000
 """Bytes of a picture: before they get smaller than that, fewer steps are shown."""
 
 
-def page(comparison: Comparison, *, title: str) -> str:
+def page(
+    comparison: Comparison,
+    *,
+    title: str,
+    by: str = "images",
+    asked: Mapping[str, Sequence[float]] | None = None,
+) -> str:
     """The page as text.
 
     Arguments:
         comparison: What to show.
         title: Its heading.
+        by: What a cost is counted in, one of :data:`~ccdiff.compare.cost.KINDS`.
+        asked: Thresholds of figures, for the cost of reaching them; of others the usual ones.
     """
     # "<" would end the script element where a value contains "</script>".
-    data = json.dumps(_content(comparison, title)).replace("<", "\\u003c")
+    data = json.dumps(_content(comparison, title, by, asked or {})).replace("<", "\\u003c")
     text = _part("compare.html")
     for mark, part in (
         ("/*style*/", _part("compare.css")),
@@ -51,7 +61,9 @@ def _part(name: str) -> str:
     return (files("ccdiff.compare") / name).read_text()
 
 
-def _content(comparison: Comparison, title: str) -> dict[str, Any]:
+def _content(
+    comparison: Comparison, title: str, by: str, asked: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
     """What the script draws."""
     jobs = comparison.jobs
     number = {id(job): i for i, job in enumerate(jobs)}
@@ -70,11 +82,13 @@ def _content(comparison: Comparison, title: str) -> dict[str, Any]:
     return {
         "title": printable(title),
         "axes": comparison.axes,
+        "by": KINDS[by],
         "metrics": [
             {
                 "key": metric,
                 "better": direction(metric) if comparable else None,
                 **_standing(comparison, leads[metric]),
+                "cost": _cost(comparison, metric, by, asked.get(metric)) if comparable else None,
             }
             for metric in comparison.metrics
         ],
@@ -116,6 +130,30 @@ def _standing(comparison: Comparison, lead: Standing | None) -> dict[str, Any]:
     return {"lead": number[id(lead.lead)], "tied": [number[id(other)] for other in lead.tied]}
 
 
+def _cost(
+    comparison: Comparison, metric: str, by: str, asked: Sequence[float] | None
+) -> dict[str, Any] | None:
+    """What it costs each setting to reach thresholds of a figure; None where none is better."""
+    if direction(metric) is None:
+        return None
+    thresholds = list(asked or usual_thresholds(comparison, metric))
+    return {
+        "thresholds": thresholds,
+        "settings": [
+            [
+                {
+                    "spread": reach.spread,
+                    "reached": reach.reached,
+                    "runs": len(reach.costs),
+                    "costs": [None if cost is None else _short(cost) for _, cost in reach.costs],
+                }
+                for reach in row
+            ]
+            for row in reaches(comparison, metric, thresholds, by)
+        ],
+    }
+
+
 def _job(job: Job) -> dict[str, Any]:
     return {
         "name": printable(job.run.path.name),
@@ -129,13 +167,11 @@ def _job(job: Job) -> dict[str, Any]:
 
 def _curve(job: Job, curve: Curve, points: int) -> list[tuple[int, float | None, float]]:
     """Images seen, seconds of training (None where nothing was timed by then) and value."""
-    batch_size = job.config.get("trainer.batch_size", 1)
-    per_step = batch_size if isinstance(batch_size, int) else 1
     places = curve.places(points)
     steps = [curve.steps[i] for i in places]
     values = [_short(curve.values[i]) for i in places]
     return [
-        (step * per_step, seconds, value)
+        (step * job.images_per_step, seconds, value)
         for step, seconds, value in zip(steps, job.seconds(steps), values, strict=True)
     ]
 

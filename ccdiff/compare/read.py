@@ -23,9 +23,9 @@ __all__ = ["Curve", "Job", "find_runs", "read_job"]
 _ROWS = 4000
 """Rows of each kind that are looked at, if there are more: a picture has fewer pixels."""
 _NOT_RESULTS = re.compile(
-    r"step|train/(lr|images_seen|seconds|flops_per_second|mfu)|time/.*|.*_log_snr_.*_to_.*"
+    r"step|train/(lr|images_seen|seconds|cpu_seconds|flops_per_second|mfu)|time/.*|.*_log_snr_.*_to_.*"
 )
-_TIME = "train/seconds"
+_TIME, _CPU = "train/seconds", "train/cpu_seconds"
 _OF_TRAINING = ("record.json", "checkpoints")
 _COMPOSED = ".hydra/config.yaml"
 
@@ -64,6 +64,7 @@ class Job:
         record: None where an older version trained it.
         curves: What was logged, by figure.
         timing: Seconds of training at the steps where they were logged.
+        cpu: The same of the first process's CPU, all of its threads together.
     """
 
     run: Run
@@ -72,6 +73,13 @@ class Job:
     record: Record | None
     curves: Mapping[str, Curve]
     timing: Curve
+    cpu: Curve = field(default_factory=Curve)
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of an optimizer step."""
+        batch_size = self.config.get("trainer.batch_size", 1)
+        return batch_size if isinstance(batch_size, int) else 1
 
     @property
     def problem(self) -> str | None:
@@ -145,7 +153,7 @@ def read_job(run: Run) -> Job:
         composed = OmegaConf.to_container(load_composed(run.path / _COMPOSED))
         config = cast(dict[str, Any], composed)
     record = read_record(run)
-    curves, timing = _read_curves(run)
+    curves, timing, cpu = _read_curves(run)
     return Job(
         run=run,
         config=flat(config),
@@ -153,13 +161,14 @@ def read_job(run: Run) -> Job:
         record=record,
         curves=curves,
         timing=timing,
+        cpu=cpu,
     )
 
 
-def _read_curves(run: Run) -> tuple[dict[str, Curve], Curve]:
-    """The figures that are results, and the seconds of training."""
+def _read_curves(run: Run) -> tuple[dict[str, Curve], Curve, Curve]:
+    """The figures that are results, and the seconds of training, by the clock and of the CPU."""
     curves: dict[str, Curve] = {}
-    timing = Curve()
+    timing, cpu = Curve(), Curve()
     left_out: set[str] = set()
     try:
         for row in thinned_rows(run.metrics, most=_ROWS):
@@ -169,6 +178,8 @@ def _read_curves(run: Run) -> tuple[dict[str, Curve], Curve]:
                     curves[name].add(step, value)
                 elif name == _TIME:
                     timing.add(step, value)
+                elif name == _CPU:
+                    cpu.add(step, value)
                 elif name not in left_out:
                     if _NOT_RESULTS.fullmatch(name):
                         left_out.add(name)
@@ -176,4 +187,4 @@ def _read_curves(run: Run) -> tuple[dict[str, Curve], Curve]:
                         curves.setdefault(name, Curve()).add(step, value)
     except OSError as error:
         raise UserError(f"{run.metrics} cannot be read: {error.strerror}") from error
-    return curves, timing
+    return curves, timing, cpu

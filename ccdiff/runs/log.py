@@ -40,6 +40,8 @@ class RunLog:
     def __init__(self, path: Path, session: TrackerSession, *, step: int = 0) -> None:
         self.path = path
         self.session = session
+        self.last: dict[str, Any] = {}
+        """What was last recorded of each figure up to the step where the run goes on."""
         self._logged: dict[int, set[str]] = {}
         self._kept: list[tuple[int, set[str]]] = []
         self.rewind(step)
@@ -61,6 +63,7 @@ class RunLog:
                     aside.append(line.text)
             elif line.row["step"] <= step:
                 kept.append(line.text)
+                self.last |= line.row
                 if line.row["step"] == step:
                     last.append(set(line.row))
             else:

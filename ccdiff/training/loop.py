@@ -79,8 +79,9 @@ def train(
 
     with bar, logging_redirect_tqdm():
         look.take_up(hooks)
+        cpu_seconds = run_log.last.get("train/cpu_seconds", 0.0)
         while state.step < settings.steps:
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), time.process_time()
             last = state.step + 1 == settings.steps
             logs = (state.step + 1) % settings.log_every == 0
             due = [hook for hook in (*hooks, save) if (state.step + 1) % hook.every == 0 or last]
@@ -98,6 +99,7 @@ def train(
                 row["train/lr"] = state.optimizer.param_groups[0]["lr"]
                 row["train/images_seen"] = state.step * settings.batch_size
                 row["train/seconds"] = state.seconds + time.perf_counter() - started
+                row["train/cpu_seconds"] = cpu_seconds + time.process_time() - cpu_started
                 row |= memory(state.loss_sum.device)
                 run_log.metrics(row, step=state.step)
                 _say(state, settings, row)
@@ -107,6 +109,7 @@ def train(
                 meter.reset()
             bar.update()
             state.seconds += time.perf_counter() - started
+            cpu_seconds += time.process_time() - cpu_started
             look(due)
             if after_step is not None:
                 after_step()

@@ -15,15 +15,16 @@ from omegaconf import OmegaConf
 from PIL import Image
 from scipy import stats
 
+from ccdiff.compare.cost import reaches, step_of, usual_thresholds
 from ccdiff.compare.page import page
-from ccdiff.compare.read import find_runs, read_job
+from ccdiff.compare.read import Curve, find_runs, read_job
 from ccdiff.compare.standing import standing
 from ccdiff.compare.table import MAIN, compare, direction
 from ccdiff.errors import UserError
 from ccdiff.metrics.over_seeds import difference
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog
-from ccdiff.runs.record import FAILED, FINISHED, Record, Session
+from ccdiff.runs.record import FAILED, FINISHED, Record, Session, read_record
 from ccdiff.runs.tracker import NoSession
 
 LINEAR = {"_target_": "ccdiff.diffusion.schedules.Linear", "num_steps": 1000}
@@ -313,6 +314,79 @@ def test_differences_over_seeds_are_those_of_the_books():
     assert not difference({"0": 1.0, "1": 2.0}, {"0": 1.0, "1": 2.0}).sure
 
 
+def looked_at(folder: Path, *, lr: float, seed: int, agreements: list[float]) -> None:
+    """A run of 10 images a step, with an agreement every 100 steps, and costs beside it."""
+    path = make_run(folder / f"{lr}-{seed}", lr=lr, seed=seed)
+    record = read_record(Run(path))
+    record.flops_per_image = 5
+    record.write(Run(path))
+    (path / "metrics.jsonl").unlink()
+    log = RunLog(path / "metrics.jsonl", NoSession())
+    for i, value in enumerate(agreements, start=1):
+        clocks = {"train/seconds": 7.0 * i, "train/cpu_seconds": 13.0 * i}
+        log.metrics(clocks, step=100 * i)
+        log.metrics({"evaluate/label_agreement_classifier": value}, step=100 * i)
+
+
+@pytest.fixture
+def raced(tmp_path) -> Path:
+    """One setting gets to 0.8 with both seeds, and the other with one of two."""
+    folder = tmp_path / "raced"
+    looked_at(folder, lr=1.0, seed=0, agreements=[0.2, 0.6, 1.0])
+    looked_at(folder, lr=1.0, seed=1, agreements=[0.4, 0.9, 0.5])
+    looked_at(folder, lr=2.0, seed=0, agreements=[0.9, 0.9, 0.9])
+    looked_at(folder, lr=2.0, seed=1, agreements=[0.1, 0.2, 0.3])
+    return folder
+
+
+AGREEMENT = "evaluate/label_agreement_classifier"
+
+
+@pytest.mark.parametrize(
+    ("by", "per_step"), [("images", 10), ("seconds", 0.07), ("cpu_seconds", 0.13), ("flops", 50)]
+)
+def test_the_cost_of_a_figure_is_where_its_curve_first_is_as_good(raced, by, per_step):
+    first, second = reaches(comparison_of(raced), AGREEMENT, [0.8, 0.99], by)
+    # Between two looks by a straight line: 0.6 to 1.0, and 0.4 to 0.9.
+    steps = [250.0, 180.0]
+    assert [cost for _, cost in first[0].costs] == pytest.approx([s * per_step for s in steps])
+    assert first[0].spread.mean == pytest.approx(statistics.mean(steps) * per_step)
+    assert first[0].spread.sd == pytest.approx(statistics.stdev(steps) * per_step)
+    # It was as good at the first look, and the other run of the setting never was.
+    assert [cost for _, cost in second[0].costs] == [pytest.approx(100 * per_step), None]
+    assert second[0].spread is None
+    assert (first[1].reached, second[1].reached) == (1, 0)
+
+
+def test_lower_figures_are_reached_from_above():
+    curve = Curve()
+    for step, value in ((10, 3.0), (20, 1.0)):
+        curve.add(step, value)
+    assert step_of(curve, 2.0, higher=False) == 15.0
+    assert step_of(curve, 3.5, higher=False) == 10.0
+    assert step_of(curve, 0.5, higher=False) is None
+
+
+def test_costs_are_told_and_shown(raced):
+    done = call(
+        "ccdiff.compare", "raced", "by=cpu_seconds", "reach=label_agreement_classifier:0.8",
+        cwd=raced.parent,
+    ).printed  # fmt: skip
+    assert "optimizer.lr=1: 27.9 ± 6.4" in done
+    assert "CPU seconds of training" in done
+    assert "optimizer.lr=2: reached by 1 of 2 runs" in done
+    text = (raced / "compare.html").read_text()
+    assert '"thresholds": [0.8]' in text
+    assert usual_thresholds(comparison_of(raced), AGREEMENT) == [0.3, 0.9, 1.0]
+
+
+@pytest.mark.parametrize("wrong", ["by=dollars", "reach=x", "reach=fd_x:a", "reach=mine/x:1"])
+def test_costs_that_cannot_be_taken_are_told(raced, wrong):
+    done = call("ccdiff.compare", str(raced), wrong, cwd=raced.parent)
+    assert done.status == 1
+    assert wrong.partition("=")[0] in done.printed
+
+
 def test_what_has_no_direction_has_no_best(tmp_path):
     for name, value in (("a", 0.2), ("b", 0.9)):
         path = make_run(tmp_path / "sweep" / name, lr=value)
@@ -322,7 +396,7 @@ def test_what_has_no_direction_has_no_best(tmp_path):
     comparison = comparison_of(tmp_path / "sweep")
     assert "mine/accuracy" in comparison.metrics
     assert standing(comparison, "mine/accuracy") is None
-    stated = '{"key": "mine/accuracy", "better": null, "lead": null, "tied": []}'
+    stated = '{"key": "mine/accuracy", "better": null, "lead": null, "tied": [], "cost": null}'
     assert stated in page(comparison, title="x")
 
 
