@@ -148,6 +148,8 @@ def shorter(called: Call, folder: Path) -> list[str]:
         more.pop()
     if "model=convnet" in given:
         more += ["model.width=8", "model.depth=1"]
+    elif "model=vit_small" in given:
+        more += ["model.width=8", "model.head_channels=8", "model.depth=1"]
     elif "model=unet_large" in given:
         more += ["model.channels=[8,8,8,8]", "model.bottleneck=8", *SMALL[2:]]
     else:
