@@ -66,6 +66,7 @@ def test_what_is_kept_of_them_is_small_and_whole():
     assert [path.stem for path in NOTEBOOKS] == ["draw", "edit", "run", "samplers"]
     for path in NOTEBOOKS:
         cells = json.loads(path.read_text())["cells"]
+        assert any(cell.get("outputs") for cell in cells), path
         assert not any(o["output_type"] == "error" for c in cells for o in c.get("outputs", []))
         assert path.stat().st_size < 300_000
         assert str(Path.home()) not in path.read_text()
