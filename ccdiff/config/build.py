@@ -1,6 +1,7 @@
 """From a config to objects: the one place where ``_target_`` becomes a class."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,7 +52,8 @@ def instantiate(node: Any) -> Any:
     else:
         check_targets(node)
     try:
-        return hydra.utils.instantiate(node, _convert_="all")
+        made = hydra.utils.instantiate(node, _convert_="all")
+        return _refusing(made, node["_target_"]) if node.get("_partial_") else made
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
@@ -66,6 +68,21 @@ def instantiate(node: Any) -> Any:
                 f"{shorten(given, 400)}"
             ) from error
         raise UserError(str(error)) from error
+
+
+def _refusing(make: Callable[..., Any], target: str) -> Callable[..., Any]:
+    """The same; what the constructor refuses, at its call later, is bad input too."""
+
+    @functools.wraps(make)
+    def made(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return make(*args, **kwargs)
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"{target}: {error}") from error
+
+    return made
 
 
 def check_slots(cfg: DictConfig, *, typed: Mapping[str, str] | None = None) -> None:

@@ -43,7 +43,7 @@ def start_from(denoiser: Denoiser, reference: str, *, weights: str = "ema") -> N
         raise UserError(
             f"init_from={reference}: the run's weights do not fit this model: {reason} "
             f"({len(differing)} of {len(both)} shapes differ). Give model, conditioning and data "
-            f"the settings that {path.name} was trained with"
+            "the settings that the run was trained with"
         )
     denoiser.load_state_dict({**ours, **{name: theirs[name] for name in both}})
     numbers = sum(ours[name].numel() for name in both)

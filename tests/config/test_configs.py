@@ -70,7 +70,7 @@ def test_options_of_a_group_can_stand_for_each_other(group):
     """Each builds an object, or what will build one, and all of a group have a base in common."""
     kinds = {}
     for option in (option for other, option in OPTIONS if other == group):
-        built = instantiate(with_option(group, option)[group])
+        built = inspect.unwrap(instantiate(with_option(group, option)[group]))
         kinds[option] = built.func if isinstance(built, functools.partial) else type(built)
     shared = set.intersection(*(set(inspect.getmro(kind)) for kind in kinds.values()))
     if group == "ema":  # A library's, without a base: what is called of them is what they share.

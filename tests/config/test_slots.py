@@ -6,13 +6,14 @@ import pathlib
 from contextlib import suppress
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 from parts import concrete
 
 from ccdiff.config import schema
-from ccdiff.config.build import check_slots, instantiate, plain
+from ccdiff.config.build import build_objective, check_slots, instantiate, plain
 from ccdiff.config.slots import SLOTS
 from ccdiff.errors import UserError
 from ccdiff.launch.arguments import CONF
@@ -121,6 +122,26 @@ def test_words_become_values(override, value):
 def test_what_a_class_does_not_take_is_refused_with_the_key(overrides, told):
     with pytest.raises(UserError, match=told):
         check_slots(composed(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["objective=meanflow", "objective.share=2"], "objective.share must be in"),
+        (["objective=consistency", "objective.factor=0.5"], "objective.factor must be above 1"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else None,
+)
+def test_what_an_objective_refuses_is_bad_input(overrides, told):
+    with pytest.raises(UserError, match=told):
+        build_objective(composed(*overrides))
+
+
+@pytest.mark.parametrize("option", sorted(p.stem for p in (CONF / "optimizer").glob("*.yaml")))
+def test_what_an_optimizer_refuses_is_bad_input(option):
+    make = instantiate(composed(f"optimizer={option}", "optimizer.lr=-1").optimizer)
+    with pytest.raises(UserError, match="-1"):
+        make([torch.nn.Parameter(torch.zeros(2, 2))])
 
 
 def test_building_does_no_work(monkeypatch):
