@@ -11,6 +11,7 @@ from torch import nn
 from ccdiff.diffusion.conditioning import Conditioning, MultiHot, OneHot
 from ccdiff.diffusion.denoiser import bind_label
 from ccdiff.diffusion.guidance import CFG, AttributeGuidance, AutoGuidance, NoGuidance
+from ccdiff.diffusion.objectives.denoising import Denoising
 from ccdiff.diffusion.samplers import BatchNoise, Heun, sample
 from ccdiff.diffusion.schedules import Cosine, Flow, Schedule
 from ccdiff.errors import UserError
@@ -42,6 +43,7 @@ class LabelledMixture(nn.Module):
         self.conditioning, self.schedule = conditioning, schedule or Cosine()
         self.codes, self.means, self.prior, self.std = codes, means, prior, std
         self.autocast_dtype = None
+        self.reaches = Denoising.reaches
         self.batches: list[int] = []
 
     def log_density(self, x_t, level, y, drop):
@@ -366,7 +368,7 @@ def test_single_attributes_are_weighed_where_they_were_hidden_in_training():
 
 
 def test_guidance_that_does_not_fit_the_model_is_refused():
-    with pytest.raises(UserError, match="one class per image: use guidance=cfg"):
+    with pytest.raises(UserError, match="the model knows none: use guidance=cfg"):
         AttributeGuidance(scale=2.0)(two_classes(), Y)
     with pytest.raises(UserError, match="did you mean Young"):
         AttributeGuidance(weights={"Yong": 2.0})(two_attributes(), BITS)

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from cli import ROOT, TINY, Done, call, rarely, succeed
+from PIL import Image
 from processes import launch
 
 from ccdiff.distributed.turns import parts_of
@@ -51,8 +52,14 @@ def run(tmp_path_factory) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """All files, of pictures the pixels: a picture keeps the command, which names the folder."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {
+        str(path.relative_to(folder)): Image.open(path).tobytes()
+        if path.suffix == ".png"
+        else path.read_bytes()
+        for path in files
+    }
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +189,7 @@ def test_one_command_at_a_time_evaluates_in_a_folder(run, judged_by_one, monkeyp
     assert kept(run, "by_one") == judged_by_one
 
 
-def fill_disk(*arguments: object) -> None:
+def fill_disk(*arguments: object, **settings: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -14,17 +14,16 @@ import torch
 from ccdiff.curve.table import write_csv
 from ccdiff.data.files.preparation import write_manifest
 from ccdiff.errors import UserError
-from ccdiff.evaluate.job import _write_json
 from ccdiff.metrics.cache import keep, kept
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import Record
-from ccdiff.system.atomic import made_folder, write_whole
+from ccdiff.system.atomic import made_folder, write_text, write_whole
 from ccdiff.system.locks import locked
 
 WRITERS = {
     "record.json": lambda path, n: Record(f"hash {n}", {}, seeds={}).write(Run(path.parent)),
     "curve.csv": lambda path, n: write_csv([["n"], [n]], path),
-    "report.json": lambda path, n: _write_json({"n": n}, path),
+    "index.html": lambda path, n: write_text(path, f"page {n}"),
     "kept.pt": lambda path, n: keep({"n": torch.full((9,), n)}, path),
     "manifest.json": lambda path, n: write_manifest(path.parent, {"n": n}),
 }

@@ -29,14 +29,14 @@ def close(drawn: torch.Tensor | np.ndarray, expected: np.ndarray) -> bool:
 def test_it_is_sampled_as_it_was_then(run):
     succeed("sample.py", "run=run", "out=drawn", "num_per_label=1", "seed=3", cwd=run.parent)
     before, now = np.load(MADE / "drawn.npz"), np.load(run.parent / "drawn/samples.npz")
-    assert set(before) == set(now)
+    assert set(before) <= set(now)
     assert close(now["images"], before["images"])
 
 
 @pytest.mark.parametrize("part", ["run", "exported", "run/checkpoints/step_00000006.pt"])
 def test_it_is_opened_from_python(part):
     drawn = ccdiff.load(MADE / part, device="cpu").sample(num_per_label=1, seed=3)
-    assert close(drawn, np.load(MADE / "drawn.npz")["images"].transpose(0, 3, 1, 2))
+    assert close(np.asarray(drawn), np.load(MADE / "drawn.npz")["images"])
 
 
 def test_it_goes_on_with_the_names_of_today(run):
