@@ -97,8 +97,7 @@ class Training:
         for key in ("sampler", "threshold", "optimizer", "ema", "tracker", "extractor"):
             if cfg[key] is not None:
                 instantiate(cfg[key])
-        if cfg.ema.get("update_every", 1) < 1:
-            raise UserError(f"ema.update_every must be at least 1, got {cfg.ema.update_every}")
+        _check_average(cfg.ema)
         if cfg.evaluate.every:
             _check_place(Path(cfg.evaluate.cache).expanduser(), "evaluate.cache")
         if (labels := self.data.known_labels) is not None:
@@ -264,6 +263,15 @@ class Training:
                 run_log=run_log,
             )
         ]
+
+
+def _check_average(ema: DictConfig) -> None:
+    """Refuses what the average takes without a word, and is then none."""
+    if ema.get("update_every", 1) < 1:
+        raise UserError(f"ema.update_every must be at least 1, got {ema.update_every}")
+    beta = ema.get("beta", 1.0)
+    if not (isinstance(beta, float | int) and 0 <= beta <= 1):
+        raise UserError(f"ema.beta must be from 0 to 1, got {beta}")
 
 
 def _check_place(folder: Path, key: str) -> None:

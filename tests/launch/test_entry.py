@@ -111,6 +111,8 @@ def test_options_of_ones_own_are_found_for_a_run(tmp_path):
         ("sample.py", [f"run='{FIXTURE / 'run'}'", "out="], "out= names no folder"),
         ("sample.py", [f"run='{FIXTURE / 'run'}'", "out=."], "out=. is not empty: pass another"),
         ("train.py", ["tracker.entity=a/b"], "tracker.entity must be"),
+        ("train.py", ["ema.beta=2"], "ema.beta must be from 0 to 1, got 2"),
+        ("train.py", ["ema.beta=nan"], "ema.beta must be"),
         ("train.py", ["ema.update_every=0"], "ema.update_every must be at least 1, got 0"),
         ("train.py", ["evaluate.cache=file/cache"], "evaluate.cache=file/cache: "),
     ],
