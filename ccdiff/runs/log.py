@@ -75,6 +75,8 @@ class RunLog:
             log.warning(
                 "%d lines of %s that are no rows are now in %s", len(aside), self.path, place
             )
+        if step > 0 and not kept:
+            log.warning("%s holds no figures up to step %d: those are lost", self.path, step)
         write_text(self.path, "".join(f"{text}\n" for text in kept))
         self._kept = [(step, keys) for keys in last]
 

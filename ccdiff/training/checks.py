@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ccdiff.data import Split, to_float
 from ccdiff.diffusion.couplings import Coupling, Optimal, alike
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.levels import Reach
 from ccdiff.diffusion.objectives import Draw, Objective
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.errors import UserError
@@ -81,6 +82,11 @@ def check_fit(denoiser: Denoiser, objective: Objective, split: Split) -> None:
         UserError: Where labels, images and model do not fit together, with the fix.
     """
     denoiser.conditioning.check(split.labels)
+    if denoiser.interval and Reach.ANYWHERE not in denoiser.reaches:
+        log.warning(
+            "model.interval=true tells the network of a second noise level, of which this "
+            "objective says nothing: it is for objective=meanflow"
+        )
     with torch.no_grad():
         loss = _loss_of_two(denoiser, objective, split)
     if not torch.isfinite(loss).all():

@@ -65,7 +65,6 @@ OTHERS = {
     r"uv run pytest.*": "this",
     r"uv run (ruff (check|format) \.|mypy|pre-commit install)": "of .ci/run, or changes the clone",
     r"uv run --group docs mkdocs (serve|build --strict)": "of .ci/run, or never ends",
-    r"python -m tests\.documentation\.guidance_oracle .*": "has its own test",
     r"uv run (--group bench )?python -m tests\.benchmarks\.\w+.*": "takes minutes",
     r"uv run tests/faults\.py .*": "takes minutes",
     r"(PYTHONPATH=carried/site )?python -m tests\.gpu(\.carry)? .*": "has its own tests",

@@ -61,6 +61,13 @@ def test_the_last_line_may_be_torn_in_silence(tmp_path, caplog):
     assert not (tmp_path / "metrics.jsonl.aside").exists()
 
 
+def test_a_file_of_which_nothing_is_left_is_told(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\x00\x01")
+    RunLog(path, NoSession(), step=6)
+    assert "holds no figures up to step 6" in caplog.text
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_null_and_spoils_no_tracker(value, tmp_path):
     path, session = tmp_path / "metrics.jsonl", Recorder()

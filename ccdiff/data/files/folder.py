@@ -130,7 +130,17 @@ class Folder(FilesInFolder):
             if (self.folder / "data.mdb").is_file():
                 return LmdbTree(self.folder)
             shards = [path.name for path in self.folder.glob("[!.]*.tar") if path.is_file()]
-            return TarTree(self.folder, shards) if shards else FolderTree(self.folder)
+            tree = FolderTree(self.folder)
+            if not shards:
+                return tree
+            if tree.image_names:
+                raise UserError(
+                    f"{self.folder} holds {', '.join(sorted(shards)[:2])} and beside it "
+                    f"{len(tree.image_names)} images, such as {tree.image_names[0]}, which may "
+                    f"each be the data set: pass data.root={self.folder / sorted(shards)[0]}, or "
+                    f"move one of the two elsewhere"
+                )
+            return TarTree(self.folder, shards)
         if self.folder.is_file() and self.folder.suffix.lower() == ".zip":
             return ZipTree(self.folder)
         if self.folder.is_file() and self.folder.suffix.lower() == ".tar":

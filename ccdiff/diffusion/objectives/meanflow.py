@@ -42,7 +42,7 @@ class MeanFlow(Objective):
     Arguments:
         weighting: ``w``, the weight on the squared error of the estimate.
         times: Where training looks; of two draws, ``tau`` is the later and ``rho`` the earlier.
-        share: Of the images whose two times differ, in [0, 1]; the others are denoised. Table 1a.
+        share: Of the images whose two times differ, in (0, 1]; the others are denoised. Table 1a.
         guidance: The scale of classifier-free guidance that the network learns to follow without
             a second call; 1 is none. The velocity is moved by
             ``(1 - 1 / guidance) (u(c) - u(no label))``: section 4.2 and appendix B.2, with
@@ -58,8 +58,11 @@ class MeanFlow(Objective):
     reaches: ClassVar[frozenset[Reach]] = frozenset(Reach)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"objective.share must be in [0, 1], got {self.share}")
+        if not 0 < self.share <= 1:
+            raise ValueError(
+                f"objective.share must be in (0, 1], got {self.share}: with 0 no long step is "
+                f"learned, which is objective=denoising"
+            )
         if self.guidance < 1:
             raise ValueError(f"objective.guidance must be at least 1, got {self.guidance}")
         if self.power < 0:

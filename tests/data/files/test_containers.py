@@ -236,6 +236,15 @@ def test_shards_that_are_damaged_or_compressed_are_told(tmp_path):
         _ = open_folder(tmp_path / "set").names
 
 
+def test_shards_and_images_beside_them_are_not_chosen_between(tmp_path):
+    webdataset(tmp_path / "set")
+    image = tmp_path / "set" / "cats" / "0.png"
+    image.parent.mkdir()
+    Image.new("RGB", (8, 8)).save(image)
+    with pytest.raises(UserError, match=r"beside it 1 images, such as cats/0\.png"):
+        _ = open_folder(tmp_path / "set").names
+
+
 def test_a_shard_that_is_cut_short_is_told(tmp_path):
     webdataset(tmp_path / "set")
     data = open_folder(tmp_path / "set", max_bad_fraction=0)

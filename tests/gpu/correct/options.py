@@ -35,6 +35,15 @@ _ALONE = {
 """What takes more than a denoiser of classes, and is so left out here."""
 
 
+_WITH = {
+    "sampler=meanflow": ("objective=meanflow", "model.interval=true"),
+    "sampler=consistency": ("objective=consistency",),
+    "objective=meanflow": ("objective=meanflow", "model.interval=true"),
+    "objective=consistency": ("objective=consistency",),
+}
+"""What goes with another choice alone, and is so composed whole."""
+
+
 def run(bench: Bench) -> None:
     """Runs the cases."""
     with without_tf32():
@@ -57,7 +66,8 @@ def _draws_alike(bench: Bench, choice: str) -> None:
     # From pure noise, a prediction of the noise has an estimate of (x - sigma F) / alpha, which
     # multiplies rounding by a thousand, and then nothing is compared but that.
     settings = ("conditioning.drop=0.1", "prediction=velocity")
-    both = pair(bench, *settings, choice=None if weak else choice)
+    whole = _WITH.get(choice, ())
+    both = pair(bench, *settings, *whole, choice=None if weak or whole else choice)
     sampler = replace(instantiate(both.cfg.sampler), steps=3 if bench.miniature else 8)
     guided = None
     if weak:
@@ -88,7 +98,8 @@ def _without_waiting(
 
 def _loses_alike(bench: Bench, choice: str) -> None:
     """Loss and gradient of both devices."""
-    both = pair(bench, choice=choice)
+    whole = _WITH.get(choice, ())
+    both = pair(bench, *whole, choice=None if whole else choice)
     x0, y, draw = batch_of(both, 8)
     found = []
     for denoiser, device in ((both.there, bench.device), (both.here, torch.device("cpu"))):
