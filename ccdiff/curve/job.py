@@ -13,7 +13,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.config.build import instantiate
 from ccdiff.curve.draw import Draw, Progress
@@ -29,6 +28,7 @@ from ccdiff.metrics.extractors import Material
 from ccdiff.metrics.judge import Judge, images_like
 from ccdiff.metrics.references import reference
 from ccdiff.runs.folder import find_checkpoint, refuse_filled, run_of
+from ccdiff.system.console import beside_bars
 from ccdiff.trained.grids import fill_in_grid
 from ccdiff.trained.run import OpenedRun, new_folder, open_run, track
 
@@ -101,7 +101,7 @@ def run_curve(cfg: DictConfig) -> Path:
         out,
     )
     with (
-        logging_redirect_tqdm(),
+        beside_bars(),
         tqdm(total=work, unit="call", unit_scale=True, smoothing=0.05, disable=None) as bar,
     ):
         progress = Progress(bar)

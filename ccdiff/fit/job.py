@@ -8,7 +8,6 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.config.build import instantiate
 from ccdiff.diffusion.denoiser import Denoise
@@ -18,6 +17,7 @@ from ccdiff.diffusion.samplers.grids import Fitted
 from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import sample_seeds
 from ccdiff.metrics.references import asked_labels
+from ccdiff.system.console import beside_bars
 from ccdiff.trained.grids import FittedGrid, keep_grid
 from ccdiff.trained.run import OpenedRun, open_run
 
@@ -56,7 +56,7 @@ def run_fit(cfg: DictConfig) -> Path:
     trained = open_run(cfg)
     schedule = instantiate(cfg.schedule) if cfg.schedule else trained.denoiser.schedule
     labels = _labels(trained, cfg)
-    with torch.no_grad(), logging_redirect_tqdm():
+    with torch.no_grad(), beside_bars():
         denoise = _denoise(trained, cfg, labels)
         noises = [_noise(trained, cfg, name) for name in ("fit", "show")]
         exact = [fine_solution(denoise, schedule, eps, steps=cfg.solution_steps) for eps in noises]

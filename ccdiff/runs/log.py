@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ccdiff.errors import UserError
 from ccdiff.runs.tracker import TrackerSession
 from ccdiff.system.atomic import write_text
 
@@ -89,7 +90,14 @@ class RunLog:
         row = {"step": step, **{key: known.get(key) for key in values}}
         if (step, set(row)) in self._kept:
             return
-        with self.path.open("a") as file:
+        try:
+            file = self.path.open("a")
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.path.parent} is not there any more: it was removed while training wrote "
+                f"to it"
+            ) from error
+        with file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
         logged = self._logged.get(step, set())
         if news := {key: value for key, value in known.items() if key not in logged}:

@@ -3,11 +3,13 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MethodType
 
 from ccdiff.system.text import printable
 
-__all__ = ["guard_console", "leave_closed_pipe"]
+__all__ = ["beside_bars", "guard_console", "leave_closed_pipe"]
 
 
 class _Printable(logging.Formatter):
@@ -30,6 +32,18 @@ def guard_console() -> None:
             handler.setFormatter(_Printable(handler.formatter or logging.Formatter()))
         # Logging would print a traceback for each line of a training whose pipe was closed.
         handler.handleError = MethodType(_unless_closed, handler)  # type: ignore[method-assign]
+
+
+@contextmanager
+def beside_bars() -> Iterator[None]:
+    """Within, what is logged is printed above bars of tqdm; a closed pipe still ends nothing."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    with logging_redirect_tqdm():
+        for handler in logging.getLogger().handlers:
+            if type(handler).__module__ == "tqdm.contrib.logging":
+                handler.handleError = MethodType(_unless_closed, handler)  # type: ignore[method-assign]
+        yield
 
 
 def _unless_closed(handler: logging.Handler, record: logging.LogRecord) -> None:

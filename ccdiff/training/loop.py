@@ -8,12 +8,12 @@ from typing import Protocol
 
 from torch import Tensor, nn
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.distributed.group import agreed
 from ccdiff.distributed.ranks import is_main
 from ccdiff.runs.log import RunLog
 from ccdiff.settings import TrainerSettings
+from ccdiff.system.console import beside_bars
 from ccdiff.system.stopping import Interrupted, Preempted, Stop, heed
 from ccdiff.training.ddp import memory
 from ccdiff.training.monitor.speed import Speed
@@ -77,7 +77,7 @@ def train(
         timer.lap("hooks")
         bar.update(state.step - bar.n)
 
-    with bar, logging_redirect_tqdm():
+    with bar, beside_bars():
         look.take_up(hooks)
         cpu_seconds = run_log.last.get("train/cpu_seconds", 0.0)
         while state.step < settings.steps:

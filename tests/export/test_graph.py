@@ -138,6 +138,7 @@ def page(out):
         yield opened
         browser.close()
     server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.parametrize("guidance", [1, 2.5])

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from ccdiff.errors import UserError
 from ccdiff.runs import log as runs_log
 from ccdiff.runs.log import RunLog, metric_rows, read_metrics, thinned_rows
 from ccdiff.runs.tracker import NoSession
@@ -59,6 +60,12 @@ def test_the_last_line_may_be_torn_in_silence(tmp_path, caplog):
     assert path.read_text().splitlines() == ROWS
     assert not caplog.text
     assert not (tmp_path / "metrics.jsonl.aside").exists()
+
+
+def test_a_folder_that_was_removed_meanwhile_is_told(tmp_path):
+    run_log = RunLog(tmp_path / "run" / "metrics.jsonl", NoSession(), step=0)
+    with pytest.raises(UserError, match="was removed while"):
+        run_log.metrics({"loss": 1.0}, step=1)
 
 
 def test_a_file_of_which_nothing_is_left_is_told(tmp_path, caplog):

@@ -67,14 +67,17 @@ def test_what_is_logged_cannot_act_on_the_terminal():
     assert "\x1b" not in stream.getvalue()
 
 
-def test_a_closed_pipe_ends_nothing_and_is_no_traceback():
+@pytest.mark.parametrize("around", ["nullcontext()", "beside_bars()"])
+def test_a_closed_pipe_ends_nothing_and_is_no_traceback(around):
     code = (
         "import logging, sys, time\n"
         "logging.basicConfig(stream=sys.stdout, level='INFO')\n"
-        "from ccdiff.system.console import guard_console\n"
+        "from contextlib import nullcontext\n"
+        "from ccdiff.system.console import beside_bars, guard_console\n"
         "guard_console()\n"
         "sys.stdin.read()\n"
-        "for i in range(50): logging.info('line %d', i)\n"
+        f"with {around}:\n"
+        "    for i in range(50): logging.info('line %d', i)\n"
         "print('done', file=sys.stderr)\n"
     )
     with subprocess.Popen(

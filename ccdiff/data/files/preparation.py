@@ -24,13 +24,13 @@ import numpy as np
 import PIL
 from PIL import Image, features
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.data.files.decode import BadImage, PixelSettings, decode, gray_max
 from ccdiff.data.files.source import Source
 from ccdiff.data.files.twins import Twins
 from ccdiff.errors import UserError
 from ccdiff.system.atomic import write_text, write_whole
+from ccdiff.system.console import beside_bars
 
 __all__ = [
     "HEADER_BYTES",
@@ -175,7 +175,7 @@ def _decode_all(
         _check_room(folder, (len(order) - progress.done) * settings.row_bytes)
         log.info("preparing images %d to %d of %s", progress.done, len(order), source.title)
         bar = tqdm(total=len(order), initial=progress.done, unit="image", disable=None)
-        with bar, logging_redirect_tqdm():
+        with bar, beside_bars():
             for start in range(progress.done, len(order), size):
                 numbers = order[start : start + size].tolist()
                 readers = [source.images.reader(i) for i in numbers]
