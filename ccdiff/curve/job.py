@@ -76,14 +76,7 @@ def run_curve(cfg: DictConfig) -> Path:
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
     y, titles = _labels(heldout, len(data.names), cfg.num_per_label)
-    material = Material(
-        train=train,
-        heldout=heldout,
-        num_labels=len(data.names),
-        flip=data.flip,
-        cache=Path(cfg.cache).expanduser(),
-        device=trained.device,
-    )
+    material = Material.of(data, train, heldout, cache=cfg.cache, device=trained.device)
     judge = Judge.open(source, material)
     against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
     like = images_like(train, y)

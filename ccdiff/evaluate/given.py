@@ -76,14 +76,7 @@ def run_judging(cfg: DictConfig) -> Path:
         )
     train, heldout = data.load()
     y = _labels_like(train.labels, labels, cfg.samples, num_labels=len(data.names))
-    material = Material(
-        train=train,
-        heldout=heldout,
-        num_labels=len(data.names),
-        flip=data.flip,
-        cache=Path(cfg.cache).expanduser(),
-        device=pick_device(cfg.device),
-    )
+    material = Material.of(data, train, heldout, cache=cfg.cache, device=pick_device(cfg.device))
     judge = Judge.open(source, material)
     fingerprints = {"train": split_fingerprint(train), "heldout": split_fingerprint(heldout)}
     real = real_images(material, judge, fingerprints)

@@ -71,14 +71,7 @@ def open_subject(cfg: DictConfig) -> Subject:
     trained.check_guidance(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
-    material = Material(
-        train=train,
-        heldout=heldout,
-        num_labels=len(data.names),
-        flip=data.flip,
-        cache=Path(cfg.cache).expanduser(),
-        device=trained.device,
-    )
+    material = Material.of(data, train, heldout, cache=cfg.cache, device=trained.device)
     judge = Judge.open(source, material)
     sampler = instantiate(cfg.sampler)
     fingerprints = {"train": split_fingerprint(train), "heldout": split_fingerprint(heldout)}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ccdiff.data import Split
+from ccdiff.data import DataSet, Split
 from ccdiff.metrics.classifier import Classifier, load_classifier
 
 __all__ = ["ClassifierExtractor", "ClassifierSource", "Extractor", "Material", "Seen", "Source"]
@@ -51,6 +51,26 @@ class Material:
     flip: bool
     cache: Path
     device: torch.device
+
+    @classmethod
+    def of(
+        cls,
+        data: DataSet,
+        train: Split,
+        heldout: Split,
+        *,
+        cache: str | Path,
+        device: torch.device,
+    ) -> "Material":
+        """That of a data set, whose two parts are loaded; ``cache`` may begin with ``~``."""
+        return cls(
+            train=train,
+            heldout=heldout,
+            num_labels=len(data.names),
+            flip=data.flip,
+            cache=Path(cache).expanduser(),
+            device=device,
+        )
 
 
 class Extractor(ABC):

@@ -249,12 +249,11 @@ class Training:
                 every=settings.every,
                 images=settings.images,
                 pipeline=pipeline,
-                material=Material(
-                    train=self.train_split,
-                    heldout=self.heldout,
-                    num_labels=len(self.data.names),
-                    flip=self.data.flip,
-                    cache=Path(settings.cache).expanduser(),
+                material=Material.of(
+                    self.data,
+                    self.train_split,
+                    self.heldout,
+                    cache=settings.cache,
                     device=self.device,
                 ),
                 source=instantiate(self.cfg.extractor),

@@ -239,14 +239,7 @@ def _judge(run: OpenedRun, cache: str, y: Tensor) -> Callable[[Tensor], float]:
     """The distance of the classifier's features to those of held-out images."""
     data = run.data_set()
     train, heldout = data.load()
-    material = Material(
-        train=train,
-        heldout=heldout,
-        num_labels=len(data.names),
-        flip=data.flip,
-        cache=Path(cache),
-        device=torch.device("cpu"),
-    )
+    material = Material.of(data, train, heldout, cache=Path(cache), device=torch.device("cpu"))
     judge = Judge.open(ClassifierSource(), material)
     against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
 
