@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.levels import Reach
-from ccdiff.diffusion.objectives.core import Draw, Objective
+from ccdiff.diffusion.objectives.core import Draw, Objective, WrappedObjective
 
 __all__ = ["Augmentation", "Flip", "Geometric", "NoAugmentation"]
 
@@ -179,21 +178,15 @@ def _back(numbers: Tensor, aspect: float) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Augmented(Objective):
+class _Augmented(WrappedObjective):
     """An objective on changed images."""
 
-    objective: Objective
     augmentation: Augmentation
-
-    @property
-    def reaches(self) -> frozenset[Reach]:  # type: ignore[override]
-        """Those of the objective."""
-        return self.objective.reaches
 
     def draw(
         self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
     ) -> Draw:
-        draw = self.objective.draw(denoiser, x0, generator, step=step)
+        draw = super().draw(denoiser, x0, generator, step=step)
         return draw._replace(told=self.augmentation.draw(len(x0), generator))
 
     def at(self, denoiser: Denoiser, x0: Tensor, y: Tensor, draw: Draw) -> Tensor:

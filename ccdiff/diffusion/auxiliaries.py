@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Reach
-from ccdiff.diffusion.objectives.core import Draw, Objective
+from ccdiff.diffusion.objectives.core import Draw, Objective, WrappedObjective
 from ccdiff.errors import UserError
 
 __all__ = ["Auxiliary", "Contrastive", "Dispersive", "NoAuxiliary"]
@@ -209,21 +209,10 @@ class Dispersive(_Watching):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Joint(Objective):
+class _Joint(WrappedObjective):
     """An objective and what is added to it."""
 
-    objective: Objective
     auxiliary: _Watching
-
-    @property
-    def reaches(self) -> frozenset[Reach]:  # type: ignore[override]
-        """Those of the objective."""
-        return self.objective.reaches
-
-    def draw(
-        self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
-    ) -> Draw:
-        return self.objective.draw(denoiser, x0, generator, step=step)
 
     def at(self, denoiser: Denoiser, x0: Tensor, y: Tensor, draw: Draw) -> Tensor:
         with self.auxiliary.watching(denoiser) as seen:

@@ -14,7 +14,7 @@ from ccdiff.diffusion.levels import Reach
 from ccdiff.diffusion.times import TimeDensity
 from ccdiff.diffusion.weightings import Weighting
 
-__all__ = ["Draw", "Objective", "same_dropout"]
+__all__ = ["Draw", "Objective", "WrappedObjective", "same_dropout"]
 
 
 class Draw(NamedTuple):
@@ -87,6 +87,27 @@ class Objective(ABC):
         Returns:
             Mean over pixels of the weighted squared error, float32 [B].
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrappedObjective(Objective):
+    """An objective around another one, whose draws and reach it has.
+
+    Arguments:
+        objective: The other one.
+    """
+
+    objective: Objective
+
+    @property
+    def reaches(self) -> frozenset[Reach]:  # type: ignore[override]
+        """Those of the other one."""
+        return self.objective.reaches
+
+    def draw(
+        self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
+    ) -> Draw:
+        return self.objective.draw(denoiser, x0, generator, step=step)
 
 
 @contextmanager
