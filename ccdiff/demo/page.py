@@ -55,6 +55,7 @@ def _plain(text: str) -> str:
 def _choices(studio: Studio) -> list[gr.components.Component]:
     """What can be chosen, in the order of :func:`_wish`."""
     names = list(studio.label_names)
+    labels: gr.components.Component
     if studio.many:
         conditioning = studio.model.denoiser.conditioning
         open_too = isinstance(conditioning, MultiHot) and conditioning.attribute_drop > 0
@@ -64,9 +65,10 @@ def _choices(studio: Studio) -> list[gr.components.Component]:
         )
         absent = gr.Dropdown(names, multiselect=True, label="Absent", visible=open_too)
     else:
-        kind = gr.CheckboxGroup if len(names) <= _FEW else gr.Dropdown
-        more = {} if len(names) <= _FEW else {"multiselect": True}
-        labels = kind(names, value=names[:3], label="Labels", **more)
+        if len(names) <= _FEW:
+            labels = gr.CheckboxGroup(names, value=names[:3], label="Labels")
+        else:
+            labels = gr.Dropdown(names, value=names[:3], multiselect=True, label="Labels")
         absent = gr.Dropdown([], multiselect=True, visible=False)
     none = "" if studio.guided else " (not trained for it: conditioning.drop is 0)"
     samplers = options("sampler")
