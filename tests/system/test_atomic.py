@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ccdiff.curve.table import write_csv
-from ccdiff.data.files.preparation import write_manifest
+from ccdiff.data.files.prepared_files import write_manifest
 from ccdiff.errors import UserError
 from ccdiff.metrics.cache import keep, kept
 from ccdiff.runs.folder import Run

@@ -5,99 +5,43 @@ it is whole. After each step of some hundred images their pixels are on disk, th
 journal says so; a later attempt cuts off what the journal does not know of and goes on.
 """
 
-import hashlib
-import json
 import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import PIL
-from PIL import Image, features
+from PIL import Image
 from tqdm import tqdm
 
 from ccdiff.data.files.decode import BadImage, PixelSettings, decode, gray_max
+from ccdiff.data.files.journal import Bad, Progress, recover
+from ccdiff.data.files.prepared_files import (
+    HEADER_BYTES,
+    file_sha256,
+    header,
+    num_cores,
+    versions,
+    write_manifest,
+)
 from ccdiff.data.files.source import Source
 from ccdiff.data.files.twins import Twins
 from ccdiff.errors import UserError
-from ccdiff.system.atomic import write_text, write_whole
 from ccdiff.system.console import beside_bars
 
-__all__ = [
-    "HEADER_BYTES",
-    "Bad",
-    "build",
-    "file_sha256",
-    "write_labels",
-    "write_manifest",
-]
+__all__ = ["build"]
 
 log = logging.getLogger(__name__)
 
-HEADER_BYTES = 128
 _STEP_IMAGES = 256
 _STEP_BYTES = 64 << 20
-_PART_BYTES = 16 << 20
 _EIGHT_BIT_ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".gif", ".bmp")
-
-
-@dataclass(frozen=True)
-class Bad:
-    """An image that cannot be used: its number in the source, its name, and why."""
-
-    index: int
-    file: str
-    why: str
-
-    def __str__(self) -> str:
-        # Names may hold bytes that no terminal can show.
-        return f"{ascii(self.file)[1:-1]}: {self.why}"
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """How far preparation has come.
-
-    Arguments:
-        done: Images seen.
-        rows: Images kept, which lie in the file.
-        train: Of those, for training.
-        enlarged: Of those, smaller in the source.
-        bad: Images not kept.
-        twins: Held-out images not kept since a training image has their pixels, by number.
-    """
-
-    done: int = 0
-    rows: int = 0
-    train: int = 0
-    enlarged: int = 0
-    bad: tuple[Bad, ...] = ()
-    twins: tuple[int, ...] = ()
-
-    def plus(self, step: "_Progress") -> "_Progress":
-        """After one more step."""
-        pairs = ((getattr(self, f.name), getattr(step, f.name)) for f in fields(self))
-        return _Progress(*(mine + more for mine, more in pairs))
-
-    def to_line(self) -> bytes:
-        """For the journal."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-    @staticmethod
-    def from_line(line: bytes) -> "_Progress":
-        """From the journal."""
-        values = json.loads(line)
-        bad = tuple(Bad(**bad) for bad in values["bad"])
-        return _Progress(**{**values, "bad": bad, "twins": tuple(values["twins"])})
 
 
 def build(
@@ -125,7 +69,7 @@ def build(
         unfinished.mkdir(exist_ok=True)
         progress = _decode_all(source, order, settings, unfinished)
         with (unfinished / "images.npy").open("r+b") as file:
-            file.write(_header((progress.rows, *settings.shape)))
+            file.write(header((progress.rows, *settings.shape)))
             _sync(file)
         manifest = {
             **identity,
@@ -137,7 +81,7 @@ def build(
                 "sha256": file_sha256(unfinished / "images.npy"),
             },
             "labels": None,
-            "versions": _versions(),
+            "versions": versions(),
             "bad": [asdict(bad) for bad in progress.bad],
             "twins": list(progress.twins),
         }
@@ -153,19 +97,21 @@ def build(
 
 def _decode_all(
     source: Source, order: np.ndarray, settings: PixelSettings, folder: Path
-) -> _Progress:
+) -> Progress:
     """Brings pixels and journal to the end."""
     size = max(1, min(_STEP_IMAGES, _STEP_BYTES // settings.row_bytes))
     with (
         (folder / "journal.jsonl").open("a+b") as journal,
         (folder / "images.npy").open("a+b") as pixels,
-        ThreadPoolExecutor(_num_cores()) as pool,
+        ThreadPoolExecutor(num_cores()) as pool,
         warnings.catch_warnings(),
     ):
         # Decoders warn of what they then read well; what they cannot read is counted.
         warnings.simplefilter("ignore")
         Image.init()  # Plugins register themselves, which two threads must not do at once.
-        progress = _recover(journal, pixels, settings.row_bytes)
+        progress = recover(
+            journal, pixels, header_bytes=HEADER_BYTES, row_bytes=settings.row_bytes
+        )
         settings = _with_white(source, settings, pool)
         twins = Twins(
             source,
@@ -237,7 +183,7 @@ def _keep(
     outcomes: Sequence[tuple[np.ndarray, bool] | BadImage],
     pixels: BinaryIO,
     twins: Twins,
-) -> _Progress:
+) -> Progress:
     """Appends what could be decoded to the file and counts everything."""
     rows = train = enlarged = 0
     bad, left_out = [], []
@@ -253,27 +199,7 @@ def _keep(
         rows += 1
         train += not source.heldout[i]
         enlarged += was_smaller
-    return _Progress(len(numbers), rows, train, enlarged, tuple(bad), tuple(left_out))
-
-
-def _recover(journal: BinaryIO, pixels: BinaryIO, row_bytes: int) -> _Progress:
-    """What an earlier attempt completed; cuts both files off after it."""
-    progress = _Progress()
-    end = 0
-    size = os.fstat(pixels.fileno()).st_size
-    journal.seek(0)
-    for line in journal:
-        try:
-            after = progress.plus(_Progress.from_line(line))
-        except (ValueError, TypeError, KeyError):
-            break
-        if HEADER_BYTES + after.rows * row_bytes > size:
-            break
-        progress, end = after, end + len(line)
-    journal.truncate(end)
-    # The header is known at the end only.
-    pixels.truncate(HEADER_BYTES + progress.rows * row_bytes)
-    return progress
+    return Progress(len(numbers), rows, train, enlarged, tuple(bad), tuple(left_out))
 
 
 def _rows(path: Path, n: int, row_bytes: int) -> Iterator[bytes]:
@@ -294,62 +220,6 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """Of a ``.npy`` file of uint8 (NumPy's format 1.0), padded to a fixed length."""
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
-    magic = b"\x93NUMPY\x01\x00" + (HEADER_BYTES - 10).to_bytes(2, "little")
-    return magic + text.encode().ljust(HEADER_BYTES - 11) + b"\n"
-
-
-def write_labels(folder: Path, labels: np.ndarray) -> str:
-    """Writes ``labels.npy`` whole or not at all; returns the SHA-256 of the file."""
-    content = BytesIO()
-    np.save(content, labels)
-    write_whole(folder / "labels.npy", lambda file: file.write(content.getvalue()))
-    return hashlib.sha256(content.getvalue()).hexdigest()
-
-
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes ``manifest.json`` whole or not at all."""
-    text = json.dumps(manifest, indent=1) + "\n"
-    write_text(folder / "manifest.json", text)
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file of up to 16 MiB; of larger ones that of the hashes of such parts.
-
-    Parts are hashed on all cores.
-    """
-    starts = range(0, max(1, path.stat().st_size), _PART_BYTES)
-    with ThreadPoolExecutor(_num_cores()) as pool:
-        parts = list(pool.map(partial(_part_sha256, path), starts))
-    return (parts[0] if len(parts) == 1 else hashlib.sha256(b"".join(parts)).digest()).hex()
-
-
-def _part_sha256(path: Path, start: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(start)
-        return hashlib.sha256(file.read(_PART_BYTES)).digest()
-
-
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _versions() -> dict[str, str | None]:
-    """Of everything that has a say in a pixel."""
-    try:
-        own = version("ccdiff")
-    except PackageNotFoundError:  # run from its folder, without being installed
-        own = None
-    codecs = ("libjpeg_turbo", "webp", "libtiff", "zlib")
-    found = {"ccdiff": own, "numpy": np.__version__, "pillow": PIL.__version__}
-    return {**found, **{name: features.version(name) for name in codecs}}
-
-
-def _num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from ccdiff.data.files.decode import PixelSettings
-from ccdiff.data.files.preparation import (
+from ccdiff.data.files.journal import Bad
+from ccdiff.data.files.preparation import build
+from ccdiff.data.files.prepared_files import (
     HEADER_BYTES,
-    Bad,
-    build,
     file_sha256,
     write_labels,
     write_manifest,

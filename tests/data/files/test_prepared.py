@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ccdiff.data import Folder
-from ccdiff.data.files import preparation
+from ccdiff.data.files import preparation, prepared_files
 from ccdiff.data.files import prepared as prepared_copies
 from ccdiff.errors import UserError
 
@@ -276,15 +276,15 @@ def test_a_sound_copy_is_read_through_once_in_a_process(folder, tmp_path, monkey
 
 @pytest.mark.parametrize("size", [0, 10, 32, 33, 70])
 def test_files_of_any_size_have_a_hash_of_their_own(tmp_path, monkeypatch, size):
-    monkeypatch.setattr(preparation, "_PART_BYTES", 32)
+    monkeypatch.setattr(prepared_files, "_PART_BYTES", 32)
     content = bytes(range(size))
     (tmp_path / "a").write_bytes(content)
-    found = preparation.file_sha256(tmp_path / "a")
+    found = prepared_files.file_sha256(tmp_path / "a")
     if size <= 32:
         assert found == hashlib.sha256(content).hexdigest()
     for i in range(size):
         (tmp_path / "b").write_bytes(content[:i] + bytes([255 - content[i]]) + content[i + 1 :])
-        assert preparation.file_sha256(tmp_path / "b") != found
+        assert prepared_files.file_sha256(tmp_path / "b") != found
 
 
 @pytest.mark.parametrize("step", [256, 3])
@@ -351,9 +351,9 @@ def test_the_source_is_only_read(folder, tmp_path):
 def test_the_file_is_a_numpy_file(folder, tmp_path):
     prepared = open_folder(folder, tmp_path / "cache").prepare()
     rows = np.load(prepared.images_path, mmap_mode="r")
-    assert rows.offset == preparation.HEADER_BYTES
+    assert rows.offset == prepared_files.HEADER_BYTES
     for shape in [(1, 1, 1, 1), (10**9, 3, 4096, 4096)]:
-        assert len(preparation._header(shape)) == preparation.HEADER_BYTES
+        assert len(prepared_files.header(shape)) == prepared_files.HEADER_BYTES
 
 
 def test_small_images_are_told(folder, tmp_path, caplog):
@@ -365,6 +365,6 @@ def test_a_package_that_is_not_installed_prepares_too(folder, tmp_path, monkeypa
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(preparation, "version", missing)
+    monkeypatch.setattr(prepared_files, "version", missing)
     prepared = open_folder(folder, tmp_path / "cache").prepare()
     assert prepared.manifest["versions"]["ccdiff"] is None
