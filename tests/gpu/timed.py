@@ -50,7 +50,7 @@ class Case:
         batch: Images at a time.
         seconds: How long to time it for.
         overrides: Of our config.
-        compile: Whether it is compiled, by ``torch.compile`` in its default mode.
+        compile: How it is compiled by ``torch.compile``: a mode of our ``trainer.compile``.
         calls: Of the network for an image, where images are drawn.
         images: To draw.
         tiny: Whether networks of peers are to be as small as can be.
@@ -62,7 +62,7 @@ class Case:
     batch: int = 512
     seconds: float = 3.0
     overrides: tuple[str, ...] = ()
-    compile: bool = True
+    compile: Compile = Compile.default
     calls: int = 0
     images: int = 0
     tiny: bool = False
@@ -184,7 +184,7 @@ def _ours(case: Case, device: torch.device) -> Measure:
         f"trainer.batch_size={case.batch}",
         f"trainer.device={device}",
         "trainer.precision=bf16",
-        f"trainer.compile={'default' if case.compile else 'none'}",
+        f"trainer.compile={case.compile.name}",
     )
     update = updater(training, batches_of(training))
     _warm_up(update, device)
@@ -244,9 +244,9 @@ def _ddpm(case: Case, device: torch.device) -> Measure:
 def _theirs(case: Case, device: torch.device, network: nn.Module, peer) -> Measure:
     shape = (3, case.size, case.size)
     flops = training_flops(peer.loss, peer.network, shape)
-    if case.compile:
+    if mode := compile_mode(case.compile, device):
         # Only now: operations are counted of the network as it is written.
-        network.compile()
+        network.compile(mode=mode)
     images = torch.rand(case.batch, *shape, device=device).to(memory_format=torch.channels_last)
     run = step(peer, images, bf16=True)
     _warm_up(run, device)
@@ -264,7 +264,7 @@ def _sampling(case: Case, device: torch.device) -> Measure:
     denoiser = build_denoiser(cfg).eval().requires_grad_(False).to(device)
     denoiser.autocast_dtype = autocast_dtype(Precision.bf16, device)
     nn.init.normal_(denoiser.network.out.weight, std=0.02)  # It starts at zero.
-    if case.compile and (mode := compile_mode(Compile.default, device)):
+    if mode := compile_mode(case.compile, device):
         denoiser.network.compile(mode=mode)
     pipeline = Pipeline(
         sampler=DPMpp2M(steps=case.calls),
@@ -291,7 +291,7 @@ def _sampling(case: Case, device: torch.device) -> Measure:
         return {
             "batch": case.batch,
             "calls": case.calls,
-            "compiled": case.compile,
+            "compiled": case.compile.name,
             "images": batches * case.batch,
             "seconds": seconds,
             "images_per_second": rate,
