@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ccdiff.config import schema
+from ccdiff.config.build import instantiate
 from ccdiff.data import Batches, DataSet, Split
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog
@@ -139,6 +140,7 @@ def updater(
         settings=settings or training.settings,
         seed=training.cfg.seed,
         timer=training.timer,
+        coupling=instantiate(training.cfg.coupling),
     )
 
 
