@@ -15,6 +15,7 @@ from torch import nn
 
 from ccdiff.metrics.judge import Reading
 from ccdiff.runs.log import read_metrics
+from ccdiff.settings import Compile
 from ccdiff.train import job as experiment
 from tests.benchmarks import (
     data_overhead,
@@ -240,7 +241,7 @@ def test_a_peer_draws_in_as_many_operations(peer):
 def test_a_peer_is_timed_as_on_a_gpu(case):
     """What ``tests.gpu`` compiles there and times."""
     pytest.importorskip(speed.PACKAGES[case.kind])
-    small = replace(case, size=16, batch=2, compile=False, tiny=True)
+    small = replace(case, size=16, batch=2, compile=Compile.none, tiny=True)
     found = PREPARE[case.kind](small, torch.device("cpu"))(0.01)
     assert found["images_per_second"] > 0
     assert found["gflop_per_image"] > 0
@@ -250,7 +251,7 @@ def test_a_peer_is_timed_as_on_a_gpu(case):
 def test_memory_of_a_training_is_measured(name):
     if name in PEERS:
         pytest.importorskip(PEERS[name])
-    found = memory.measure(name, 8, 16, SMALL)
+    found = memory.measure(memory.CASES[name], 8, 16, SMALL)
     assert found["process"] >= found["peak"] >= 0
     assert found["parameters"] > 1000
     assert found["flops"] > 1000

@@ -29,6 +29,23 @@ def diffusers_unet(image_size: int = 28, channels: int = 1, *, groups: int = 8) 
     )
 
 
+def diffusers_large(image_size: int, *, tiny: bool = False) -> nn.Module:
+    """As many parameters as unet_large; ``tiny`` is as few as can be."""
+    from diffusers import UNet2DModel
+
+    return UNet2DModel(
+        sample_size=image_size,
+        in_channels=3,
+        out_channels=3,
+        layers_per_block=2,
+        block_out_channels=(8, 8, 8, 8) if tiny else (128, 256, 256, 512),
+        norm_num_groups=8,
+        attention_head_dim=8 if tiny else 64,
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    )
+
+
 def ddpm_diffusion(image_size: int = 28, channels: int = 1) -> nn.Module:
     """denoising-diffusion-pytorch at about as many operations; it has no labels."""
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet

@@ -21,7 +21,7 @@ from ccdiff.system.device import autocast_dtype, compile_mode, make_current
 from ccdiff.training.monitor.speed import Speed, matmul_peak
 from tests.benchmarks.kit import count, training_flops
 from tests.benchmarks.ours import assembled, batches_of, composed, updater
-from tests.benchmarks.peers import ddpm_peer, diffusers_peer, step
+from tests.benchmarks.peers import ddpm_peer, diffusers_large, diffusers_peer, step
 
 __all__ = ["NOISE", "PREPARE", "Case", "Measure", "serve"]
 
@@ -212,20 +212,8 @@ def _ours(case: Case, device: torch.device) -> Measure:
 
 def _diffusers(case: Case, device: torch.device) -> Measure:
     """UNet2DModel at as many parameters as unet_large, with all that makes it quick."""
-    from diffusers import UNet2DModel
-
-    channels = (8, 8, 8, 8) if case.tiny else (128, 256, 256, 512)
-    network = UNet2DModel(
-        sample_size=case.size,
-        in_channels=3,
-        out_channels=3,
-        layers_per_block=2,
-        block_out_channels=channels,
-        norm_num_groups=8,
-        attention_head_dim=8 if case.tiny else 64,
-        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    ).to(device, memory_format=torch.channels_last)
+    network = diffusers_large(case.size, tiny=case.tiny)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     peer = diffusers_peer(network)
     return _theirs(case, device, network, peer)
 
