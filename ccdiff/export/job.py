@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 _CARD = "README.md"
 _FORMAT = "1"
 _FORMATS = ("safetensors", "onnx", "web")
+_WEIGHTS = {"ema": "averaged over training", "raw": "those of the last step"}
 _OF_TRAINING = (
     *("train/lr", "train/images_seen", "train/images_per_second", "train/flops_per_second"),
     *("train/mfu", "time/"),
@@ -62,7 +63,7 @@ def run_export(cfg: DictConfig) -> Path:
     if cfg.run is None:
         raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
     path, checkpoint = open_checkpoint(cfg.run)
-    denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
+    denoiser = trained_denoiser(checkpoint, weights=cfg.weights, run=run_of(path))
     config = trained_config(checkpoint)
     if cfg.sampler:
         fill_in_grid(cfg.sampler, run_of(path))
@@ -109,7 +110,7 @@ def _card(
         "data": f"{_class_name(data)}, {' x '.join(map(str, image_shape_of(config)))}",
         "labels": f"{len(names)}: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}",
         "training": f"{checkpoint['step']} steps of {config.trainer.batch_size} images",
-        "weights": "averaged over training" if weights == "ema" else "those of the last step",
+        "weights": _WEIGHTS.get(weights, f"averaged over training, with a width of {weights}"),
         "network": f"{_class_name(config.model)}, "
         f"{sum(p.numel() for p in denoiser.parameters()) / 1e6:.2f} million parameters",
         "recipe": ", ".join(

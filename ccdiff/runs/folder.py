@@ -72,13 +72,23 @@ class Run:
             f"steps and at its end"
         )
 
+    def snapshot(self, step: int) -> Path:
+        """Where the averages of ``step`` go, of which those of other widths are made."""
+        return self.path / "averages" / f"step_{step:08d}.pt"
+
+    def snapshots(self) -> dict[int, Path]:
+        """All such averages by their step, oldest first."""
+        found = sorted((self.path / "averages").glob("step_*.pt"))
+        numbers = (path.stem.removeprefix("step_") for path in found)
+        return {int(n): p for n, p in zip(numbers, found, strict=True) if n.isdecimal()}
+
     def set_aside_after(self, step: int) -> None:
-        """Renames checkpoints of later steps to ``*.aside``, and removes unfinished ones.
+        """Renames what is of later steps to ``*.aside``, and removes unfinished checkpoints.
 
         A run that goes on from ``step`` takes those steps anew; until it has, nobody may take
         their old checkpoints for its newest.
         """
-        for path in self.checkpoints():
+        for path in (*self.checkpoints(), *self.snapshots().values()):
             if path.name > self.checkpoint(step).name:
                 aside = path.with_name(f"{path.name}.aside")
                 os.replace(path, aside)

@@ -46,6 +46,7 @@ from ccdiff.training.monitor.profiling import Profile
 from ccdiff.training.monitor.quality import WatchQuality
 from ccdiff.training.monitor.speed import Speed, matmul_peak
 from ccdiff.training.monitor.timing import StepTimer, clock_of
+from ccdiff.training.posthoc import PostHoc, SaveSnapshot
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
 from ccdiff.training.state import Hook, TrainState
 from ccdiff.training.step import Update
@@ -230,8 +231,17 @@ class Training:
                     run_log=run_log,
                 )
             ),
+            *(OnMain(hook) for hook in self._snapshots()),
             *(OnMain(hook, saves=True) for hook in self._watch(run_log, save, pipeline)),
         ]
+
+    def _snapshots(self) -> list[Hook]:
+        """Keeps what averages of other widths are made of, where that is asked for."""
+        ema = self.state.ema
+        if not isinstance(ema, PostHoc):
+            return []
+        every = max(1, self.settings.steps // ema.snapshots)
+        return [SaveSnapshot(every=every, run=self.run)]
 
     def _watch(self, run_log: RunLog, save: SaveCheckpoint, pipeline: Pipeline) -> list[Hook]:
         """Looks at the quality of samples, where that is asked for."""

@@ -29,6 +29,7 @@ from ccdiff.runs.log import finite, metric_rows
 from ccdiff.runs.record import read_record
 from ccdiff.runs.tracker import RunInfo
 from ccdiff.system.device import autocast_dtype, pick_device
+from ccdiff.trained.averages import averaged_weights, width_of
 from ccdiff.trained.grids import fill_in_grid
 
 __all__ = [
@@ -146,16 +147,21 @@ def trained_config(checkpoint: Checkpoint) -> DictConfig:
     return read_config(checkpoint["config"], source="the checkpoint's config")
 
 
-def trained_denoiser(checkpoint: Checkpoint, *, weights: str = "ema") -> Denoiser:
+def trained_denoiser(
+    checkpoint: Checkpoint, *, weights: str = "ema", run: Run | None = None
+) -> Denoiser:
     """The denoiser of a checkpoint, on the CPU, in evaluation mode.
 
     Arguments:
         checkpoint: As :func:`~ccdiff.runs.checkpoints.load_checkpoint` returns it.
-        weights: ``ema`` for the averaged weights, ``raw`` for those of the last step.
+        weights: ``ema`` for the averaged weights, ``raw`` for those of the last step, or of a run
+            with ``ema=posthoc`` the width of an average, such as ``0.12``.
+        run: Where the snapshots are that a width asks for.
 
     Raises:
-        UserError: Where ``weights`` is neither.
+        UserError: Where ``weights`` is none of these, or cannot be had.
     """
+    config = trained_config(checkpoint)
     if weights == "ema":
         prefix = "ema_model."
         state = {
@@ -165,10 +171,14 @@ def trained_denoiser(checkpoint: Checkpoint, *, weights: str = "ema") -> Denoise
         }
     elif weights == "raw":
         state = checkpoint["denoiser"]
+    elif (width := width_of(weights)) is not None:
+        state = averaged_weights(checkpoint, run, ema=config.ema, sigma_rel=width)
     else:
-        raise UserError(f"weights must be ema or raw, got {weights!r}")
+        raise UserError(
+            f"weights must be ema, raw or the width of an average, such as 0.12, got {weights!r}"
+        )
     with torch.device("meta"):
-        denoiser = build_denoiser(trained_config(checkpoint))
+        denoiser = build_denoiser(config)
     try:
         denoiser.load_state_dict(state, assign=True)
     except RuntimeError as error:
@@ -182,7 +192,7 @@ def load_weak_model(run: str | None, *, weights: str = "ema") -> Denoiser:
 
     Arguments:
         run: A run directory, whose newest checkpoint is taken, a checkpoint file, or ``latest``.
-        weights: ``ema`` or ``raw``.
+        weights: ``ema``, ``raw`` or the width of an average.
 
     Raises:
         UserError: Where there is no such run.
@@ -192,8 +202,8 @@ def load_weak_model(run: str | None, *, weights: str = "ema") -> Denoiser:
             "autoguidance leads away from a weak model: pass guidance.weak.run=<an earlier "
             "checkpoint of this run, or a smaller run on the same data>"
         )
-    _, checkpoint = open_checkpoint(run)
-    return trained_denoiser(checkpoint, weights=weights)
+    path, checkpoint = open_checkpoint(run)
+    return trained_denoiser(checkpoint, weights=weights, run=run_of(path))
 
 
 def track(
@@ -250,7 +260,7 @@ def open_run(cfg: DictConfig) -> OpenedRun:
     path, checkpoint = open_checkpoint(cfg.run)
     if "sampler" in cfg:
         fill_in_grid(cfg.sampler, run_of(path))
-    denoiser = trained_denoiser(checkpoint, weights=cfg.weights)
+    denoiser = trained_denoiser(checkpoint, weights=cfg.weights, run=run_of(path))
     if "sampler" in cfg:
         check_sampler(instantiate(cfg.sampler), denoiser)
     device = pick_device(cfg.device)

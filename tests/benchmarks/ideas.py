@@ -80,6 +80,9 @@ _COOLDOWN = 0.8
 _SCALE = 2.0
 BASE = "base recipe"
 
+_PRELOADED = ("tests.benchmarks.ideas_training", "torch._inductor")
+"""Imported once and not by each process; the second is wanted by torch's deterministic mode."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Idea:
@@ -260,7 +263,7 @@ def compare(
         seconds=until - time.monotonic(),
         needs=args.seconds,
         start=start,
-        preload=["tests.benchmarks.ideas_training"],
+        preload=_PRELOADED,
     ):
         task = tasks[one.job]
         rows.add(
