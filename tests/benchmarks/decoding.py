@@ -1,9 +1,14 @@
 """From JPEG files to prepared pixels: speed, how far pixels are off, and memory.
 
-``uv run python -m tests.benchmarks.decoding`` brings photographs of 1024 px to 256 px on one
-thread, exactly, fast, and by ``torchvision.io.decode_image`` with an antialiased resize, and
-prints how many gray levels each is off from the exact ones on average. ``--memory`` prepares 2,000
-and 20,000 images, each in a process of its own, and prints the most that it had resident.
+``uv run python -m tests.benchmarks.decoding --files FOLDER`` takes every JPEG of the folder that
+is at least 1024 px high and wide, brings the square in its middle to 1024 px, as the sets of
+faces were made, and that to 256 px on one thread: exactly, fast, and by torchvision's
+``decode_image`` with an antialiased resize. It prints how many gray levels each is off from the
+exact ones on average. Without a folder it takes scikit-learn's two photographs. Debian's packages
+mate-backgrounds and lomiri-wallpapers-16.04 hold 27 photographs that are large enough.
+
+``--prepare 2000`` prepares so many images on one core and on all, ``--memory 2000 20000`` so many
+one after the other, each in a process of its own, and prints the most that it had resident.
 """
 
 import argparse
@@ -12,7 +17,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -24,42 +31,34 @@ from ccdiff.data import Folder
 from ccdiff.data.files.decode import PixelSettings, decode
 from tests.benchmarks.kit import Case, durations, interleave, machine
 
-SIDE, WANTED = 1024, 256
+SIDE = 1024
 QUALITY = 92
-# Of a camera at low sensitivity.
-NOISE = 1.5
+
+Way = Callable[[bytes], np.ndarray]
 
 
-def encoded(pixels: np.ndarray) -> bytes:
-    """A JPEG with colour at half resolution, as cameras write it, of uint8 [H, W, 3]."""
+def encoded(picture: Image.Image) -> bytes:
+    """A JPEG with colour at half resolution, as cameras write it."""
     content = BytesIO()
-    Image.fromarray(pixels).save(content, "JPEG", quality=QUALITY, subsampling="4:2:0")
+    picture.save(content, "JPEG", quality=QUALITY, subsampling="4:2:0")
     return content.getvalue()
 
 
-def natural(n: int) -> list[bytes]:
-    """Pictures with the spectrum of photographs, amplitude over frequency, and a camera's noise.
-
-    Field, Relations between the statistics of natural images and the response properties of
-    cortical cells, 1987, JOSA A 4(12).
-    """
+def from_folder(folder: Path) -> list[bytes]:
+    """Squares of 1024 px of the photographs that are there, each of them made smaller to it."""
     found = []
-    rows, columns = np.meshgrid(np.fft.fftfreq(SIDE), np.fft.rfftfreq(SIDE), indexing="ij")
-    radius = np.hypot(rows, columns)
-    radius[0, 0] = np.inf
-    # Lens and demosaicing leave little of the highest frequencies.
-    amplitude = np.exp(-((radius / 0.15) ** 2)) / radius**1.3
-    for seed in range(n):
-        rng = np.random.default_rng(seed)
-        planes = []
-        for _ in range(3):
-            phases = np.exp(2j * np.pi * rng.random(radius.shape))
-            plane = np.fft.irfft2(amplitude * phases, (SIDE, SIDE))
-            planes.append(plane / plane.std())
-        gray, red, blue = planes  # Colours differ by less than brightness does.
-        picture = np.stack([gray + 0.3 * red, gray, gray + 0.3 * blue], axis=-1)
-        noisy = 127 + 45 * picture + NOISE * rng.standard_normal(picture.shape)
-        found.append(encoded(noisy.round().clip(0, 255).astype(np.uint8)))
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in (".jpg", ".jpeg"):
+            continue
+        with Image.open(path) as photograph:
+            side = min(photograph.size)
+            if side < SIDE:
+                continue
+            left, top = (photograph.width - side) // 2, (photograph.height - side) // 2
+            square = photograph.convert("RGB").crop((left, top, left + side, top + side))
+        found.append(encoded(square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)))
+    if not found:
+        sys.exit(f"{folder} holds no JPEG of {SIDE} px")
     return found
 
 
@@ -73,109 +72,129 @@ def photographs(n: int) -> list[bytes]:
         tall = np.concatenate([photograph, photograph[::-1], photograph])
         wide = np.concatenate([tall, tall[:, ::-1]], axis=1)
         top, left = 16 * (i // 2) % 200, 16 * (i // 2) % 200
-        found.append(encoded(wide[top : top + SIDE, left : left + SIDE]))
+        found.append(encoded(Image.fromarray(wide[top : top + SIDE, left : left + SIDE])))
     return found
 
 
-def enlarged(n: int) -> list[bytes]:
-    """The same photographs enlarged to 1024 px, as most faces of CelebA-HQ are."""
-    found = []
-    for i, data in enumerate(photographs(n)):
-        picture = Image.open(BytesIO(data)).crop((0, 0, 427, 427))
-        large = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        noise = NOISE * np.random.default_rng(i).standard_normal((SIDE, SIDE, 3))
-        found.append(encoded((np.asarray(large) + noise).round().clip(0, 255).astype(np.uint8)))
-    return found
-
-
-def by_torchvision(data: bytes) -> np.ndarray:
-    """uint8 [3, 256, 256] in the usual way."""
+def by_torchvision(data: bytes, *, wanted: int) -> np.ndarray:
+    """uint8 [3, wanted, wanted] in the usual way."""
     from torchvision.io import decode_image
     from torchvision.transforms.v2.functional import resize
 
     image = decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    return resize(image, [WANTED, WANTED], antialias=True).numpy()
+    return resize(image, [wanted, wanted], antialias=True).numpy()
 
 
-def by_us(how: str) -> Callable[[bytes], np.ndarray]:
+def by_us(data: bytes, *, how: str, wanted: int) -> np.ndarray:
+    """uint8 [3, wanted, wanted] by ``data.decode=how``."""
     settings = PixelSettings(
-        image_size=(WANTED, WANTED), channels=3, background=(255, 255, 255), decode=how
+        image_size=(wanted, wanted), channels=3, background=(255, 255, 255), decode=how
     )
-    return lambda data: decode(data, settings)[0]
+    return decode(data, settings)[0]
 
 
-WAYS: Mapping[str, Callable[[bytes], np.ndarray]] = {
-    "exact": by_us("exact"),
-    "fast": by_us("fast"),
-    "torchvision": by_torchvision,
-}
+def eighth(data: bytes) -> None:
+    """Reads the file's code and little more: what no decoder of this kind can do without."""
+    with Image.open(BytesIO(data)) as image:
+        image.draft(None, (SIDE // 8, SIDE // 8))
+        image.load()
 
 
-def levels_off(files: Sequence[bytes], way: Callable[[bytes], np.ndarray]) -> float:
+def ways(wanted: int) -> Mapping[str, Way]:
+    """What is compared, each from a file to ``wanted`` px."""
+    return {
+        "exact": partial(by_us, how="exact", wanted=wanted),
+        "fast": partial(by_us, how="fast", wanted=wanted),
+        "torchvision": partial(by_torchvision, wanted=wanted),
+    }
+
+
+def levels_off(files: Sequence[bytes], way: Way, exact: Way) -> float:
     """The mean absolute difference from exact pixels, in gray levels of 256."""
-    pairs = ((way(data), WAYS["exact"](data)) for data in files)
+    pairs = ((way(data), exact(data)) for data in files)
     return float(np.mean([np.abs(a.astype(int) - b.astype(int)).mean() for a, b in pairs]))
 
 
-def compare(files: Sequence[bytes], rounds: int) -> str:
+def compare(files: Sequence[bytes], rounds: int, wanted: int) -> str:
     """Markdown: milliseconds per image and gray levels off of each way."""
 
-    def all_of(way: Callable[[bytes], np.ndarray]) -> Callable[[], None]:
+    def all_of(way: Callable[[bytes], object]) -> Callable[[], None]:
         def run() -> None:
             for data in files:
                 way(data)
 
         return run
 
-    cases = {name: Case(run=all_of(way), images=len(files)) for name, way in WAYS.items()}
+    found = ways(wanted)
+    work = {**found, "to an eighth": eighth}
+    cases = {name: Case(run=all_of(way), images=len(files)) for name, way in work.items()}
     taken = interleave(cases, rounds=rounds, warmup=1)
-    lines = [durations(taken, each="image", per=len(files)), ""]
-    for name, way in WAYS.items():
-        lines.append(f"{name}: {levels_off(files, way):.2f} gray levels off")
-    size = sum(map(len, files)) / len(files) / 2**10
-    return "\n".join([*lines, f"files of {size:.0f} KiB on average"])
+    lines = [f"to {wanted} px", "", durations(taken, each="image", per=len(files)), ""]
+    for name, way in found.items():
+        lines.append(f"{name}: {levels_off(files, way, found['exact']):.2f} gray levels off")
+    return "\n".join(lines)
 
 
-def prepare(num: int, folder: Path) -> None:
-    """Prepares ``num`` images and prints the peak memory in MiB."""
+def prepared(files: Sequence[bytes], num: int, folder: Path, **options: object) -> float:
+    """Prepares ``num`` images, each of a few under many names; returns the seconds it took."""
     (folder / "set" / "a").mkdir(parents=True)
-    few = photographs(8)
     for i in range(num):
-        # One file under many names: what counts is how many there are.
-        first = folder / "set" / "a" / f"{i % 8}.jpg"
-        if i < 8:
-            first.write_bytes(few[i])
+        first = folder / "set" / "a" / f"{i % len(files)}.jpg"
+        if i < len(files):
+            first.write_bytes(files[i])
         else:
             os.link(first, folder / "set" / "a" / f"{i}.jpg")
-    data = Folder(
-        root=str(folder / "set"), cache=str(folder / "cache"), image_size=64, channels=3,
-        flip=False, decode="fast",
-    )  # fmt: skip
+    settings = {"image_size": 256, "channels": 3, "flip": False, "decode": "fast", **options}
+    data = Folder(root=str(folder / "set"), cache=str(folder / "cache"), **settings)  # type: ignore[arg-type]
+    started = time.perf_counter()
     data.prepare()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    return time.perf_counter() - started
+
+
+def by_cores(files: Sequence[bytes], num: int) -> str:
+    """Markdown: images/s of a whole preparation to 256 px, on one core and on all."""
+    cores = sorted(os.sched_getaffinity(0))
+    lines = ["| cores | `exact`, images/s | `fast`, images/s |", "|---|---|---|"]
+    for some in (cores[:1], cores):
+        os.sched_setaffinity(0, some)
+        cells = [str(len(some))]
+        for how in ("exact", "fast"):
+            with tempfile.TemporaryDirectory() as name:
+                cells.append(f"{num / prepared(files, num, Path(name), decode=how):.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--files", type=Path, help="a folder of photographs")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory", type=int, nargs="*", help="prepare so many images")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256], help="in pixels")
+    parser.add_argument("--prepare", type=int, help="so many images, on one core and on all")
+    parser.add_argument("--memory", type=int, nargs="+", help="prepare so many images")
     parser.add_argument("--alone", action="store_true", help="in this very process")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.memory is None:
-        print(machine())
-        for make in (enlarged, natural, photographs):
-            print(f"\n{make.__name__}\n\n{compare(make(args.images), args.rounds)}")
+    if args.memory is not None and not args.alone:
+        given = ["--files", str(args.files)] if args.files else []
+        for num in args.memory:
+            command = [sys.executable, "-m", __spec__.name, "--alone", "--memory", str(num)]
+            done = subprocess.run([*command, *given], check=True, capture_output=True, text=True)
+            print(f"peak memory, {num} images prepared: {done.stdout.strip()} MiB", flush=True)
         return
-    for num in args.memory or (2_000, 20_000):
+    files = photographs(8) if args.files is None else from_folder(args.files)
+    if args.memory is not None:
         with tempfile.TemporaryDirectory() as name:
-            if args.alone:
-                prepare(num, Path(name))
-                continue
-        command = [sys.executable, "-m", __spec__.name, "--alone", "--memory", str(num)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        print(f"peak memory, {num} images prepared: {done.stdout.strip()} MiB")
+            prepared(files, args.memory[0], Path(name), image_size=64)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        return
+    size = sum(map(len, files)) / len(files) / 2**10
+    print(f"{machine()}\n{len(files)} files of {size:.0f} KiB on average\n")
+    if args.prepare is not None:
+        print(by_cores(files, args.prepare))
+        return
+    for wanted in args.sizes:
+        print(compare(files, args.rounds, wanted) + "\n", flush=True)
 
 
 if __name__ == "__main__":

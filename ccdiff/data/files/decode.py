@@ -16,6 +16,7 @@ from stat import S_ISREG
 import numpy as np
 from PIL import Image, ImageColor, UnidentifiedImageError
 
+from ccdiff.data.files.resize import resize
 from ccdiff.errors import UserError
 
 __all__ = [
@@ -66,7 +67,8 @@ class PixelSettings:
         channels: 1 (gray) or 3 (RGB).
         background: What shows through where the image is transparent.
         decode: ``exact`` decodes every pixel before it resizes; ``fast`` has JPEG decoded at a
-            half, a quarter or an eighth of its size, as far as that is no smaller than wanted.
+            half, a quarter or an eighth of its size, as far as that is no smaller than wanted, and
+            resizes by torch, see :func:`~ccdiff.data.files.resize.resize`.
         gray_max: The white of gray files of 16 bits, see :func:`gray_max`.
     """
 
@@ -184,8 +186,8 @@ def decode(data: bytes | np.ndarray, settings: PixelSettings) -> tuple[np.ndarra
         picture = picture.crop(_centre(picture.size, height=height, width=width))
         if settings.decode == "exact":
             smaller = picture.height < height or picture.width < width
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        fast = settings.decode == "fast"
+        picture = resize(picture, height=height, width=width, fast=fast)
         pixels = np.asarray(picture if settings.channels == 3 else picture.convert("L"))
     except BadImage:
         raise

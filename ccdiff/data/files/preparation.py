@@ -9,9 +9,11 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,7 +33,7 @@ from ccdiff.data.files.prepared_files import (
     write_manifest,
 )
 from ccdiff.data.files.source import Source
-from ccdiff.data.files.twins import Twins
+from ccdiff.data.files.twins import Twins, pixel_digest
 from ccdiff.errors import UserError
 from ccdiff.system.console import beside_bars
 
@@ -42,6 +44,21 @@ log = logging.getLogger(__name__)
 _STEP_IMAGES = 256
 _STEP_BYTES = 64 << 20
 _EIGHT_BIT_ENDINGS = (".jpg", ".jpeg", ".jfif", ".jpe", ".webp", ".gif", ".bmp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decoded:
+    """An image that can be used.
+
+    Arguments:
+        pixels: uint8 [C, H, W].
+        enlarged: Whether the file's picture is smaller than that.
+        digest: Of the pixels, where twins are looked for.
+    """
+
+    pixels: np.ndarray
+    enlarged: bool
+    digest: bytes
 
 
 def build(
@@ -121,11 +138,10 @@ def _decode_all(
         _check_room(folder, (len(order) - progress.done) * settings.row_bytes)
         log.info("preparing images %d to %d of %s", progress.done, len(order), source.title)
         bar = tqdm(total=len(order), initial=progress.done, unit="image", disable=None)
-        with bar, beside_bars():
-            for start in range(progress.done, len(order), size):
-                numbers = order[start : start + size].tolist()
-                readers = [source.images.reader(i) for i in numbers]
-                outcomes = list(pool.map(partial(_decode_one, settings), readers))
+        starts = range(progress.done, len(order), size)
+        steps = (order[start : start + size].tolist() for start in starts)
+        with bar, beside_bars(), _cancelling(pool):
+            for numbers, outcomes in _one_ahead(pool, source, steps, settings):
                 step = _keep(source, numbers, outcomes, pixels, twins)
                 _sync(pixels)
                 journal.write(step.to_line())
@@ -168,19 +184,49 @@ def _gray_max(read: Callable[[], bytes | np.ndarray]) -> int:
         return 0
 
 
-def _decode_one(
-    settings: PixelSettings, read: Callable[[], bytes | np.ndarray]
-) -> tuple[np.ndarray, bool] | BadImage:
+@contextmanager
+def _cancelling(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Leaves undone what was asked of ``pool`` and has not begun, however the block ends."""
     try:
-        return decode(read(), settings)
+        yield
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_ahead(
+    pool: ThreadPoolExecutor,
+    source: Source,
+    steps: Iterable[list[int]],
+    settings: PixelSettings,
+) -> Iterator[tuple[list[int], Iterable[_Decoded | BadImage]]]:
+    """What becomes of the images of each step, while those of the next are decoded already.
+
+    So all cores decode while one writes.
+    """
+    work = partial(_decode_one, settings, hashed=source.drawn)
+    ahead: deque[tuple[list[int], Iterable[_Decoded | BadImage]]] = deque()
+    for numbers in steps:
+        ahead.append((numbers, pool.map(work, [source.images.reader(i) for i in numbers])))
+        if len(ahead) > 1:
+            yield ahead.popleft()
+    yield from ahead
+
+
+def _decode_one(
+    settings: PixelSettings, read: Callable[[], bytes | np.ndarray], *, hashed: bool
+) -> _Decoded | BadImage:
+    try:
+        pixels, enlarged = decode(read(), settings)
     except BadImage as error:
         return error
+    digest = pixel_digest(pixels.data) if hashed else b""
+    return _Decoded(pixels=pixels, enlarged=enlarged, digest=digest)
 
 
 def _keep(
     source: Source,
     numbers: Sequence[int],
-    outcomes: Sequence[tuple[np.ndarray, bool] | BadImage],
+    outcomes: Iterable[_Decoded | BadImage],
     pixels: BinaryIO,
     twins: Twins,
 ) -> Progress:
@@ -191,14 +237,13 @@ def _keep(
         if isinstance(outcome, BadImage):
             bad.append(Bad(i, source.images.names[i], str(outcome)))
             continue
-        image, was_smaller = outcome
-        if twins.has(i, image):
+        if twins.has(i, outcome.digest):
             left_out.append(i)
             continue
-        pixels.write(image.data)
+        pixels.write(outcome.pixels.data)
         rows += 1
         train += not source.heldout[i]
-        enlarged += was_smaller
+        enlarged += outcome.enlarged
     return Progress(len(numbers), rows, train, enlarged, tuple(bad), tuple(left_out))
 
 

@@ -102,6 +102,7 @@ def prepare(source: Source, *, settings: PixelSettings, cache: Path) -> Prepared
         with _alone(cache):
             if not path.exists():
                 build(source, order=order, settings=settings, identity=identity, path=path)
+                _checked.add(_state(path))  # Its hash is that of what was read back.
     manifest = _read_manifest(path, settings)
     _check(path, manifest)
     unused = {bad["index"] for bad in manifest["bad"]} | set(manifest["twins"])
@@ -133,13 +134,18 @@ def _check(path: Path, manifest: dict[str, Any]) -> None:
 
     Where several processes of a machine train together, the first of them does so for all.
     """
-    status = (path / "images.npy").stat()
-    state = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    state = _state(path)
     if state in _checked or local_rank() != 0:
         return
     if file_sha256(path / "images.npy") != manifest["images"]["sha256"]:
         raise _damaged(path)
     _checked.add(state)
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    """What tells whether the images of a copy may have changed since they were read."""
+    status = (path / "images.npy").stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
 
 
 def _damaged(path: Path) -> UserError:

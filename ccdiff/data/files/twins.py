@@ -8,7 +8,7 @@ import numpy as np
 from ccdiff.data.files.heldout import groups_of
 from ccdiff.data.files.source import Source
 
-__all__ = ["Twins"]
+__all__ = ["Twins", "pixel_digest"]
 
 
 class Twins:
@@ -28,7 +28,7 @@ class Twins:
         self, source: Source, *, trained: Iterable[bytes], left_out: Iterable[int]
     ) -> None:
         self.source = source
-        self._seen = {_digest(image) for image in trained} if source.drawn else set()
+        self._seen = {pixel_digest(image) for image in trained} if source.drawn else set()
         groups = groups_of(source.labels)
         self._left = [int(source.heldout[group].sum()) for group in groups]
         self._groups: dict[int, list[int]] = {int(i): [] for i in np.flatnonzero(source.heldout)}
@@ -38,11 +38,10 @@ class Twins:
         for i in left_out:
             self._leave_out(i)
 
-    def has(self, i: int, image: np.ndarray) -> bool:
-        """Whether image ``i``, with these pixels, is to be left out."""
+    def has(self, i: int, digest: bytes) -> bool:
+        """Whether image ``i``, whose pixels have this digest, is to be left out."""
         if not self.source.drawn:
             return False
-        digest = _digest(image.data)
         if not self.source.heldout[i]:
             self._seen.add(digest)
             return False
@@ -56,5 +55,6 @@ class Twins:
             self._left[group] -= 1
 
 
-def _digest(data: bytes | memoryview) -> bytes:
+def pixel_digest(data: bytes | memoryview) -> bytes:
+    """16 bytes that tell the pixels of an image from those of any other."""
     return hashlib.blake2b(data, digest_size=16).digest()

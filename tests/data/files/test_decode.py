@@ -10,6 +10,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from ccdiff.data import Folder
 from ccdiff.data.files.decode import PixelSettings, decode, parse_color
+from ccdiff.data.files.resize import resize
 from ccdiff.errors import UserError
 
 SIZE = 8
@@ -272,6 +273,20 @@ def test_fast_decoding_decodes_less(monkeypatch):
         )
     assert sizes[0] == (256, 256)
     assert sizes[-1] == (64, 64)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (17, 31), (1, 1), (300, 280), (5, 200)])
+def test_torch_resizes_as_pillow_does(size):
+    height, width = size
+    noise = np.random.default_rng(0).integers(0, 256, (150, 110, 3), dtype=np.uint8)
+    for picture in (Image.fromarray(noise), slopes(200, 130), Image.fromarray(noise[:1, :1])):
+        ours, pillows = (
+            np.asarray(resize(picture, height=height, width=width, fast=fast)).astype(int)
+            for fast in (True, False)
+        )
+        assert ours.shape == (height, width, 3)
+        assert np.abs(ours - pillows).max() <= 2
+        assert np.abs(ours - pillows).mean() < 0.03
 
 
 def test_another_way_to_decode_is_refused():

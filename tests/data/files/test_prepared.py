@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -336,6 +337,47 @@ def test_a_disk_that_fills_up_is_told(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(preparation, "_sync", full)
     with pytest.raises(UserError, match=r"No space left on device.*data\.cache=<folder>"):
         open_folder(folder, tmp_path / "cache").load()
+
+
+def test_the_next_step_is_decoded_while_one_is_written(folder, tmp_path, monkeypatch):
+    ahead, decode, sync = threading.Event(), preparation.decode, preparation._sync
+    seen: list[None] = []
+
+    def counting(*arguments):
+        seen.append(None)
+        if len(seen) > 7:
+            ahead.set()
+        return decode(*arguments)
+
+    def writing(file):
+        assert ahead.wait(10)
+        sync(file)
+
+    monkeypatch.setattr(preparation, "_STEP_IMAGES", 7)
+    monkeypatch.setattr(preparation, "decode", counting)
+    monkeypatch.setattr(preparation, "_sync", writing)
+    open_folder(folder, tmp_path / "cache").prepare().verify()
+
+
+def test_what_is_asked_for_ahead_is_let_be_when_a_step_fails(
+    folder, tmp_path, monkeypatch, decoded
+):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    counting = preparation.decode
+
+    def slow(*arguments):
+        time.sleep(0.02)
+        return counting(*arguments)
+
+    monkeypatch.setattr(preparation, "_STEP_IMAGES", 10)
+    monkeypatch.setattr(preparation, "num_cores", lambda: 2)
+    monkeypatch.setattr(preparation, "decode", slow)
+    monkeypatch.setattr(preparation, "_sync", full)
+    with pytest.raises(UserError, match="No space left"):
+        open_folder(folder, tmp_path / "cache").load()
+    assert decoded[0] < 16  # 20 were asked for
 
 
 def test_the_source_is_only_read(folder, tmp_path):
