@@ -1,4 +1,7 @@
-"""Quality against cost: ``python -m ccdiff.curve run=latest sampler=ddim,heun steps=5,10,20``."""
+"""Quality against cost: ``python -m ccdiff.curve run=latest sampler=ddim,heun steps=5,10,20``.
+
+Or over averaged weights and guidance: ``ema=0.05,0.1,0.15 guidance.scale=1,1.5,2``.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +14,15 @@ from ccdiff.settings import Precision
 
 __all__ = ["CurveConfig", "list_arguments", "main"]
 
-_LISTS = {"sampler": "samplers", "samplers": "samplers", "steps": "steps", "seeds": "seeds"}
+_SCALE = "guidance.scale"
+_LISTS = {
+    "sampler": "samplers",
+    "samplers": "samplers",
+    "steps": "steps",
+    "seeds": "seeds",
+    "ema": "widths",
+    _SCALE: "scales",
+}
 
 
 @dataclass
@@ -32,6 +43,8 @@ class CurveConfig:
     reference_steps: int = MISSING
     solution: str | None = None
     solution_steps: int = MISSING
+    widths: list[str] = MISSING
+    scales: list[float] = MISSING
     out: str | None = None
     weights: str = MISSING
     batch_size: int = MISSING
@@ -45,11 +58,15 @@ def list_arguments(arguments: list[str]) -> list[str]:
     """Rewrites ``sampler=a,b steps=5,10`` to lists, since to Hydra a comma means a sweep.
 
     ``sampler/grid=...`` and ``sampler.<setting>=...`` are collected, for each of the samplers.
+    With ``ema=...`` or several ``guidance.scale=...`` it is a map, by the run's own sampler unless
+    one is named.
     """
     rewritten, overrides = [], []
+    if _is_map(arguments):
+        rewritten = ["samplers=[]", "steps=[]"]
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and key in _LISTS:
+        if equals and key in _LISTS and (key != _SCALE or "," in value):
             rewritten.append(f"{_LISTS[key]}=[{value.strip('[]')}]")
         elif equals and key.startswith(("sampler/", "sampler.")):
             quoted = argument.replace("\\", "\\\\").replace("'", "\\'")
@@ -59,6 +76,13 @@ def list_arguments(arguments: list[str]) -> list[str]:
     if overrides:
         rewritten.append(f"sampler_overrides=[{','.join(overrides)}]")
     return rewritten
+
+
+def _is_map(arguments: list[str]) -> bool:
+    given = [argument.partition("=")[::2] for argument in arguments]
+    return any(
+        key in ("ema", "widths") or (key == _SCALE and "," in value) for key, value in given
+    )
 
 
 main = command(

@@ -1,38 +1,33 @@
 """Measures samplers at several numbers of steps against a reference, from the same noise."""
 
 import logging
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterable
 from pathlib import Path
 
-import torch
-from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from tqdm import tqdm
 
 from ccdiff.config.build import instantiate
+from ccdiff.curve.choices import compose_sampler, labels_shown
 from ccdiff.curve.draw import Draw, Progress
+from ccdiff.curve.map import run_map
 from ccdiff.curve.plot import plot_curve
 from ccdiff.curve.table import Measurement, Row, Setting, summarise, table, write_csv
 from ccdiff.curve.variance import variance_kept
 from ccdiff.data import Split, to_float
 from ccdiff.diffusion.levels import Reach
-from ccdiff.diffusion.samplers import Sampler, check_sampler
+from ccdiff.diffusion.samplers import check_sampler
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
 from ccdiff.metrics.extractors import Material
 from ccdiff.metrics.judge import Judge, images_like
 from ccdiff.metrics.references import reference
-from ccdiff.runs.folder import find_checkpoint, refuse_filled, run_of
+from ccdiff.runs.folder import refuse_filled
 from ccdiff.system.console import beside_bars
-from ccdiff.trained.grids import fill_in_grid
 from ccdiff.trained.run import OpenedRun, new_folder, open_run, track
 
-__all__ = ["compose_sampler", "run_curve"]
+__all__ = ["run_curve"]
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +39,16 @@ _IMAGES_FOR_STD = 1000
 def run_curve(cfg: DictConfig) -> Path:
     """Measures what ``cfg`` asks for; the table is written anew after each measurement.
 
+    Where it names averages or scales of guidance, the map of both, see :mod:`ccdiff.curve.map`.
+
     Returns:
         The folder that holds ``curve.csv``, ``curve.png`` and ``config.yaml``.
 
     Raises:
         UserError: Where the run, a sampler or a number will not do, before anything is drawn.
     """
+    if cfg.widths or cfg.scales:
+        return run_map(cfg)
     refuse_filled(cfg.out)
     _check(cfg)
     grid = {
@@ -75,7 +74,7 @@ def run_curve(cfg: DictConfig) -> Path:
     trained.check_guidance(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()
-    y, titles = _labels(heldout, len(data.names), cfg.num_per_label)
+    y, titles = labels_shown(heldout, len(data.names), cfg.num_per_label)
     material = Material.of(data, train, heldout, cache=cfg.cache, device=trained.device)
     judge = Judge.open(source, material)
     against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
@@ -128,38 +127,6 @@ def run_curve(cfg: DictConfig) -> Path:
     return out
 
 
-def compose_sampler(
-    name: str, steps: int, overrides: Sequence[str] = (), *, run: str | None = None
-) -> Sampler:
-    """The sampler of ``conf/sampler/<name>.yaml`` with so many steps; call it inside a command.
-
-    Arguments:
-        name: Of the file.
-        steps: Number of steps.
-        overrides: Such as ``sampler/grid=karras`` and ``sampler.eta=0.5``.
-        run: Where the grids of ``sampler/grid=fitted`` are found.
-
-    Raises:
-        UserError: Where there is no such sampler, with near matches, or it has no such setting.
-    """
-    names = GlobalHydra.instance().config_loader().get_group_options("sampler")
-    if name not in names:
-        near = get_close_matches(name, names)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise UserError(f"there is no sampler {name!r}{hint} (there are: {', '.join(names)})")
-    for override in overrides:
-        if override.startswith("sampler.steps="):
-            raise UserError(f"{override}: the numbers of steps to compare are steps=5,10,...")
-    try:
-        # Of this config the sampler alone is used.
-        composed = compose("sample", [f"sampler={name}", *overrides, f"sampler.steps={steps}"])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"sampler={name} with {', '.join(overrides)}: {error}") from error
-    if run is not None:
-        fill_in_grid(composed.sampler, run_of(find_checkpoint(run)))
-    return instantiate(composed.sampler)
-
-
 def _check(cfg: DictConfig) -> None:
     for key in ("samplers", "steps", "seeds"):
         values = list(cfg[key])
@@ -185,23 +152,6 @@ def _check_samplers(settings: Iterable[Setting], trained: OpenedRun) -> None:
                 f"{error}; for a curve of this run pass sampler=consistency solution=null "
                 f"reference=consistency reference_steps=8"
             ) from error
-
-
-def _labels(heldout: Split, num_labels: int, num_per_label: int) -> tuple[Tensor, list[str]]:
-    """What the images shall show, with the names of their noise.
-
-    As many of each class; or the attributes of held-out images, which go together as they do.
-    """
-    if heldout.labels.ndim == 1:
-        y = torch.arange(num_labels).repeat_interleave(num_per_label)
-    else:
-        rows = heldout.labels
-        y = rows[
-            torch.arange(num_labels * num_per_label) * len(rows) // (num_labels * num_per_label)
-        ]
-    if len(y) < 2:
-        raise UserError("a distance between distributions needs 2 images: raise num_per_label")
-    return y, [f"curve {i}" for i in range(len(y))]
 
 
 def _variances(

@@ -1,0 +1,76 @@
+"""The picture of a map: a panel of coloured cells for each figure, the best one framed."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ccdiff.system.atomic import write_whole
+
+__all__ = ["plot_map"]
+
+_INK = "#333333"
+_FRAME = "#D55E00"
+_DARK = 0.55
+"""The share of the colour scale above which numbers are written in white."""
+
+
+def plot_map(
+    figures: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    real: Mapping[str, float],
+    path: Path,
+    title: str,
+) -> None:
+    """Draws a panel for each figure: weights downwards, scales to the right, darker is better.
+
+    Arguments:
+        figures: By name, a value for each row and column.
+        rows: Names of the weights.
+        columns: Names of the scales.
+        real: What training images get, by name.
+        path: Where to.
+        title: What was sampled.
+    """
+    # Without pyplot, which would want a display and keeps every figure.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    size = (2.2 + 1.1 * len(columns) * len(figures) + 1.2 * len(figures), 1.9 + 0.5 * len(rows))
+    figure = Figure(figsize=(max(8.0, size[0]), max(3.2, size[1])), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(figures), squeeze=False)[0]
+    for axes, (name, values) in zip(panels, figures.items(), strict=True):
+        share = name.startswith("label_agreement")
+        flat = [value for line in values for value in line]
+        low, high = min(flat), max(flat)
+        best = max(flat) if share else min(flat)
+        good = [[_goodness(value, low, high, rising=share) for value in line] for line in values]
+        axes.imshow(good, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for i, line in enumerate(values):
+            for j, value in enumerate(line):
+                text = f"{100 * value:.1f} %" if share else f"{value:.3g}"
+                color = "white" if good[i][j] > _DARK else _INK
+                axes.text(j, i, text, ha="center", va="center", color=color)
+                if value == best:
+                    frame = Rectangle((j - 0.47, i - 0.46), 0.94, 0.92)
+                    frame.set(fill=False, edgecolor=_FRAME, linewidth=2)
+                    axes.add_patch(frame)
+        axes.set_xticks(range(len(columns)), list(columns), color=_INK)
+        axes.set_yticks(range(len(rows)), list(rows), color=_INK)
+        axes.set_ylabel("weights", color=_INK)
+        shown = f"{100 * real[name]:.1f} %" if share else f"{real[name]:.3g}"
+        axes.set_title(f"{name}\n(training images: {shown})", fontsize=10, color=_INK)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+    figure.suptitle(title, x=0.01, ha="left", color=_INK)
+    write_whole(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _goodness(value: float, low: float, high: float, *, rising: bool) -> float:
+    """From 0 for the worst of all values to 1 for the best; 1 where all are the same."""
+    if high == low:
+        return 1.0
+    place = (value - low) / (high - low)
+    return place if rising else 1 - place
