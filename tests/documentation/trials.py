@@ -48,6 +48,7 @@ LACKING = {
     r"data=(mnist|cifar10|celebahq)": "a data set that is not there",
     r"experiment=": "a data set that is not there",
     r"(weights|ema)=0": "a run with ema=posthoc; has its own tests",
+    r"sweep=study": "a data set that is not there",
     r"cat,dog|Young|angle: 30": "a run on another data set",
     r"extractor=inception": "weights that are fetched",
     r"grid=fitted": "a grid that was fitted for so many steps",

@@ -18,8 +18,11 @@ __all__ = ["NEEDED", "WANTED", "collect"]
 
 NEEDED = ("antlr4-python3-runtime", "omegaconf", "hydra-core", "ema-pytorch")
 """What the suite cannot run without, and an installation of torch does not bring."""
-WANTED = ("diffusers", "importlib_metadata", "denoising-diffusion-pytorch", "pytorch-fid")
-"""What others are measured with; left out where this environment lacks it."""
+WANTED = (
+    *("diffusers", "importlib_metadata", "denoising-diffusion-pytorch", "pytorch-fid"),
+    *("joblib", "hydra-joblib-launcher"),
+)
+"""Others to measure with, and what starts jobs side by side; left out where they are not here."""
 MOST = 40 << 20
 
 _PIPELINES = ("ddim", "ddpm")
