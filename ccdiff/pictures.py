@@ -13,7 +13,18 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-__all__ = ["SHOWN_COLUMNS", "grid", "picture", "places_shown", "png", "save_gif", "save_png"]
+__all__ = [
+    "INK",
+    "PAPER",
+    "SHOWN_COLUMNS",
+    "font",
+    "grid",
+    "picture",
+    "places_shown",
+    "png",
+    "save_gif",
+    "save_png",
+]
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +33,8 @@ SHOWN_COLUMNS = 16
 
 _CELL = 56
 _GAP = 2
-_INK, _PAPER = 30, 255
+INK, PAPER = (30, 30, 30), (255, 255, 255)
+"""Colours of letters and of the ground."""
 _MAX_TITLE = 28
 _IN_NO_FONT = "\U0010ffff"
 
@@ -39,7 +51,7 @@ def picture(image: Tensor) -> Image.Image:
 
 
 @functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib: Pillow's own font has no letter beyond ASCII."""
     matplotlib = importlib.util.find_spec("matplotlib")
     assert matplotlib is not None, "it is a dependency"
@@ -48,19 +60,19 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)
 
 
-def _drawable(title: str, font: ImageFont.FreeTypeFont) -> str:
+def _drawable(title: str, letters: ImageFont.FreeTypeFont) -> str:
     """A title as it can be drawn: one line, not too long, of letters that the font has."""
     text = unicodedata.normalize("NFC", title)
-    text = "".join(c if _known(c, font) else _written_out(c) for c in text)
+    text = "".join(c if _known(c, letters) else _written_out(c) for c in text)
     return text if len(text) <= _MAX_TITLE else text[:_MAX_TITLE] + "…"
 
 
 @functools.cache
-def _known(letter: str, font: ImageFont.FreeTypeFont) -> bool:
+def _known(letter: str, letters: ImageFont.FreeTypeFont) -> bool:
     """Whether the font has it, and does not draw the box that stands for all others."""
     if not letter.isprintable():
         return False
-    return bytes(font.getmask(letter)) != bytes(font.getmask(_IN_NO_FONT)) or letter.isspace()
+    return bytes(letters.getmask(letter)) != bytes(letters.getmask(_IN_NO_FONT)) or letter.isspace()
 
 
 @functools.cache
@@ -85,15 +97,15 @@ def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.I
     rows = -(-len(images) // columns)
     zoom = _zoom(images.shape[-1])
     height, width = images.shape[-2] * zoom, images.shape[-1] * zoom
-    font = _font(max(12, min(20, height // 4)))
-    short = [_drawable(title, font) for title in titles]
-    margin = max((int(font.getlength(title)) + 12 for title in short), default=0)
+    letters = font(max(12, min(20, height // 4)))
+    short = [_drawable(title, letters) for title in titles]
+    margin = max((int(letters.getlength(title)) + 12 for title in short), default=0)
     size = (margin + columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)
-    canvas = Image.new("RGB", size, (_PAPER,) * 3)
+    canvas = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
     for row, title in enumerate(short):
         middle = row * (height + _GAP) + _GAP + height // 2
-        draw.text((6, middle), title, fill=(_INK,) * 3, font=font, anchor="lm")
+        draw.text((6, middle), title, fill=INK, font=letters, anchor="lm")
     for i, image in enumerate(images):
         left = margin + (i % columns) * (width + _GAP) + _GAP
         top = (i // columns) * (height + _GAP) + _GAP
@@ -101,19 +113,22 @@ def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.I
     return canvas
 
 
-def places_shown(numbers: range, columns: int, *, rows: int) -> list[int]:
-    """Which of some images a picture of the first rows and ``SHOWN_COLUMNS`` columns shows.
+def places_shown(
+    numbers: range, columns: int, *, rows: int, most: int = SHOWN_COLUMNS
+) -> list[int]:
+    """Which of some images a picture of the first rows and columns shows.
 
     Arguments:
         numbers: Of the images, which are counted row by row.
         columns: Images per row, in all.
         rows: How many the picture shows.
+        most: Columns that it shows at most.
 
     Returns:
         Places within ``numbers``.
     """
     places = enumerate(divmod(i, columns) for i in numbers)
-    return [k for k, (row, column) in places if row < rows and column < SHOWN_COLUMNS]
+    return [k for k, (row, column) in places if row < rows and column < most]
 
 
 def png(image: Image.Image) -> bytes:
@@ -140,7 +155,9 @@ def save_png(image: Image.Image, path: Path, *, about: Mapping[str, str] | None 
     os.replace(partial, path)
 
 
-def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 3.0) -> None:
+def save_gif(
+    frames: Sequence[Image.Image], path: Path, *, seconds: float | Sequence[float] = 3.0
+) -> None:
     """Writes a looping GIF that rests on its last frame.
 
     Equal frames in a row become one in the file, shown as long as they are together: who counts
@@ -149,11 +166,12 @@ def save_gif(frames: Sequence[Image.Image], path: Path, *, seconds: float = 3.0)
     Arguments:
         frames: At least one image, all of one size.
         path: Where to write.
-        seconds: From the first frame to the last.
+        seconds: From the first frame to the last, or how long each is shown.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    each = max(20, round(1000 * seconds / len(frames)))
-    durations = [each] * (len(frames) - 1) + [1500]
+    if not isinstance(seconds, Sequence):
+        seconds = [*([seconds / len(frames)] * (len(frames) - 1)), 1.5]
+    durations = [max(20, round(1000 * each)) for each in seconds]
     partial = path.with_name(f".{path.name}.partial")
     frames[0].save(
         partial,

@@ -7,7 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ccdiff.generation.pipeline import frame_steps, sample_seeds
+from ccdiff.diffusion.samplers import DDIM
+from ccdiff.diffusion.samplers.grids import LogSNR
+from ccdiff.diffusion.schedules import Cosine
+from ccdiff.generation.film import FILM_COLUMNS, Frames, film, frame_steps, seen
+from ccdiff.generation.pipeline import sample_seeds
 from ccdiff.pictures import grid, save_gif, save_png
 from ccdiff.runs.folder import Run
 from ccdiff.training.monitor.hooks import DrawGrids, Showcase, showcase
@@ -42,12 +46,12 @@ def test_titles_stand_beside_the_images_not_on_them():
 def test_gif_keeps_frames_in_order_and_rests_on_the_last(tmp_path):
     frames = [Image.new("RGB", (4, 4), (i * 60,) * 3) for i in range(4)]
     save_gif(frames, tmp_path / "film.gif")
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.n_frames == 4
+    with Image.open(tmp_path / "film.gif") as gif:
+        assert gif.n_frames == 4
         for i in range(4):
-            film.seek(i)
-            assert film.convert("L").getpixel((0, 0)) == pytest.approx(i * 60, abs=4)
-        assert film.info["duration"] > 1000
+            gif.seek(i)
+            assert gif.convert("L").getpixel((0, 0)) == pytest.approx(i * 60, abs=4)
+        assert gif.info["duration"] > 1000
 
 
 def test_a_failed_write_leaves_the_old_picture(tmp_path):
@@ -59,13 +63,63 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path):
         assert kept.getpixel((0, 0)) == (255, 0, 0)
 
 
+def path(steps: int) -> torch.Tensor:
+    """Equal steps in log-SNR, most of which show noise or a finished image."""
+    return Cosine().at(DDIM(steps=steps, grid=LogSNR()).times(Cosine())).log_snr
+
+
 @pytest.mark.parametrize("steps", [1, 2, 39, 40, 41, 1000])
 def test_frames_end_with_the_last_step(steps):
-    kept = frame_steps(steps, 40)
-    assert max(kept) == steps
-    assert min(kept) >= 1
+    kept = frame_steps(path(steps), 40, dims=64)
+    assert kept == sorted(set(kept))
+    assert kept[-1] == steps
+    assert kept[0] >= 1
     assert len(kept) == min(steps, 40)
-    assert frame_steps(steps, 0) == set()
+    assert frame_steps(path(steps), 0, dims=64) == []
+
+
+@pytest.mark.parametrize("dims", [64, 3 * 64 * 64])
+def test_frames_are_spread_over_what_is_seen(dims):
+    """Not over the steps: those of pure noise and of a finished image look alike."""
+    log_snr = path(1000)
+    share = seen(log_snr, dims)
+    assert share[0] < 0.05
+    assert share[-1] > 0.95
+    kept = frame_steps(log_snr, 20, dims=dims)
+    gaps = share[kept].diff()
+    assert gaps.max() < 2 / 20
+    evenly = share[list(range(50, 1001, 50))].diff()
+    assert gaps.max() < 0.8 * evenly.max()
+
+
+def test_a_film_counts_the_noise_level_and_shows_what_is_foreseen(tmp_path):
+    x_t, x0_hat = (
+        torch.randint(0, 256, (4, 2, 1, 8, 8), generator=torch.Generator().manual_seed(i)).byte()
+        for i in range(2)
+    )
+    log_snr = torch.tensor([-9.0, -2.0, 1.0, 12.0], dtype=torch.float64)
+    made = film(Frames(x_t, x0_hat, log_snr), columns=2, titles=["cat"])
+    assert len({picture.size for picture in made.pictures}) == 1
+    # Nothing but the noise level, below the images, tells frames of equal images apart.
+    same = Frames(x_t[:1].expand_as(x_t), x0_hat[:1].expand_as(x0_hat), log_snr)
+    height = made.pictures[0].height
+    for picture in film(same, columns=2, titles=["cat"]).pictures[1:]:
+        different = np.asarray(picture) != np.asarray(made.pictures[0])
+        assert different.any()
+        assert not different[: height - 20].any()
+    # Both grids are whole, x_t on the left.
+    for frame, picture in enumerate(made.pictures):
+        right = np.asarray(grid(x0_hat[frame], columns=2))
+        assert np.array_equal(np.asarray(picture)[20:-20, -right.shape[1] :], right)
+        left = np.asarray(grid(x_t[frame], columns=2, titles=["cat"]))
+        assert np.array_equal(np.asarray(picture)[20:-20, : left.shape[1]], left)
+    # Each is shown as long as it takes to see something new.
+    shares = seen(log_snr, 64).diff()
+    assert torch.tensor(made.seconds[:-1]) == pytest.approx((3 * shares / shares.sum()).tolist())
+    made.save(tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as file:
+        file.seek(1)
+        assert file.info["duration"] == pytest.approx(1000 * made.seconds[1], abs=10)
 
 
 def test_seeds_do_not_depend_on_the_other_rows():
@@ -97,19 +151,20 @@ def test_a_run_films_no_wider_than_a_gif_can_be(tmp_path):
         last_step=1,
         pipeline=lambda denoiser, y, drop, *, seeds, num_frames: (
             frames[-1],
-            SimpleNamespace(x_t=frames),
+            Frames(frames, frames, torch.tensor([-5.0, 0.0, 5.0])),
         ),
         showcase=Showcase(torch.arange(2), ["a", "b"], columns),
         run=Run(tmp_path),
         run_log=SimpleNamespace(image=lambda key, path, *, step: None),
     )
     hook(SimpleNamespace(denoiser=torch.nn.Identity(), averaged=torch.nn.Identity(), step=1))
-    first = frames[-1].view(2, columns, 1, 8, 8)[:, :16].flatten(0, 1)
-    with Image.open(tmp_path / "samples" / "denoising.gif") as film:
-        assert film.n_frames == 3
-        film.seek(2)
-        expected = np.asarray(grid(first, columns=16, titles=["a", "b"]).convert("L"), dtype=int)
-        assert np.abs(np.asarray(film.convert("L"), dtype=int) - expected).max() < 8
+    first = frames[-1].view(2, columns, 1, 8, 8)[:, :FILM_COLUMNS].flatten(0, 1)
+    with Image.open(tmp_path / "samples" / "denoising.gif") as gif:
+        assert gif.n_frames == 3
+        gif.seek(2)
+        expected = np.asarray(grid(first, columns=8, titles=["a", "b"]).convert("L"), dtype=int)
+        shown = np.asarray(gif.convert("L"), dtype=int)[20:-20, : expected.shape[1]]
+        assert np.abs(shown - expected).max() < 8
     with Image.open(tmp_path / "samples" / "grid.png") as whole:
         assert whole.width > columns * 56
 

@@ -14,7 +14,6 @@ from ccdiff.config.options import options
 from ccdiff.demo.studio import SCALES, STEPS, Studio, Wish
 from ccdiff.diffusion.conditioning import MultiHot
 from ccdiff.errors import UserError
-from ccdiff.pictures import save_gif
 
 __all__ = ["CSS", "build", "theme"]
 
@@ -162,12 +161,10 @@ def _tabs(studio: Studio, chosen: list[gr.components.Component]) -> None:
         asked = wish(*given)
         return studio.draw(asked).grid(), studio.command(asked)
 
-    def film(*given: Any) -> tuple[str, str]:
-        frames = list(studio.film(wish(*given)))
-        folder = Path(tempfile.mkdtemp(prefix="ccdiff-demo-"))
-        save_gif([frame for frame, _ in frames], folder / "film.gif")
-        levels = ", ".join(f"{log_snr:+.0f}" for _, log_snr in frames)
-        return str(folder / "film.gif"), f"log-SNR of the frames: {levels}"
+    def film(*given: Any) -> str:
+        path = Path(tempfile.mkdtemp(prefix="ccdiff-demo-")) / "film.gif"
+        studio.film(wish(*given)).save(path)
+        return str(path)
 
     def fill_in(painted: dict[str, Any], *given: Any) -> Image.Image:
         asked = wish(*given)
@@ -199,8 +196,7 @@ def _tabs(studio: Studio, chosen: list[gr.components.Component]) -> None:
             elem_id="moving",
             alt_text="A film from noise to image",
         )
-        levels = gr.Markdown()
-        button.click(_telling(film), chosen, [moving, levels], api_visibility="private")
+        button.click(_telling(film), chosen, moving, api_visibility="private")
     with gr.Tab("Strips"):
         button = gr.Button("Over guidance", interactive=studio.guided, elem_id="guidance")
         scales = _picture(

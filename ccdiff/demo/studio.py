@@ -1,7 +1,7 @@
 """What the page can do, without the page: drawing, films, strips, filling in, and the command."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,6 +13,7 @@ from ccdiff.diffusion.conditioning import MultiHot
 from ccdiff.diffusion.editing import inpaint
 from ccdiff.diffusion.samplers import SampleNoise
 from ccdiff.errors import UserError
+from ccdiff.generation.film import Film, film
 from ccdiff.generation.images import Images
 from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import check_finite
@@ -25,7 +26,7 @@ __all__ = ["SCALES", "STEPS", "Studio", "Wish"]
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 STEPS = (2, 4, 8, 16, 32)
-_FRAMES = 24
+_FRAMES = 40
 _RESAMPLES = 4
 
 
@@ -106,13 +107,10 @@ class Studio:
             frames=frames,
         )
 
-    def film(self, wish: Wish) -> Iterator[tuple[Image.Image, float]]:
-        """Pictures from noise to image, each with its log-SNR; beside ``x_t`` what is foreseen."""
-        images = self.draw(replace(wish, num_per_label=1), frames=min(_FRAMES, wish.steps))
-        titles = list(images.labels)
-        for x_t, x0_hat, log_snr in zip(*images.frames, strict=True):
-            pairs = torch.stack([x_t, x0_hat], dim=1).flatten(0, 1)
-            yield grid(pairs, columns=2, titles=titles), log_snr.item()
+    def film(self, wish: Wish) -> Film:
+        """From noise to images, one of each label; beside ``x_t`` what is foreseen."""
+        images = self.draw(replace(wish, num_per_label=1), frames=_FRAMES)
+        return film(images.frames, columns=1, titles=list(images.labels))
 
     def over_guidance(self, wish: Wish) -> Image.Image:
         """One seed of each label over guidance scales.

@@ -1,6 +1,7 @@
 """What ``python -m ccdiff.edit`` does along a path; each task is a record of its settings."""
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from ccdiff.diffusion.samplers import GivenNoise, OnStep, SampleNoise, Sampler, 
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import Labels
-from ccdiff.generation.pipeline import check_finite, frame_steps, sample_seeds
+from ccdiff.generation.film import frame_steps
+from ccdiff.generation.pipeline import check_finite, sample_seeds
 
 __all__ = [
     "Given",
@@ -138,7 +140,8 @@ class Strip(Task):
     def __call__(self, given: Given) -> Pictures:
         if given.x0 is not None:
             raise UserError("task=strip starts from noise: leave out images, and pass labels")
-        keep = frame_steps(given.sampler.steps, self.frames)
+        path = given.schedule.at(given.sampler.times(given.schedule)).log_snr
+        keep = frame_steps(path, self.frames, dims=math.prod(given.image_shape))
         foreseen: list[Tensor] = []
 
         def on_step(i: int, x: Tensor, x0_hat: Tensor) -> None:

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from ccdiff.errors import UserError
-from ccdiff.generation.pipeline import Frames
-from ccdiff.pictures import grid, picture, png, save_gif, save_png
+from ccdiff.generation.film import Frames, film
+from ccdiff.pictures import grid, picture, png, save_png
 from ccdiff.system.atomic import write_whole
 
 __all__ = ["Images", "save_arrays"]
@@ -83,13 +83,18 @@ class Images(Sequence[Image.Image]):
         """
         if what not in ("x_t", "x0_hat"):
             raise UserError(f"a film shows x_t or x0_hat, got {what!r}")
+        self._check_film()
+        shown = self.frames.x_t if what == "x_t" else self.frames.x0_hat
+        return [grid(frame, columns=self.columns, titles=self._titles()) for frame in shown]
+
+    def _check_film(self) -> None:
         if not len(self.frames.x_t):
             raise UserError("these images have no film: draw them with frames=40, say")
-        film = self.frames.x_t if what == "x_t" else self.frames.x0_hat
-        return [grid(frame, columns=self.columns, titles=self._titles()) for frame in film]
 
     def save(self, path: str | Path) -> Path:
         """Keeps them in one file, by its ending: ``.png`` the grid, ``.gif`` the film, ``.npz``.
+
+        The film has ``x_t`` and ``x0_hat`` side by side, with their log-SNR.
 
         Raises:
             UserError: For any other ending, and for a film without frames.
@@ -98,7 +103,8 @@ class Images(Sequence[Image.Image]):
         if path.suffix == ".png":
             save_png(self.grid(), path)
         elif path.suffix == ".gif":
-            save_gif(self.film(), path)
+            self._check_film()
+            film(self.frames, columns=self.columns, titles=self._titles()).save(path)
         elif path.suffix == ".npz":
             save_arrays(self.array, self.y.numpy(), path)
         else:

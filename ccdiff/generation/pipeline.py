@@ -1,8 +1,8 @@
 """From labels and seeds to uint8 images, in batches, with the frames of a film if asked."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from ccdiff.diffusion.schedules import Schedule
 from ccdiff.diffusion.thresholding import Threshold
 from ccdiff.errors import UserError
 from ccdiff.generation.batch_size import Portions, largest_batch_size
+from ccdiff.generation.film import Frames, frame_steps
 from ccdiff.seeding import seed_for
 
-__all__ = ["Frames", "NotFinite", "Pipeline", "check_finite", "frame_steps", "sample_seeds"]
+__all__ = ["NotFinite", "Pipeline", "check_finite", "sample_seeds"]
 
 
 def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[int]:
@@ -26,11 +27,6 @@ def sample_seeds(seed: int, titles: Sequence[str], num_per_label: int) -> list[i
     So a picture stays the same whichever other labels are asked for.
     """
     return [seed_for(seed, "sample", title, j) for title in titles for j in range(num_per_label)]
-
-
-def frame_steps(steps: int, frames: int) -> set[int]:
-    """At most ``frames`` step numbers in 1..steps, evenly spread, the last always among them."""
-    return {round((i + 1) * steps / frames) for i in range(frames)} - {0}
 
 
 class NotFinite(UserError):
@@ -50,30 +46,6 @@ def check_finite(x: Tensor) -> None:
             f"is the guidance scale a number of the usual size, has the model diverged in "
             f"training, is the precision enough (precision=fp32)?"
         )
-
-
-class Frames(NamedTuple):
-    """What is seen on the way from noise to images, on the CPU.
-
-    Arguments:
-        x_t: The images as they were after some steps, uint8 [F, N, C, H, W].
-        x0_hat: What these steps foresaw of them, uint8 [F, N, C, H, W].
-        log_snr: Noise levels after the steps, float64 [F].
-    """
-
-    x_t: Tensor
-    x0_hat: Tensor
-    log_snr: Tensor
-
-    def of(self, images: Sequence[int]) -> "Frames":
-        """The frames of some of the images; copies, so that those of others can go."""
-        return Frames(self.x_t[:, images], self.x0_hat[:, images], self.log_snr)
-
-    @staticmethod
-    def cat(parts: "Sequence[Frames]") -> "Frames":
-        """The frames of all images of several batches, which took the same steps."""
-        x_t, x0_hat, log_snr = zip(*parts, strict=True)
-        return Frames(torch.cat(x_t, dim=1), torch.cat(x0_hat, dim=1), log_snr[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +88,8 @@ class Pipeline:
             y: Labels [N] or [N, K].
             drop: Labels to hide, or None.
             seeds: One per image.
-            num_frames: How many frames to keep, evenly spread over the steps.
+            num_frames: How many frames to keep, as :func:`~ccdiff.generation.film.frame_steps`
+                spreads them.
             on_step: Called after each step with the number of images that took it.
 
         Returns:
@@ -173,7 +146,9 @@ class Pipeline:
         y, drop = y.to(device), None if drop is None else drop.to(device)
         schedule = self.schedule or denoiser.schedule
         denoise = self.threshold(self.guidance(denoiser, y, drop))
-        keep = frame_steps(self.sampler.steps, num_frames)
+        path = schedule.at(self.sampler.times(schedule)).log_snr if num_frames else None
+        dims = math.prod(self.image_shape)
+        keep = [] if path is None else frame_steps(path, num_frames, dims=dims)
         x_t, x0_hats = [], []
 
         def after_step(i: int, x: Tensor, x0_hat: Tensor) -> None:
@@ -189,7 +164,6 @@ class Pipeline:
         x = sample(self.sampler, denoise, schedule, shape, noise, on_step=after_step)
         check_finite(x)
         images, none = to_uint8(x).cpu(), torch.empty(0, *shape, dtype=torch.uint8)
-        if not keep:
+        if path is None:
             return images, Frames(none, none, torch.empty(0, dtype=torch.float64))
-        levels = schedule.at(self.sampler.times(schedule)[sorted(keep)]).log_snr
-        return images, Frames(torch.stack(x_t), torch.stack(x0_hats), levels)
+        return images, Frames(torch.stack(x_t), torch.stack(x0_hats), path[keep])

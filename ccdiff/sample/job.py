@@ -15,11 +15,12 @@ from ccdiff.config.build import instantiate
 from ccdiff.distributed.ranks import is_main
 from ccdiff.distributed.turns import by_turns, parts_of
 from ccdiff.errors import UserError
+from ccdiff.generation.film import FILM_COLUMNS, Frames, film
 from ccdiff.generation.images import save_arrays
 from ccdiff.generation.labels import parse_labels
-from ccdiff.generation.pipeline import Frames, sample_seeds
+from ccdiff.generation.pipeline import sample_seeds
 from ccdiff.launch.entry import typed_line
-from ccdiff.pictures import SHOWN_COLUMNS, grid, picture, places_shown, save_gif, save_png
+from ccdiff.pictures import SHOWN_COLUMNS, grid, picture, places_shown, save_png
 from ccdiff.runs.folder import output_folder, refuse_filled
 from ccdiff.system.background import Background
 from ccdiff.system.device import compile_mode, explaining_failure
@@ -41,8 +42,8 @@ def run_sampling(cfg: DictConfig) -> Path:
 
     Returns:
         The folder that holds ``images/*.png``, ``samples.npz`` as
-        :func:`~ccdiff.generation.images.save_arrays` writes it, and of the first 16 samples of
-        each label ``grid.png`` and, for the first 16 labels, ``denoising.gif``.
+        :func:`~ccdiff.generation.images.save_arrays` writes it, of the first 16 samples of each
+        label ``grid.png``, and of the first 8 of the first 16 labels ``denoising.gif``.
 
     Raises:
         UserError: Where the run, a label or the folder will not do.
@@ -78,7 +79,7 @@ def _sample(cfg: DictConfig) -> Path:
     def draw(numbers: range) -> tuple[Tensor, Frames]:
         """Some images, and the frames of those that the film shows."""
         here = slice(numbers.start, numbers.stop)
-        filmed = places_shown(numbers, columns, rows=_FILM_ROWS)
+        filmed = places_shown(numbers, columns, rows=_FILM_ROWS, most=FILM_COLUMNS)
         images, frames = pipeline(
             trained.denoiser,
             y[here],
@@ -106,7 +107,9 @@ def _left_out(rows: int, columns: int) -> str:
     """What the pictures do not show, for the log; nothing where they show everything."""
     left_out = []
     if columns > SHOWN_COLUMNS:
-        left_out.append(f"grid.png and denoising.gif show the first {SHOWN_COLUMNS} of each label")
+        left_out.append(f"grid.png shows the first {SHOWN_COLUMNS} of each label")
+    if columns > FILM_COLUMNS:
+        left_out.append(f"denoising.gif shows the first {FILM_COLUMNS} of each label")
     if rows > _FILM_ROWS:
         left_out.append(f"denoising.gif shows the first {_FILM_ROWS} labels")
     return f" ({', '.join(left_out)})" if left_out else ""
@@ -141,5 +144,5 @@ def _write(
     width = min(columns, SHOWN_COLUMNS)
     shown = places_shown(range(len(images)), columns, rows=len(titles))
     save_png(grid(images[shown], columns=width, titles=titles), out / "grid.png")
-    film = [grid(frame, columns=width, titles=titles[:_FILM_ROWS]) for frame in frames.x_t]
-    save_gif(film, out / "denoising.gif")
+    shown_twice = film(frames, columns=min(columns, FILM_COLUMNS), titles=titles[:_FILM_ROWS])
+    shown_twice.save(out / "denoising.gif")

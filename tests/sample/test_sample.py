@@ -73,29 +73,42 @@ def test_pictures_show_the_first_of_many_columns(run, tmp_path, monkeypatch):
         counts.append(num_frames)
         return draw(self, *arguments, num_frames=num_frames, **settings)
 
+    films = []
+    plain_film = sampling.film
+
+    def filmed(frames, *, columns, titles):
+        films.append((frames, columns))
+        return plain_film(frames, columns=columns, titles=titles)
+
     monkeypatch.setattr(sampling, "grid", watched)
+    monkeypatch.setattr(sampling, "film", filmed)
     monkeypatch.setattr(Pipeline, "__call__", counted)
     arguments = (f"run={run}", f"out={tmp_path}/many", "labels=[3,7]", "num_per_label=29")
     done = succeed("sample.py", *arguments, "batch_size=12", *QUICK, cwd=run)
-    assert "show the first 16 of each label" in done.printed
+    assert "grid.png shows the first 16 of each label" in done.printed
+    assert "denoising.gif shows the first 8 of each label" in done.printed
     with np.load(tmp_path / "many" / "samples.npz") as file:
         images = file["images"]
     assert len(images) == 58
     assert len(list((tmp_path / "many" / "images").glob("*.png"))) == 58
+    ((shown, columns),) = pictures
+    assert columns == 16
     first = np.concatenate([images[:16], images[29:45]])
-    # The grid, and the film, which ends with it.
-    for shown, columns in (pictures[0], pictures[-1]):
-        assert columns == 16
-        assert np.array_equal(shown.permute(0, 2, 3, 1).numpy(), first)
-    # Of the batches only the last, from 48 on, holds none of 0 to 15 and 29 to 44.
-    assert [count > 0 for count in counts] == [True, True, True, True, False]
+    assert np.array_equal(shown.permute(0, 2, 3, 1).numpy(), first)
+    # The film ends with the first eight.
+    ((frames, columns),) = films
+    assert columns == 8
+    first = np.concatenate([images[:8], images[29:37]])
+    assert np.array_equal(frames.x_t[-1].permute(0, 2, 3, 1).numpy(), first)
+    # Of the batches of 12, those from 12 on and from 48 on hold none of 0 to 7 and 29 to 36.
+    assert [count > 0 for count in counts] == [True, False, True, True, False]
 
 
 def test_a_picture_that_fails_loses_no_samples(run, tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **settings):
         raise ValueError("too wide")
 
-    monkeypatch.setattr(sampling, "save_gif", fail)
+    monkeypatch.setattr(sampling, "film", fail)
     out = tmp_path / "kept"
     done = call("sample.py", f"run={run}", f"out={out}", "num_per_label=1", *QUICK, cwd=run)
     assert done.status != 0

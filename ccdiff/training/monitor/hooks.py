@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ccdiff.data import Split
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.generation.film import FILM_COLUMNS, Frames, film
 from ccdiff.generation.labels import label_title
 from ccdiff.generation.pipeline import NotFinite, Pipeline, sample_seeds
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
-from ccdiff.pictures import SHOWN_COLUMNS, grid, places_shown, save_gif, save_png
+from ccdiff.pictures import grid, places_shown, save_png
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog
 from ccdiff.training.state import TrainState
@@ -177,22 +178,22 @@ class DrawGrids:
 
     def __call__(self, state: TrainState) -> None:
         for name, denoiser in (("raw", state.denoiser), ("ema", state.averaged)):
-            film = name == "ema" and state.step == self.last_step
+            filmed = name == "ema" and state.step == self.last_step
             try:
                 images, frames = self.pipeline(
                     denoiser.eval(),
                     self.showcase.labels,
                     None,
                     seeds=self.showcase.seeds,
-                    num_frames=_FRAMES if film else 0,
+                    num_frames=_FRAMES if filmed else 0,
                 )
             except NotFinite as error:
                 # A picture less is no reason to end a training.
                 log.warning("step %d, %s weights: no grid: %s", state.step, name, error)
                 continue
             self._keep(images, f"{name}_{state.step:08d}", key=f"samples/{name}", step=state.step)
-            if film:
-                self._finish(images, frames.x_t, step=state.step)
+            if filmed:
+                self._finish(images, frames, step=state.step)
 
     def _grid(self, images: Tensor) -> Image.Image:
         return grid(images, columns=self.showcase.columns, titles=self.showcase.titles)
@@ -202,11 +203,11 @@ class DrawGrids:
         save_png(self._grid(images), path)
         self.run_log.image(key, path, step=step)
 
-    def _finish(self, images: Tensor, frames: Tensor, *, step: int) -> None:
+    def _finish(self, images: Tensor, frames: Frames, *, step: int) -> None:
         save_png(self._grid(images), self.run.samples / "grid.png")
-        film = self.run.samples / "denoising.gif"
+        path = self.run.samples / "denoising.gif"
         titles, columns = self.showcase.titles, self.showcase.columns
-        filmed = frames[:, places_shown(range(len(images)), columns, rows=len(titles))]
-        width = min(columns, SHOWN_COLUMNS)
-        save_gif([grid(frame, columns=width, titles=titles) for frame in filmed], film)
-        self.run_log.image("samples/denoising", film, step=step)
+        numbers = range(len(images))
+        shown = places_shown(numbers, columns, rows=len(titles), most=FILM_COLUMNS)
+        film(frames.of(shown), columns=min(columns, FILM_COLUMNS), titles=titles).save(path)
+        self.run_log.image("samples/denoising", path, step=step)
