@@ -24,6 +24,7 @@ __all__ = [
     "png",
     "save_gif",
     "save_png",
+    "sheet",
 ]
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,9 @@ def _known(letter: str, letters: ImageFont.FreeTypeFont) -> bool:
     """Whether the font has it, and does not draw the box that stands for all others."""
     if not letter.isprintable():
         return False
-    return bytes(letters.getmask(letter)) != bytes(letters.getmask(_IN_NO_FONT)) or letter.isspace()
+    return (
+        bytes(letters.getmask(letter)) != bytes(letters.getmask(_IN_NO_FONT)) or letter.isspace()
+    )
 
 
 @functools.cache
@@ -111,6 +114,20 @@ def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.I
         top = (i // columns) * (height + _GAP) + _GAP
         canvas.paste(picture(image).resize((width, height), Image.Resampling.NEAREST), (left, top))
     return canvas
+
+
+def sheet(rows: Sequence[Tensor], *, columns: int, titles: Sequence[str]) -> Image.Image:
+    """Lays rows of images out that may be of unequal length, with white where one is shorter.
+
+    Arguments:
+        rows: uint8 [n, C, H, W] each, n at most ``columns``; at least one row.
+        columns: Images per row.
+        titles: One per row.
+    """
+    cells = rows[0].new_full((len(rows), columns, *rows[0].shape[1:]), 255)
+    for row, images in zip(cells, rows, strict=True):
+        row[: len(images)] = images
+    return grid(cells.flatten(0, 1), columns=columns, titles=titles)
 
 
 def places_shown(

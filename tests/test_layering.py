@@ -20,6 +20,7 @@ errors
 seeding settings pictures
 distributed nn diffusion
 system
+pages
 data runs
 metrics generation config
 training trained launch

@@ -64,7 +64,9 @@ def test_an_inspection_shows_counts_pictures_and_duplicates(root, tmp_path, caps
         "cache": str(tmp_path / "cache"),
     }
     out = tmp_path / "report"
-    cfg = OmegaConf.create({"data": data, "out": str(out), "images_per_label": 12})
+    cfg = OmegaConf.create(
+        {"data": data, "out": str(out), "images_per_label": 12, "format": "png"}
+    )
     out.touch()
     with pytest.raises(UserError, match="report is a file"):
         run_inspection(cfg)
@@ -86,7 +88,7 @@ def test_an_inspection_shows_counts_pictures_and_duplicates(root, tmp_path, caps
     assert report["cooccurrence"] == [[1, 0.5], [1, 1]]
     assert report["same_pixels"] == [["4.png", "9.png"]]
     assert report["look_alikes"] == [["6.png", "7.png"]]
-    for name in ("contact_sheet", "counts", "cooccurrence", "duplicates"):
+    for name in ("contact_sheet", "counts", "cooccurrence", "combinations", "duplicates"):
         with Image.open(out / f"{name}.png") as picture:
             assert np.asarray(picture.convert("RGB")).std() > 5
     assert "1 of them across training and held-out" in capsys.readouterr().out
@@ -100,13 +102,16 @@ def test_classes_are_counted_and_shown_too(tmp_path):
         "flip": False,
         "label_names": [str(i) for i in range(10)],
     }
-    cfg = OmegaConf.create({"data": data, "out": str(tmp_path / "report"), "images_per_label": 4})
+    cfg = OmegaConf.create(
+        {"data": data, "out": str(tmp_path / "report"), "images_per_label": 4, "format": "pdf"}
+    )
     run_inspection(cfg)
     report = json.loads((tmp_path / "report" / "inspection.json").read_text())
     counts = [sum(label.values()) for label in report["labels"].values()]
     assert counts == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     assert "cooccurrence" not in report
-    assert not (tmp_path / "report" / "cooccurrence.png").exists()
+    assert not list((tmp_path / "report").glob("co[om]*"))
+    assert (tmp_path / "report" / "counts.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_co_occurrence_is_a_conditional_share():

@@ -2,7 +2,6 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
-const colourOf = (setting) => COLOURS[setting % COLOURS.length];
 const state = { metric: data.metrics.length ? data.metrics[0].key : null, sort: null };
 const metricOf = (key) => data.metrics.find((m) => m.key === key);
 const higher = (key) => metricOf(key).better === "higher";
@@ -10,6 +9,20 @@ const higher = (key) => metricOf(key).better === "higher";
 function bestSetting(key) {
   const { lead, tied } = metricOf(key);
   return tied.length ? null : lead;
+}
+
+// How curves of a setting are drawn, as a legend.
+function swatch(i) {
+  const line = { class: "curve", d: "M0,6H30", style: `stroke:${colourOf(i)};stroke-width:2.5px`, "stroke-dasharray": dashOf(i) };
+  return element("svg", { class: "line", viewBox: "0 0 30 12", "aria-hidden": "true" }, [element("path", line)]);
+}
+
+// A drawing in its place, with a button that keeps it as a file; or a word where there is none.
+function put(where, drawing, name) {
+  if (!(drawing instanceof SVGElement)) return $(where).replaceChildren(drawing);
+  const save = element("button", { type: "button", class: "save" }, "save as SVG");
+  save.addEventListener("click", () => saveDrawing(drawing, name));
+  $(where).replaceChildren(drawing, save);
 }
 
 function plural(n, word) { return `${n} ${word}${n === 1 ? "" : "s"}`; }
@@ -21,7 +34,11 @@ function fillHeader() {
   const lead = [`${plural(data.jobs.length, "run")} of ${plural(data.settings.length, "setting")}`];
   if (failed) lead.push(`, ${failed} without a result`);
   lead.push(". ");
-  if (data.standing) lead.push(element("b", {}, data.standing), ".");
+  if (data.standing) {
+    // What leads is in bold, what it is tied with is not.
+    const text = data.standing[0].toUpperCase() + data.standing.slice(1), end = text.indexOf(", which");
+    lead.push(element("b", {}, end < 0 ? text : text.slice(0, end)), end < 0 ? "." : `${text.slice(end)}.`);
+  }
   $("lead").append(...lead);
   for (const { key } of data.metrics) $("metric").append(element("option", { value: key }, key));
   $("metric").addEventListener("change", () => { state.metric = $("metric").value; draw(); });
@@ -34,7 +51,9 @@ function heading(title, sort, numeric) {
     state.sort = { title, of: sort, down: again && !state.sort.down };
     fillSettings();
   });
-  return element("th", { class: numeric ? "figure" : null, scope: "col" }, [button]);
+  const sorted = state.sort && state.sort.title === title;
+  const way = sorted ? (state.sort.down ? "descending" : "ascending") : null;
+  return element("th", { class: numeric ? "figure" : null, scope: "col", "aria-sort": way }, [button]);
 }
 
 function compareValues(a, b) {
@@ -58,9 +77,8 @@ function fillSettings() {
   const body = rows.map((i) => {
     const setting = data.settings[i];
     const done = setting.jobs.filter((j) => !data.jobs[j].problem).length;
-    const dot = element("span", { class: "dot", style: `background:${colourOf(i)}` });
     const names = data.axes.length ? data.axes.map((axis) => setting.values[axis]) : [];
-    const cells = names.map((name, k) => element("td", {}, k ? [name] : [dot, name]));
+    const cells = names.map((name, k) => element("td", {}, k ? [name] : [swatch(i), name]));
     const all = setting.jobs.length;
     cells.push(element("td", { class: "figure" }, done === all ? all : `${done} of ${all}`));
     for (const { key } of data.metrics) {
@@ -132,7 +150,7 @@ function drawParallel(key) {
   const lines = known.map((line) => ({
     ...line,
     best: bestSetting(key) === line.group,
-    colour: bestSetting(key) === line.group ? "var(--mark)" : shade(0.15 + 0.85 * good(line.setting.metrics[key][0])),
+    colour: bestSetting(key) === line.group ? "var(--mark)" : shade(0.2 + 0.8 * good(line.setting.metrics[key][0]), "c0"),
     title: `${line.setting.label}: ${spreadText(line.setting.metrics[key])}`,
   }));
   lines.sort((a, b) => a.best - b.best);
@@ -141,13 +159,30 @@ function drawParallel(key) {
   return plotParallel(axes, lines);
 }
 
+// One axis: its settings in order, each with what its runs got.
+function drawDots(key) {
+  const order = data.settings.map((_, i) => i).filter((i) => data.settings[i].metrics[key]);
+  const axis = data.axes[0];
+  order.sort((a, b) => compareValues(data.settings[a].values[axis], data.settings[b].values[axis]));
+  $("map-title").textContent = `${key} by ${axis}`;
+  $("map-note").textContent = "The mean over seeds with its standard deviation; rings are single runs.";
+  return plotDots(order.map((i) => ({
+    label: data.settings[i].label,
+    values: data.settings[i].jobs.map((j) => data.jobs[j].results[key]).filter((v) => v !== undefined),
+    spread: data.settings[i].metrics[key],
+    colour: colourOf(i), best: bestSetting(key) === i, group: i,
+    title: `${data.settings[i].label}: ${spreadText(data.settings[i].metrics[key])}`,
+  })), { title: key, room: $("map").clientWidth });
+}
+
 function drawMap() {
   const enough = state.metric !== null && data.axes.length > 0 && data.settings.length > 1;
   $("map-section").hidden = !enough;
   if (!enough) return;
   const cells = data.axes.length === 2 ? distinct(data.axes[0]).length * distinct(data.axes[1]).length : Infinity;
   const heat = cells <= 100 && cells < 2 * data.settings.length;
-  $("map").replaceChildren(heat ? drawHeat(state.metric) : drawParallel(state.metric));
+  const draw = data.axes.length === 1 ? drawDots : heat ? drawHeat : drawParallel;
+  put("map", draw(state.metric), "settings");
 }
 
 function drawCurves() {
@@ -156,14 +191,15 @@ function drawCurves() {
   const curves = data.settings.flatMap((setting, i) => setting.jobs.map((j) => ({
     points: (data.jobs[j].curves[state.metric] || [])
       .filter((p) => p[axis] !== null).map((p) => [p[axis], p[2]]),
-    colour: colourOf(i), title: data.jobs[j].name, group: i,
+    colour: colourOf(i), dash: dashOf(i), title: data.jobs[j].name, group: i,
   })));
-  const empty = state.metric === null || curves.every((c) => !c.points.length);
-  $("curves").replaceChildren(empty
-    ? element("p", { class: "absent" }, "No run has logged this figure.")
+  const most = state.metric === null ? 0 : Math.max(...curves.map((c) => c.points.length));
+  $("legend").hidden = most < 2;
+  put("curves", most < 2
+    ? element("p", { class: "absent" }, most ? "Each run has logged this figure once: the table of settings has it." : "No run has logged this figure.")
     : plotCurves(curves, {
       xTitle: axis ? "seconds of training" : "images seen", yTitle: state.metric, log: $("log").checked, room: $("curves").clientWidth,
-    }));
+    }), "curves");
 }
 
 function costCell(reach) {
@@ -186,21 +222,20 @@ function drawCost() {
   const head = ["setting", ...cost.thresholds.map((t) => `${sign} ${figure(t)}`)]
     .map((title, k) => element("th", { scope: "col", class: k ? "figure" : null }, title));
   const body = data.settings.map((setting, i) => {
-    const dot = element("span", { class: "dot", style: `background:${colourOf(i)}` });
     return element("tr", {}, [
-      element("td", {}, [dot, setting.label]),
+      element("td", {}, [swatch(i), setting.label]),
       ...cost.settings[i].map((reach) => element("td", { class: "figure" }, costCell(reach))),
     ]);
   });
   $("cost").replaceChildren(element("thead", {}, [element("tr", {}, head)]), element("tbody", {}, body));
   const curves = data.settings.map((setting, i) => ({
     points: cost.thresholds.map((t, k) => [cost.settings[i][k].spread, t]).filter(([spread]) => spread).map(([spread, t]) => [spread[0], t]),
-    colour: colourOf(i), title: setting.label, group: i,
+    colour: colourOf(i), dash: dashOf(i), title: setting.label, group: i,
   }));
-  const enough = cost.thresholds.length > 1 && curves.some((c) => c.points.length > 1);
-  $("cost-plot").replaceChildren(enough
+  const enough = curves.some((c) => new Set(c.points.map((p) => p[0])).size > 1);
+  put("cost-plot", enough
     ? plotCurves(curves, { xTitle: `${data.by} until it is reached`, yTitle: metric.key, log: false, room: $("cost-plot").clientWidth })
-    : "");
+    : "", "cost");
 }
 
 function highlight(group) {
@@ -211,8 +246,7 @@ function highlight(group) {
 
 function fillLegend() {
   $("legend").append(...data.settings.map((setting, i) => {
-    const dot = element("span", { class: "dot", style: `background:${colourOf(i)}` });
-    const entry = element("button", { type: "button" }, [dot, setting.label]);
+    const entry = element("button", { type: "button" }, [swatch(i), setting.label]);
     for (const event of ["mouseenter", "focus"]) entry.addEventListener(event, () => highlight(i));
     for (const event of ["mouseleave", "blur"]) entry.addEventListener(event, () => highlight(null));
     return entry;
@@ -270,6 +304,7 @@ let drawnFor = 0;
 // Curves have the width of their box: a phone that is turned has another.
 window.addEventListener("resize", () => {
   if ($("curves").clientWidth === drawnFor) return;
+  drawMap();
   drawCurves();
   drawCost();
 });

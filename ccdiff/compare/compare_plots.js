@@ -1,10 +1,11 @@
 "use strict";
 // Small drawing: scales, ticks, and the three plots of the page, as SVG.
 
-const COLOURS = [
-  "#33658a", "#c8702a", "#4f8a5b", "#8a4f7d", "#b0413e", "#6b6f80", "#a68a1f", "#2f8f8f",
-  "#7a5c3e", "#5561b5", "#c05a8a", "#6f8f2f",
-];
+// Of the style sheet, by day and night; dashes tell apart in gray, and where colours come again.
+const NUM_COLOURS = 7;
+const DASHES = [null, "7 3", "2 3", "9 3 2 3", "14 4", "5 2 1 2 1 2"];
+const colourOf = (k) => `var(--c${k % NUM_COLOURS})`;
+const dashOf = (k) => DASHES[k % DASHES.length];
 
 function element(name, attributes = {}, children = []) {
   const drawing = ["svg", "g", "path", "line", "rect", "circle", "text", "title"].includes(name);
@@ -61,7 +62,7 @@ function scale(low, high, from, to, log = false) {
   return (v) => from + ((of(v) - of(low)) / (of(high) - of(low))) * (to - from);
 }
 
-// Curves: [{points: [[x, y], ...], colour, title, group}].
+// Curves: [{points: [[x, y], ...], colour, dash, title, group}].
 function plotCurves(curves, { xTitle, yTitle, log, room }) {
   const width = Math.max(300, Math.min(1080, room)), height = width < 600 ? 280 : 380, left = 64, bottom = 44, right = 16, top = 24;
   const points = curves.flatMap((c) => c.points);
@@ -89,26 +90,19 @@ function plotCurves(curves, { xTitle, yTitle, log, room }) {
     const seen = curve.points.filter((p) => !log || p[1] > 0);
     if (!seen.length) continue;
     const path = seen.map((p, i) => `${i ? "L" : "M"}${x(p[0]).toFixed(1)},${y(p[1]).toFixed(1)}`).join("");
-    const parts = [element("path", { class: "curve", d: path, stroke: curve.colour }, [element("title", {}, curve.title)])];
+    const look = { class: "curve", d: path, style: `stroke:${curve.colour}`, "stroke-dasharray": curve.dash };
+    const parts = [element("path", look, [element("title", {}, curve.title)])];
     if (seen.length < 3) {
-      for (const p of seen) parts.push(element("circle", { cx: x(p[0]), cy: y(p[1]), r: 2.5, fill: curve.colour }));
+      for (const p of seen) parts.push(element("circle", { cx: x(p[0]), cy: y(p[1]), r: 2.5, style: `fill:${curve.colour}` }));
     }
     svg.append(element("g", { "data-group": curve.group }, parts));
   }
   return svg;
 }
 
-const DARK = window.matchMedia("(prefers-color-scheme: dark)").matches;
-
 // From faint (worst) to strong (best), against the paper of the page.
-function shade(share) {
-  const mix = (a, b) => Math.round(a + (b - a) * share);
-  return DARK
-    ? `rgb(${mix(52, 130)},${mix(50, 195)},${mix(45, 215)})`
-    : `rgb(${mix(243, 66)},${mix(239, 105)},${mix(230, 122)})`;
-}
-
-function inkOn(share) { return share > 0.55 === DARK ? "#1d1d1b" : "#fff"; }
+const shade = (share, colour = "good") =>
+  `color-mix(in srgb, var(--${colour}) ${Math.round(10 + 90 * share)}%, var(--paper))`;
 
 // A heat map over two axes: rows, columns, and cell(row, column) -> {value, text, best} or null.
 function plotHeat(rows, columns, cell, { rowTitle, columnTitle, goodness }) {
@@ -126,9 +120,8 @@ function plotHeat(rows, columns, cell, { rowTitle, columnTitle, goodness }) {
       const found = cell(r, c);
       const box = { x: left + j * w, y: top + i * h, width: w - 2, height: h - 2 };
       const share = found ? goodness(found.value) : 0;
-      svg.append(element("rect", { ...box, fill: found ? shade(share) : "none", class: found ? null : "axis" }));
-      const ink = found ? inkOn(share) : "var(--soft)";
-      svg.append(element("text", { x: box.x + 10, y: box.y + h / 2 + 4, style: `fill:${ink}` }, found ? found.text : "–"));
+      svg.append(element("rect", { ...box, style: `fill:${found ? shade(share) : "none"}`, class: found ? null : "axis" }));
+      svg.append(element("text", { x: box.x + 10, y: box.y + h / 2 + 4, class: found ? "strong" : null }, found ? found.text : "–"));
       if (found && found.best) marks.push(element("rect", { ...box, class: "best" }));
     });
   });
@@ -145,7 +138,7 @@ function plotParallel(axes, lines) {
   for (const line of lines) {
     const path = axes.map((axis, i) => `${i ? "L" : "M"}${left + i * gap},${y(axis.position(line)).toFixed(1)}`).join("");
     svg.append(element("g", { "data-group": line.group }, [
-      element("path", { class: "curve", d: path, stroke: line.colour, "stroke-width": line.best ? 3 : 1.5 }, [element("title", {}, line.title)]),
+      element("path", { class: "curve", d: path, style: `stroke:${line.colour};stroke-width:${line.best ? 3 : 1.5}px` }, [element("title", {}, line.title)]),
     ]));
   }
   axes.forEach((axis, i) => {
@@ -157,4 +150,52 @@ function plotParallel(axes, lines) {
     }
   });
   return svg;
+}
+
+// Settings one below the other: [{label, values, spread, colour, best, group}], the mean as a dot with
+// its deviation, single runs as rings.
+function plotDots(lines, { title, room }) {
+  const narrow = room < 600, h = narrow ? 46 : 30, top = 8;
+  const widest = Math.max(...lines.map((l) => l.label.length)) * 7 + 20;
+  const left = narrow ? 14 : Math.min(widest, room / 2), right = 24;
+  const width = Math.max(300, Math.min(900, room)), height = top + h * lines.length + 40;
+  const ends = lines.flatMap(({ values, spread }) => [...values, spread[0] - (spread[1] || 0), spread[0] + (spread[1] || 0)]);
+  const [x0, x1] = extent(ends);
+  const x = scale(x0, x1, left + 10, width - right);
+  const bottom = height - 40;
+  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, width, role: "img", "aria-label": `${title} of each setting` });
+  const at = ticks(x0, x1, narrow ? 3 : 6);
+  for (const tick of at) {
+    svg.append(element("line", { class: "axis", x1: x(tick), x2: x(tick), y1: top, y2: bottom }));
+    svg.append(element("text", { x: x(tick), y: bottom + 16, "text-anchor": "middle" }, tickText(tick, at[1] - at[0])));
+  }
+  svg.append(element("text", { x: width - right, y: height - 6, "text-anchor": "end" }, title));
+  lines.forEach((line, i) => {
+    const y = top + h * i + (narrow ? 30 : h / 2);
+    const [mean, sd] = line.spread, style = `stroke:${line.colour};fill:${line.colour}`;
+    const label = { class: "strong", x: narrow ? 0 : left - 8, y: narrow ? y - 14 : y + 4, "text-anchor": narrow ? "start" : "end" };
+    const parts = [element("text", label, line.label)];
+    if (sd) parts.push(element("line", { x1: x(mean - sd), x2: x(mean + sd), y1: y, y2: y, style, "stroke-width": 2 }));
+    for (const value of line.values) parts.push(element("circle", { cx: x(value), cy: y, r: 4, style: `stroke:${line.colour};fill:none` }));
+    parts.push(element("circle", { class: line.best ? "dot winner" : "dot", cx: x(mean), cy: y, r: line.best ? 6 : 4, style }, [element("title", {}, line.title)]));
+    svg.append(element("g", { "data-group": line.group }, parts));
+  });
+  return svg;
+}
+
+// A drawing as a file of its own: what the style sheet says is written into it.
+function saveDrawing(svg, name) {
+  const copy = svg.cloneNode(true);
+  const nodes = [svg, ...svg.querySelectorAll("*")], copies = [copy, ...copy.querySelectorAll("*")];
+  nodes.forEach((node, i) => {
+    const style = getComputedStyle(node);
+    copies[i].removeAttribute("class");
+    for (const key of ["fill", "stroke", "stroke-width", "stroke-dasharray", "font-family", "font-size", "text-anchor", "paint-order"]) {
+      copies[i].style.setProperty(key, style.getPropertyValue(key));
+    }
+  });
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  const link = element("a", { href: URL.createObjectURL(new Blob([copy.outerHTML], { type: "image/svg+xml" })), download: `${name}.svg` });
+  link.click();
+  URL.revokeObjectURL(link.href);
 }

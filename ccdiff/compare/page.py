@@ -16,6 +16,7 @@ from ccdiff.compare.pictures import embedded
 from ccdiff.compare.read import Curve, Job
 from ccdiff.compare.standing import Standing, standing
 from ccdiff.compare.table import MAIN, Comparison, direction, shown
+from ccdiff.pages.html import look
 from ccdiff.system.text import printable
 
 __all__ = ["page"]
@@ -49,7 +50,7 @@ def page(
     data = json.dumps(_content(comparison, title, by, asked or {})).replace("<", "\\u003c")
     text = _part("compare.html")
     for mark, part in (
-        ("/*style*/", _part("compare.css")),
+        ("/*style*/", look() + _part("compare.css")),
         ("/*script*/", _part("compare_plots.js") + _part("compare.js")),
         ("/*data*/", data),
     ):

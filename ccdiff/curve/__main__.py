@@ -46,6 +46,7 @@ class CurveConfig:
     widths: list[str] = MISSING
     scales: list[float] = MISSING
     out: str | None = None
+    format: str = MISSING
     weights: str = MISSING
     batch_size: int = MISSING
     device: str = MISSING

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ccdiff.system.atomic import write_whole
+from ccdiff.pages.figures import COLOURS, INK, figure_of, save_figure
 
 __all__ = ["plot_map"]
 
-_INK = "#333333"
-_FRAME = "#D55E00"
+_FRAME = COLOURS[1]
 _DARK = 0.55
 """The share of the colour scale above which numbers are written in white."""
 
@@ -19,7 +18,7 @@ def plot_map(
     rows: Sequence[str],
     columns: Sequence[str],
     real: Mapping[str, float],
-    path: Path,
+    paths: Sequence[Path],
     title: str,
 ) -> None:
     """Draws a panel for each figure: weights downwards, scales to the right, darker is better.
@@ -29,17 +28,13 @@ def plot_map(
         rows: Names of the weights.
         columns: Names of the scales.
         real: What training images get, by name.
-        path: Where to.
+        paths: Where to; their endings are the formats.
         title: What was sampled.
     """
-    # Without pyplot, which would want a display and keeps every figure.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     size = (2.2 + 1.1 * len(columns) * len(figures) + 1.2 * len(figures), 1.9 + 0.5 * len(rows))
-    figure = Figure(figsize=(max(8.0, size[0]), max(3.2, size[1])), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_of(max(8.0, size[0]), max(3.2, size[1]))
     panels = figure.subplots(1, len(figures), squeeze=False)[0]
     for axes, (name, values) in zip(panels, figures.items(), strict=True):
         share = name.startswith("label_agreement")
@@ -51,21 +46,22 @@ def plot_map(
         for i, line in enumerate(values):
             for j, value in enumerate(line):
                 text = f"{100 * value:.1f} %" if share else f"{value:.3g}"
-                color = "white" if good[i][j] > _DARK else _INK
+                color = "white" if good[i][j] > _DARK else INK
                 axes.text(j, i, text, ha="center", va="center", color=color)
                 if value == best:
                     frame = Rectangle((j - 0.47, i - 0.46), 0.94, 0.92)
                     frame.set(fill=False, edgecolor=_FRAME, linewidth=2)
                     axes.add_patch(frame)
-        axes.set_xticks(range(len(columns)), list(columns), color=_INK)
-        axes.set_yticks(range(len(rows)), list(rows), color=_INK)
-        axes.set_ylabel("weights", color=_INK)
+        axes.set_xticks(range(len(columns)), list(columns), color=INK)
+        axes.set_yticks(range(len(rows)), list(rows), color=INK)
+        axes.set_ylabel("weights", color=INK)
         shown = f"{100 * real[name]:.1f} %" if share else f"{real[name]:.3g}"
-        axes.set_title(f"{name}\n(training images: {shown})", fontsize=10, color=_INK)
+        axes.set_title(f"{name}\n(training images: {shown})", fontsize=10, color=INK)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
-    figure.suptitle(title, x=0.01, ha="left", color=_INK)
-    write_whole(path, lambda file: figure.savefig(file, format="png"))
+    figure.suptitle(title, x=0.01, ha="left", color=INK)
+    for path in paths:
+        save_figure(figure, path, dpi=130)
 
 
 def _goodness(value: float, low: float, high: float, *, rising: bool) -> float:

@@ -23,6 +23,7 @@ from ccdiff.errors import UserError
 from ccdiff.metrics.extractors import Material
 from ccdiff.metrics.judge import Judge, images_like
 from ccdiff.metrics.references import reference
+from ccdiff.pages.figures import check_format
 from ccdiff.runs.folder import refuse_filled
 from ccdiff.system.console import beside_bars
 from ccdiff.trained.run import OpenedRun, new_folder, open_run, track
@@ -42,11 +43,13 @@ def run_curve(cfg: DictConfig) -> Path:
     Where it names averages or scales of guidance, the map of both, see :mod:`ccdiff.curve.map`.
 
     Returns:
-        The folder that holds ``curve.csv``, ``curve.png`` and ``config.yaml``.
+        The folder that holds ``curve.csv``, ``curve.png``, ``config.yaml``, and the figure in the
+        format that is asked for.
 
     Raises:
         UserError: Where the run, a sampler or a number will not do, before anything is drawn.
     """
+    check_format(cfg.format)
     if cfg.widths or cfg.scales:
         return run_map(cfg)
     refuse_filled(cfg.out)
@@ -119,7 +122,8 @@ def run_curve(cfg: DictConfig) -> Path:
                     if done
                 ]
                 write_csv(table(rows, real, images=len(y)), out / "curve.csv")
-            plot_curve(rows, real, out / "curve.png", title=_title(trained, cfg, len(y)))
+            for kind in dict.fromkeys(("png", cfg.format)):
+                plot_curve(rows, real, out / f"curve.{kind}", title=_title(trained, cfg, len(y)))
     values = {k: v for row in rows for k, v in row.flat().items()}
     tables = {"curve/table": table(rows, real, images=len(y))}
     track(trained, values, images={"curve": out / "curve.png"}, tables=tables)

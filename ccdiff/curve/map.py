@@ -113,7 +113,7 @@ def run_map(cfg: DictConfig) -> Path:
         rows=widths,
         columns=[_scale_name(scale) for scale in scales],
         real=real,
-        path=out / "map.png",
+        paths=[out / f"map.{kind}" for kind in dict.fromkeys(("png", cfg.format))],
         title=f"{title}, {sampler.steps} steps",
     )
     track(

@@ -6,14 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ccdiff.curve.table import RMS, SECONDS, Row
-from ccdiff.system.atomic import write_whole
+from ccdiff.pages.figures import COLOURS, FAINT, GRID, INK, MARKERS, STYLES, figure_of, save_figure
 
 __all__ = ["plot_curve"]
 
-# Okabe & Ito, Color Universal Design, 2008, less yellow: told apart by the colour-blind too.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_INK, _FAINT = "#333333", "#8a8a8a"
 _FONT = 9
 _COSTS = ("network calls per image", "seconds per image")
 _FAR = 3.0
@@ -32,18 +28,14 @@ def plot_curve(rows: Sequence[Row], real: Mapping[str, float], path: Path, *, ti
     Arguments:
         rows: The reference first.
         real: What training images get, by the names of the judge's figures.
-        path: Where to.
+        path: Where to; its ending is the format.
         title: What was sampled.
     """
-    # Without pyplot, which would want a display and keeps every figure.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     metrics = [*reversed(list(real)), RMS, "variance_kept"]
-    engine = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
-    figure = Figure(figsize=(11, 3.7 * len(metrics)), dpi=130, layout=engine)
-    FigureCanvasAgg(figure)
+    figure = figure_of(11, 3.7 * len(metrics))
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     panels = figure.subplots(len(metrics), 2, sharex="col", sharey="row")
     for metric, pair in zip(metrics, panels, strict=True):
         for axes, by_time in zip(pair, (False, True), strict=True):
@@ -52,22 +44,22 @@ def plot_curve(rows: Sequence[Row], real: Mapping[str, float], path: Path, *, ti
                 _level(axes, _shown(metric, real[metric]), "training images")
             elif metric == "variance_kept":
                 _level(axes, 1.0, "exact")
-        pair[0].set_ylabel(_axis_name(metric), color=_INK)
+        pair[0].set_ylabel(_axis_name(metric), color=INK)
         if pair[0].get_yscale() == "log":
             _number(pair[0].yaxis)
     for axes, text in zip(panels[-1], _COSTS, strict=True):
-        axes.set_xlabel(text, color=_INK)
+        axes.set_xlabel(text, color=INK)
         _number(axes.xaxis)
     named: dict[str, Any] = {}
     for axes in panels.flat:
         handles, names = axes.get_legend_handles_labels()
         named |= dict(zip(names, handles, strict=True))
-    figure.suptitle(title, x=0.01, ha="left", color=_INK, fontsize=_FONT + 4)
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=_FONT + 4)
     figure.legend(
         list(named.values()), list(named), loc="outside lower left", ncols=6, frameon=False,
         fontsize=_FONT,
     )  # fmt: skip
-    write_whole(path, lambda file: figure.savefig(file, format="png"))
+    save_figure(figure, path, dpi=130)
 
 
 def _axis_name(metric: str) -> str:
@@ -90,9 +82,9 @@ def _panel(axes: Any, rows: Sequence[Row], metric: str, *, by_time: bool) -> Non
     """Draws the lines of one panel."""
     axes.set_xscale("log")
     axes.set_yscale("linear" if _is_share(metric) else "log")
-    axes.grid(True, which="major", color="#e8e8e8", linewidth=0.8)
+    axes.grid(True, which="major", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=_FONT)
+    axes.tick_params(colors=INK, labelsize=_FONT)
     axes.spines[["top", "right"]].set_visible(False)
     reference, *others = rows
     places = [_place(row, by_time=by_time) for row in others]
@@ -107,11 +99,15 @@ def _panel(axes: Any, rows: Sequence[Row], metric: str, *, by_time: bool) -> Non
     for i, line in enumerate(lines):
         points = [p for row in line if (p := _point(row, metric, by_time=by_time)) is not None]
         drawn = drawn or bool(points)
-        color, marker = _COLORS[i % len(_COLORS)], _MARKERS[i % len(_MARKERS)]
-        _line(axes, points, line[0].setting.name, color=color, marker=marker)
+        look = {
+            "color": COLOURS[i % len(COLOURS)],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": STYLES[i % len(STYLES)],
+        }
+        _line(axes, points, line[0].setting.name, look)
     if not drawn and metric == RMS:
         axes.text(0.5, 0.5, "no deterministic sampler", transform=axes.transAxes, ha="center",
-                  color=_FAINT)  # fmt: skip
+                  color=FAINT)  # fmt: skip
 
 
 def _place(row: Row, *, by_time: bool) -> float:
@@ -147,12 +143,12 @@ def _reference(axes: Any, row: Row, metric: str, *, by_time: bool, far: bool) ->
         return
     name = f"{row.setting.name}, {row.setting.sampler.steps} steps (reference)"
     dashes = (0, (4, 4))
-    axes.axhline(point[1], color=_INK, linewidth=0.9, linestyle=dashes, zorder=1, label=name)
+    axes.axhline(point[1], color=INK, linewidth=0.9, linestyle=dashes, zorder=1, label=name)
     if not far:
-        axes.plot(*point[:2], color=_INK, marker="*", markersize=11, markeredgecolor="white")
+        axes.plot(*point[:2], color=INK, marker="*", markersize=11, markeredgecolor="white")
 
 
-def _line(axes: Any, points: Sequence[Point], name: str, *, color: str, marker: str) -> None:
+def _line(axes: Any, points: Sequence[Point], name: str, look: Mapping[str, Any]) -> None:
     x, y, low, high = zip(*points, strict=True) if points else ((), (), (), ())
     down = [value - end for value, end in zip(y, low, strict=True)]
     up = [end - value for value, end in zip(y, high, strict=True)]
@@ -161,8 +157,7 @@ def _line(axes: Any, points: Sequence[Point], name: str, *, color: str, marker: 
         y,
         yerr=[down, up],
         label=name,
-        color=color,
-        marker=marker,
+        **look,
         markersize=5,
         markeredgecolor="white",
         markeredgewidth=0.6,
@@ -175,7 +170,7 @@ def _line(axes: Any, points: Sequence[Point], name: str, *, color: str, marker: 
 
 def _level(axes: Any, y: float, name: str) -> None:
     """A line for what is right."""
-    axes.axhline(y, color=_FAINT, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1, label=name)
+    axes.axhline(y, color=FAINT, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1, label=name)
 
 
 def _number(axis: Any) -> None:

@@ -14,12 +14,14 @@ from ccdiff.config.options import options
 from ccdiff.demo.studio import SCALES, STEPS, Studio, Wish
 from ccdiff.diffusion.conditioning import MultiHot
 from ccdiff.errors import UserError
+from ccdiff.pages.html import colours
 
 __all__ = ["CSS", "build", "theme"]
 
 CSS = """
 .picture img{image-rendering:pixelated;background:#fff}
 footer{display:none !important}
+h1{font-family:"Iowan Old Style",Palatino,Georgia,"DejaVu Serif",serif;font-weight:400 !important}
 .gradio-container{max-width:1200px !important}
 """
 _FEW = 24
@@ -32,7 +34,25 @@ _STALE = 3600
 def theme() -> gr.themes.Base:
     """Fonts of the system: others would be fetched from elsewhere."""
     fonts = ["system-ui", "sans-serif"]
-    return gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
+    plain = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
+    return plain.set(**_shades("", night=False), **_shades("_dark", night=True))
+
+
+def _shades(end: str, *, night: bool) -> dict[str, str]:
+    """The colours of all pages, by the names that themes have for what is to have them."""
+    shade = colours(night=night)
+    names = {
+        "paper": ("body_background_fill", "button_primary_text_color"),
+        "ink": ("body_text_color", "block_title_text_color", "checkbox_label_text_color"),
+        "soft": ("body_text_color_subdued", "block_label_text_color", "block_info_text_color"),
+        "line": ("border_color_primary", "block_border_color", "input_border_color"),
+        "field": ("input_background_fill", "block_background_fill"),
+        "hover": ("background_fill_secondary", "button_secondary_background_fill"),
+        "mark": ("button_primary_background_fill", "slider_color", "color_accent"),
+    }
+    # Of the day alone, since by night it is the same name.
+    found = {f"{name}{end}": shade[key] for key, all_of in names.items() for name in all_of}
+    return {k: v for k, v in found.items() if k != "color_accent_dark"}
 
 
 def build(studio: Studio) -> gr.Blocks:

@@ -16,8 +16,8 @@ from ccdiff.diffusion.editing import blend, invert, slerp
 from ccdiff.diffusion.samplers import GivenNoise, OnStep, SampleNoise, Sampler, sample
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
-from ccdiff.generation.labels import Labels
 from ccdiff.generation.film import frame_steps
+from ccdiff.generation.labels import Labels
 from ccdiff.generation.pipeline import check_finite, sample_seeds
 
 __all__ = [

@@ -30,6 +30,7 @@ class EvaluateConfig:
     n: int = MISSING
     seed: int = MISSING
     name: str | None = None
+    format: str = MISSING
     against: str | None = None
     weights: str = MISSING
     heldout_images: int = MISSING

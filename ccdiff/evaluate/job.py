@@ -35,6 +35,7 @@ from ccdiff.metrics.figures import Figure, compare
 from ccdiff.metrics.label_use import label_use
 from ccdiff.metrics.likelihood import bits_per_dimension, dequantise, log_density
 from ccdiff.metrics.references import shuffled
+from ccdiff.pages.figures import check_format
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.system.atomic import write_text
 from ccdiff.system.locks import locked
@@ -113,16 +114,21 @@ def _draw_and_measure(cfg: DictConfig, subject: Subject, earlier: Sequence[Figur
     )
     if is_main():
         report = _measure(cfg, subject, shards, batch_size=min(pipeline.batch_size, _MEASURED))
-        _write(report, shards, subject, _pairs(earlier, report.figures))
+        _write(report, shards, subject, _pairs(earlier, report.figures), format=cfg.format)
 
 
 def _write(
-    report: Report, shards: list[Shard], subject: Subject, pairs: list[tuple[Figure, Figure]]
+    report: Report,
+    shards: list[Shard],
+    subject: Subject,
+    pairs: list[tuple[Figure, Figure]],
+    *,
+    format: str,
 ) -> None:
     """Writes numbers and page, tells the tracker and the log."""
     write_text(subject.folder / "metrics.json", json.dumps(report.plain(), indent=1))
     run, train = subject.trained.run, subject.material.train
-    pictures = write_page(report, shards, train, pairs, run, subject.folder)
+    pictures = write_page(report, shards, train, pairs, run, subject.folder, format=format)
     values = {f"evaluate/{figure.key}": figure.value for figure in report.figures}
     shown = {f"evaluate/{path.stem}": path for path in pictures}
     track(subject.trained, values, images=shown)
@@ -146,6 +152,7 @@ def _check(cfg: DictConfig) -> None:
         if cfg[key] < least:
             raise UserError(f"{key} must be at least {least}, got {cfg[key]}")
     check_batch_size(cfg)
+    check_format(cfg.format)
 
 
 def _draw(cfg: DictConfig, subject: Subject, pipeline: Pipeline) -> Callable[[range], Tensor]:

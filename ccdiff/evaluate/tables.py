@@ -7,6 +7,7 @@ from ccdiff.evaluate.narrowing import narrowings
 from ccdiff.evaluate.report import Report
 from ccdiff.metrics.definitions import definition
 from ccdiff.metrics.figures import Figure, compare
+from ccdiff.pages.html import scrolled
 from ccdiff.system.text import html_text
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
 ]
 
 _MOST_IN_MATRIX = 40
+_FAINTEST = 0.2
+"""Of a shade, for a single mistake among many."""
 
 
 def outcome(report: Report) -> str:
@@ -60,7 +63,7 @@ def facts_table(report: Report) -> str:
         f'<tr><th class="t">{html_text(key)}</th><td class="t">{html_text(value)}</td></tr>'
         for key, value in report.facts.items()
     )
-    return f"<table>{rows}</table>"
+    return scrolled(f"<table>{rows}</table>", name="facts")
 
 
 def _number(value: float | None) -> str:
@@ -87,10 +90,13 @@ def figure_table(report: Report) -> str:
         f"<td>{f.provenance.n}</td></tr>"
         for f in report.figures
     )
-    return (
+    table = (
         f'<table><tr><th class="t">figure</th><th class="t">compared with</th><th>value</th>'
         f"<th>95 %</th><th>real images</th><th>n</th></tr>{rows}</table>"
-        f'<p class="n">“real images” is the same figure with real images of the same labels in '
+    )
+    return (
+        f"{scrolled(table, name='figures')}"
+        f'<p class="note">“real images” is the same figure with real images of the same labels in '
         f"place of the samples: held-out images where samples are compared with training images, "
         f"and the other way round. Everything else that it depends on is in metrics.json.</p>"
     )
@@ -108,10 +114,11 @@ def against_table(pairs: Sequence[tuple[Figure, Figure]]) -> str:
             f"<td>{_number(before.value)}</td><td>{_number(now.value)}</td>"
             f"<td>{comparison.difference:+.4g}</td><td>{clear}</td></tr>"
         )
-    return (
+    table = (
         '<table><tr><th class="t">figure</th><th class="t">compared with</th><th>then</th>'
         "<th>now</th><th>difference</th><th>intervals apart</th></tr>" + "".join(rows) + "</table>"
     )
+    return scrolled(table, name="figures then and now")
 
 
 def class_table(report: Report, order: Sequence[int]) -> str:
@@ -125,11 +132,14 @@ def class_table(report: Report, order: Sequence[int]) -> str:
         f"<td>{agreement[k]:.1%}</td><td>{_number(float(distances[k]))}</td></tr>"
         for k in order
     )
+    table = (
+        f'<table><tr><th class="t">class</th><th>samples</th><th>agreement</th>'
+        f"<th>fd to training images</th></tr>{rows}</table>"
+    )
     return (
-        f'<h2>Every class, worst first</h2><table><tr><th class="t">class</th><th>samples</th>'
-        f"<th>agreement</th><th>fd to training images</th></tr>{rows}</table>"
-        f'<p class="n">The distance of a class is of few images and therefore larger than that of '
-        f"all; it compares classes, not runs.</p>"
+        f"<section><h2>Every class, worst first</h2>{scrolled(table, name='every class')}"
+        f'<p class="note">The distance of a class is of few images and therefore larger than '
+        f"that of all; it compares classes, not runs.</p></section>"
     )
 
 
@@ -140,27 +150,37 @@ def confusion_table(report: Report) -> str:
         return ""
     names = [html_text(name) for name in report.label_names]
     if len(names) > _MOST_IN_MATRIX:
-        return '<h2>Confusion</h2><p class="n">Too many classes to show: see metrics.json.</p>'
+        return (
+            '<section><h2>Confusion</h2><p class="note">Too many classes to show: see '
+            "metrics.json.</p></section>"
+        )
     head = "".join(f"<th>{name}</th>" for name in names)
     rows = []
     for k, (name, counts) in enumerate(zip(names, confusion.counts.tolist(), strict=True)):
         total = max(1, sum(counts))
         cells = "".join(_cell(count, count / total, k == j) for j, count in enumerate(counts))
         rows.append(f'<tr><th class="t">{name}</th>{cells}</tr>')
+    shades = "".join(
+        f'<td style="{_ground("bad", share)}">{share:.0%}</td>' for share in (0.0, 0.25, 0.5, 1.0)
+    )
+    table = f'<table class="m"><tr><th></th>{head}</tr>{"".join(rows)}</table>'
     return (
-        f"<h2>Confusion</h2><p class='n'>Rows: what was asked for. Columns: what the classifier "
-        f'takes it for.</p><div class="s"><table class="m"><tr><th></th>{head}</tr>'
-        f"{''.join(rows)}</table></div>"
+        f'<section><h2>Confusion</h2><p class="note">Rows: what was asked for. Columns: what the '
+        f"classifier takes it for, in samples. Shades are shares of a row, blue where it is "
+        f"right, orange where it is not.</p>{scrolled(table, name='confusion')}"
+        f'<table class="m" aria-label="shades"><tr>{shades}</tr></table></section>'
     )
 
 
 def _cell(count: int, share: float, right: bool) -> str:
-    colour = "42,111,151" if right else "193,87,47"
-    # Mistakes are few, so they are shown stronger than their share; more are always darker.
-    strength = share if right else share**0.5
-    ink = "#fff" if strength > 0.6 else "inherit"
-    style = f"background:rgba({colour},{strength:.2f});color:{ink}"
+    style = _ground("good" if right else "bad", share)
     return f'<td style="{style}">{count or ""}</td>'
+
+
+def _ground(name: str, share: float) -> str:
+    """A shade by a share: in proportion to it, from the least that is still to be seen."""
+    strength = _FAINTEST + (1 - _FAINTEST) * share if share > 0 else 0.0
+    return f"background:color-mix(in srgb,var(--{name}) {strength:.0%},var(--paper))"
 
 
 def attribute_table(report: Report) -> str:
@@ -174,10 +194,13 @@ def attribute_table(report: Report) -> str:
         f"<td>{_number(s.base_rate)}</td></tr>"
         for name, s in sorted(scored, key=lambda pair: pair[1].balanced)
     )
-    return (
-        '<h2>Attributes, worst first</h2><table><tr><th class="t">attribute</th>'
+    table = (
+        '<table><tr><th class="t">attribute</th>'
         f"<th>precision</th><th>recall</th><th>F1</th><th>balanced accuracy</th>"
         f"<th>base rate</th></tr>{rows}</table>"
+    )
+    return (
+        f"<section><h2>Attributes, worst first</h2>{scrolled(table, name='attributes')}</section>"
     )
 
 
@@ -191,8 +214,9 @@ def number_table(report: Report) -> str:
         f"<td>{_number(s.correlation)}</td></tr>"
         for name, s in sorted(scored, key=lambda pair: -pair[1].error)
     )
-    return (
-        '<h2>Numbers, worst first</h2><table><tr><th class="t">number</th>'
+    table = (
+        '<table><tr><th class="t">number</th>'
         "<th>error, in standard deviations of the training images</th>"
         f"<th>correlation of found and asked for</th></tr>{rows}</table>"
     )
+    return f"<section><h2>Numbers, worst first</h2>{scrolled(table, name='numbers')}</section>"

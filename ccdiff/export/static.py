@@ -18,6 +18,7 @@ from ccdiff.diffusion.conditioning import OneHot
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.thresholding import Clip, Unlimited
 from ccdiff.errors import UserError
+from ccdiff.pages.html import look
 from ccdiff.system.atomic import write_text, write_whole
 
 __all__ = ["RUNTIME", "SAMPLERS", "check_page", "write_page"]
@@ -70,8 +71,9 @@ def write_page(config: DictConfig, denoiser: Denoiser, folder: Path, runtime: st
     """
     settings = json.dumps(_settings(config, denoiser))
     write_text(folder / "settings.js", f"const SETTINGS = {settings};\n")
-    for name in ("index.html", "samplers.js", "page.js", "style.css"):
+    for name in ("index.html", "samplers.js", "page.js"):
         write_text(folder / name, (_PAGES / name).read_text())
+    write_text(folder / "style.css", look() + (_PAGES / "style.css").read_text())
     if runtime is not None:
         _copy(Path(runtime), folder)
     else:

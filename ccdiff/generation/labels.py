@@ -24,7 +24,7 @@ from ccdiff.diffusion.conditioning import FEW_NAMES, Conditioning, MultiHot, lab
 from ccdiff.diffusion.continuous import Continuous
 from ccdiff.errors import UserError
 
-__all__ = ["Labels", "label_title", "parse_labels"]
+__all__ = ["Labels", "frequent_rows", "label_title", "parse_labels"]
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,16 @@ def label_title(y: Tensor, names: Sequence[str]) -> str:
     if y.is_floating_point():
         return ", ".join(f"{name}={x:.6g}" for name, x in pairs if x == x) or "anything"
     return ", ".join(name for name, bit in pairs if bit) or "none"
+
+
+def frequent_rows(labels: Tensor) -> Tensor:
+    """The combinations of attributes that there are, the most frequent first, [R, K].
+
+    Arguments:
+        labels: Attributes, uint8 [N, K].
+    """
+    rows, counts = labels.unique(dim=0, return_counts=True)
+    return rows[counts.argsort(descending=True, stable=True)]
 
 
 def _rows(request: Any) -> list[Any]:

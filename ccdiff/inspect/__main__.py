@@ -24,6 +24,8 @@ class InspectConfig:
     """Folder to write to; None is a new one in inspection/."""
     images_per_label: int = 12
     """Columns of the contact sheet."""
+    format: str = "png"
+    """Of counts and of attributes that go together: png, svg or pdf."""
     conditioning: Any = None
     """Of no effect; here because data sets bring theirs along."""
 

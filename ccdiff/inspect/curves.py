@@ -17,6 +17,7 @@ from ccdiff.diffusion.schedules import Schedule
 from ccdiff.diffusion.times import TimeDensity
 from ccdiff.errors import UserError
 from ccdiff.nn.embedding import NoiseEmbedding
+from ccdiff.pages.figures import COLOURS, STYLES, check_format, figure_of, save_figure
 from ccdiff.pictures import grid, save_png
 from ccdiff.runs.folder import output_folder, refuse_filled
 from ccdiff.system.atomic import write_text
@@ -27,10 +28,6 @@ __all__ = ["betas", "run_picturing", "similarity"]
 log = logging.getLogger(__name__)
 
 PARTS = ("schedule", "embedding")
-FORMATS = ("png", "svg", "pdf")
-# Okabe & Ito's colours, told apart by the colour-blind; line styles tell them apart in gray.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 _STEPS = 1000
 _DRAWN = 100_000
 _SHOWN = 11
@@ -49,8 +46,7 @@ def run_picturing(cfg: DictConfig) -> Path:
     """
     if cfg.part not in PARTS:
         raise UserError(f"part must be one of {', '.join(PARTS)}, got {cfg.part}")
-    if cfg.format not in FORMATS:
-        raise UserError(f"format must be one of {', '.join(FORMATS)}, got {cfg.format}")
+    check_format(cfg.format)
     refuse_filled(cfg.out)
     if cfg.part == "embedding":
         levels = torch.linspace(-_SPAN, _SPAN, _LEVELS)
@@ -137,9 +133,7 @@ def _table(schedules: Mapping[str, Schedule]) -> dict[str, Any]:
 def _plot_schedules(
     schedules: Mapping[str, Schedule], times: TimeDensity, density: str, path: Path
 ) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = figure_of(9, 6)
     scales, log_snr, increments, seen = figure.subplots(2, 2).flat
     t = torch.linspace(0, 1, 401, dtype=torch.float64)
     drawn = times(_DRAWN, torch.Generator().manual_seed(0)).double()
@@ -164,13 +158,11 @@ def _plot_schedules(
     figure.legend(loc="outside upper center", ncols=len(schedules), frameon=False)
     for axes in (scales, log_snr, increments, seen):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _plot_similarity(found: Mapping[str, Tensor], levels: Tensor, path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.4 * len(found) + 1, 4.2), layout="constrained")
+    figure = figure_of(4.4 * len(found) + 1, 4.2)
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     span = [levels[0].item(), levels[-1].item()]
     for axes, (title, matrix) in zip(panels, found.items(), strict=True):
@@ -179,4 +171,4 @@ def _plot_similarity(found: Mapping[str, Tensor], levels: Tensor, path: Path) ->
         )
         axes.set(xlabel="log-SNR", ylabel="log-SNR", title=title)
     figure.colorbar(picture, ax=list(panels), label="cosine similarity of noise embeddings")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)

@@ -13,13 +13,16 @@ from torch import Tensor
 from ccdiff.config.build import build_data
 from ccdiff.data import DataSet, ImageFiles, Split, describe
 from ccdiff.errors import UserError
+from ccdiff.generation.labels import frequent_rows, label_title
 from ccdiff.inspect.duplicates import look_alikes, same_pixels
-from ccdiff.pictures import grid, save_png
+from ccdiff.pages.figures import COLOURS, check_format, figure_of, save_figure
+from ccdiff.pictures import save_png, sheet
 from ccdiff.runs.folder import output_folder
 from ccdiff.system.atomic import write_text
 
 __all__ = ["co_occurrence", "run_inspection"]
 
+_MAX_COMBINATIONS = 20
 _MAX_GROUPS_SHOWN = 30
 _MAX_SHOWN_OF_GROUP = 8
 
@@ -28,10 +31,12 @@ def run_inspection(cfg: DictConfig) -> None:
     """Writes pictures and ``inspection.json`` to ``cfg.out``, and prints the counts.
 
     Raises:
-        UserError: Where ``out`` holds something, or the sheet would have no columns.
+        UserError: Where ``out`` holds something, the sheet would have no columns, or figures are
+            not written in that format.
     """
     if cfg.images_per_label < 1:
         raise UserError(f"images_per_label must be at least 1, got {cfg.images_per_label}")
+    check_format(cfg.format)
     out = output_folder(cfg.out, Path("inspection"))
     data = build_data(cfg)
     train, heldout = splits = data.load()
@@ -40,7 +45,7 @@ def run_inspection(cfg: DictConfig) -> None:
     print("\n".join(describe(train, heldout, names)))
 
     save_png(_contact_sheet(train, names, cfg.images_per_label), out / "contact_sheet.png")
-    _plot_counts(counts[0], names, out / "counts.png")
+    _plot_counts(counts[0], names, out / f"counts.{cfg.format}")
     found: dict[str, Any] = {
         "images": {"train": len(train), "heldout": len(heldout)},
         "labels": {
@@ -49,7 +54,9 @@ def run_inspection(cfg: DictConfig) -> None:
     }
     if train.labels.dtype == torch.uint8:
         together = co_occurrence(train.labels)
-        _plot_co_occurrence(together, names, out / "cooccurrence.png")
+        _plot_co_occurrence(together, names, out / f"cooccurrence.{cfg.format}")
+        combinations = _combination_sheet(train, names, cfg.images_per_label)
+        save_png(combinations, out / "combinations.png")
         found["cooccurrence"] = together.tolist()
     same = same_pixels([train.images, heldout.images])
     close = _close_pairs(splits, same)
@@ -82,12 +89,26 @@ def co_occurrence(labels: Tensor) -> Tensor:
 
 def _contact_sheet(split: Split, names: Sequence[str], columns: int) -> Image.Image:
     """A row of images for each label, spread over the split; of numbers from low to high."""
-    rows = []
-    for k in range(len(names)):
-        where = _images_of(split.labels, k)
-        shown = min(columns, len(where))
-        rows.append(split.images[where[torch.arange(shown) * len(where) // max(shown, 1)]])
-    return _sheet(rows, split, columns, names)
+    rows = [_spread(split, _images_of(split.labels, k), columns) for k in range(len(names))]
+    titles = names
+    return sheet(rows, columns=columns, titles=titles)
+
+
+def _combination_sheet(split: Split, names: Sequence[str], columns: int) -> Image.Image:
+    """A row of images for each of the most frequent combinations of attributes, with its share."""
+    labels = split.labels.cpu()
+    rows, titles = [], []
+    for asked in frequent_rows(labels)[:_MAX_COMBINATIONS]:
+        where = (labels == asked).all(1).nonzero().flatten()
+        rows.append(_spread(split, where, columns))
+        titles.append(f"{len(where) / len(labels):.0%} {label_title(asked, names)}")
+    return sheet(rows, columns=columns, titles=titles)
+
+
+def _spread(split: Split, where: Tensor, columns: int) -> Tensor:
+    """At most so many of some images, from the first of them to the last."""
+    shown = min(columns, len(where))
+    return split.images[where[torch.arange(shown) * len(where) // max(shown, 1)]]
 
 
 def _images_of(labels: Tensor, k: int) -> Tensor:
@@ -110,17 +131,7 @@ def _duplicate_sheet(splits: Sequence[Split], groups: Sequence[Sequence[int]]) -
         for group in groups[:_MAX_GROUPS_SHOWN]
     ]
     titles = [f"{len(group)} images" for group in groups[:_MAX_GROUPS_SHOWN]]
-    return _sheet(rows, train, _MAX_SHOWN_OF_GROUP, titles)
-
-
-def _sheet(
-    rows: Sequence[Tensor], like: Split, columns: int, titles: Sequence[str]
-) -> Image.Image:
-    """Rows of images, filled up with white."""
-    cells = torch.full((len(rows), columns, *like.images.shape[1:]), 255, dtype=torch.uint8)
-    for row, images in zip(cells, rows, strict=True):
-        row[: len(images)] = images
-    return grid(cells.flatten(0, 1), columns=columns, titles=titles)
+    return sheet(rows, columns=_MAX_SHOWN_OF_GROUP, titles=titles)
 
 
 def _file_names(data: DataSet, splits: Sequence[Split]) -> list[str]:
@@ -142,28 +153,23 @@ def _close_pairs(splits: Sequence[Split], same: Sequence[Sequence[int]]) -> list
 
 
 def _plot_counts(counts: Sequence[int], names: Sequence[str], path: Path) -> None:
-    # Imported here: it takes a second and nothing else needs it.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 1 + 0.2 * len(names)), layout="constrained")
+    figure = figure_of(7, 1 + 0.2 * len(names))
     axes = figure.subplots()
-    axes.barh(range(len(names)), counts)
+    axes.barh(range(len(names)), counts, color=COLOURS[0])
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("training images")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)
 
 
 def _plot_co_occurrence(share: Tensor, names: Sequence[str], path: Path) -> None:
-    from matplotlib.figure import Figure
-
     side = 3 + 0.2 * len(names)
-    figure = Figure(figsize=(side, side), layout="constrained")
+    figure = figure_of(side, side)
     axes = figure.subplots()
-    picture = axes.imshow(share.numpy(), vmin=0, vmax=1, cmap="viridis")
+    picture = axes.imshow(share.numpy(), vmin=0, vmax=1, cmap="cividis")
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xlabel("has this too")
     axes.set_ylabel("of the images with this")
     figure.colorbar(picture, shrink=0.7, label="share of images")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path)

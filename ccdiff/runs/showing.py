@@ -4,14 +4,15 @@ import base64
 import io
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, BinaryIO
+from typing import Any
 
+from ccdiff.pages.figures import COLOURS, figure_of
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import read_metrics
 from ccdiff.runs.record import read_record
 from ccdiff.system.text import html_text
 
-__all__ = ["html_of", "line_of", "plot_training"]
+__all__ = ["html_of", "line_of", "training_figure"]
 
 _OVER_STEPS = {
     "evaluate/label_agreement_classifier": "label agreement",
@@ -20,14 +21,13 @@ _OVER_STEPS = {
     "evaluate/fd_regressor_to_heldout": "fd_regressor",
     "heldout/eps_mse": "held-out error on the noise",
 }
-_COLOUR = "#2a6f97"
 
 
-def plot_training(run: Run, file: Path | BinaryIO) -> bool:
-    """What was logged over training, one panel per figure, as a PNG.
+def training_figure(run: Run) -> Any | None:
+    """What was logged over training, one panel per figure.
 
     Returns:
-        Whether there was something to plot: nothing is written where nothing was logged twice.
+        A figure of matplotlib; None where nothing was logged twice.
     """
     rows = read_metrics(run.metrics)
     curves = {
@@ -36,20 +36,17 @@ def plot_training(run: Run, file: Path | BinaryIO) -> bool:
     }
     curves = {title: points for title, points in curves.items() if len(points) > 1}
     if not curves:
-        return False
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3 * max(2, len(curves)), 2.8), layout="constrained")
+        return None
+    figure = figure_of(3 * max(2, len(curves)), 2.8)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, (title, points) in zip(panels, curves.items(), strict=True):
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, "o-", color=_COLOUR, markersize=3)
+        axes.plot(steps, values, "o-", color=COLOURS[0], markersize=3)
         axes.set(xlabel="step", title=title)
         if title != "label agreement" and min(values) > 0 and max(values) > 10 * min(values):
             axes.set_yscale("log")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=120)
-    return True
+    return figure
 
 
 def line_of(run: Run) -> str:
@@ -82,8 +79,9 @@ def html_of(run: Run) -> str:
         parts.append(f"<table>{cells}</table>")
     if (grid := _latest_grid(run)) is not None:
         parts.append(_image(grid.read_bytes(), f"samples of {title}: {grid.name}"))
-    curve = io.BytesIO()
-    if plot_training(run, curve):
+    if (figure := training_figure(run)) is not None:
+        curve = io.BytesIO()
+        figure.savefig(curve, format="png", dpi=120)
         parts.append(_image(curve.getvalue(), "figures over training"))
     return f"<div>{''.join(parts)}</div>"
 

@@ -552,3 +552,41 @@ def test_a_browser_draws_many_axes_as_lines(tmp_path, open_page):
     assert tab.locator("#map rect").count() == 0
     assert tab.locator("#map path.curve").count() == 12
     assert "0.0001" in tab.locator("#map").text_content()
+
+
+def test_a_browser_shows_one_axis_as_a_mean_for_each_setting(tmp_path, open_page):
+    """Lines between two columns would say nothing."""
+    for i, lr in enumerate((1e-3, 1e-3, 1e-2)):
+        make_run(tmp_path / f"sweep/{i}", schedule="cosine", lr=lr, error=0.3 + 0.01 * i, seed=i)
+    tab = open_page(tmp_path / "sweep")
+    assert tab.locator("#map path.curve").count() == 0
+    assert tab.locator("#map circle.dot").count() == 2, "the means"
+    assert tab.locator("#map circle").count() == 5, "and the runs"
+    assert "optimizer.lr=0.001" in tab.locator("#map").text_content()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_whole_curves_in_colours_of_the_scheme(sweep, open_page, scheme):
+    tab = open_page(sweep)
+    tab.emulate_media(color_scheme=scheme)
+    tab.set_viewport_size({"width": 390, "height": 800})
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    for where in ("#curves", "#map"):
+        box = tab.locator(f"{where} svg").first.bounding_box()
+        assert box["x"] >= 0
+        assert where == "#map" or box["x"] + box["width"] <= 390
+    strokes = tab.evaluate(
+        "[...document.querySelectorAll('#curves .curve')].map((c) => getComputedStyle(c).stroke)"
+    )
+    assert ("rgb(0, 114, 178)" in strokes) == (scheme == "light")
+
+
+def test_a_drawing_is_kept_as_a_file_that_stands_alone(sweep, open_page):
+    tab = open_page(sweep)
+    with tab.expect_download() as saved:
+        tab.locator("#curves .save").click()
+    drawing = saved.value.path().read_text()
+    assert saved.value.suggested_filename == "curves.svg"
+    assert drawing.startswith("<svg")
+    assert "var(" not in drawing.replace("stroke:var(", ""), "colours are written out"
+    assert "rgb(0, 114, 178)" in drawing

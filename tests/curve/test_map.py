@@ -75,8 +75,14 @@ def test_the_best_is_framed_whichever_way_is_better(tmp_path):
     for name, best in (("label_agreement_x", (0, 1)), ("fd_x", (1, 0))):
         path = tmp_path / f"{name}.png"
         values = [[0.5, 0.9], [0.1, 0.5]]
-        plot_map({name: values}, rows=["a", "b"], columns=["c", "d"], real={name: 1.0}, path=path,
-                 title="")  # fmt: skip
+        plot_map(
+            {name: values},
+            rows=["a", "b"],
+            columns=["c", "d"],
+            real={name: 1.0},
+            paths=[path],
+            title="",
+        )
         with Image.open(path) as image:
             pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
             size = (image.height, image.width, 3)

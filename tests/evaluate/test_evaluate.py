@@ -4,6 +4,7 @@ import json
 import re
 import signal
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from cli import TINY, call, rarely, succeed
 from torch import Tensor
 
 from ccdiff.data import Digits, Split
+from ccdiff.evaluate.gallery import rows_of
 from ccdiff.evaluate.shards import Shards, looks
 from ccdiff.evaluate.subject import describe
+from ccdiff.evaluate.tables import _ground
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.classifier import Classifier
@@ -21,6 +24,7 @@ from ccdiff.metrics.extractors import ClassifierExtractor
 from ccdiff.metrics.figures import Figure
 from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.references import asked_labels
+from ccdiff.pictures import grid
 from ccdiff.runs.tracker import TrackerSession, WandbTracker
 
 COMMAND = "ccdiff.evaluate"
@@ -90,7 +94,7 @@ def run(tmp_path_factory, patched) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(run) -> Path:
-    succeed(COMMAND, f"run={run}", "name=whole", *QUICK, cwd=run.parent)
+    succeed(COMMAND, f"run={run}", "name=whole", "format=svg", *QUICK, cwd=run.parent)
     return run / "evaluation" / "whole"
 
 
@@ -172,6 +176,47 @@ def test_the_page_needs_nothing_beside_it(folder):
     assert "<script" not in page
     for part in ("fd_classifier", "Confusion", "worst classes", "best classes", "ancestral"):
         assert part in page
+    # By night too: nothing is drawn in a colour of its own.
+    drawn = page[page.index("<svg") :]
+    assert not re.search(r"(?:fill|stroke): ?#", drawn)
+    assert (folder / "levels.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_a_page_begins_with_the_outcome_and_the_pictures(folder):
+    page = (folder / "index.html").read_text()
+    marks = [
+        'class="lead"',
+        "samples, a row per label",
+        "training images of the same",
+        ">Figures<",
+    ]
+    places = [page.index(mark) for mark in marks]
+    assert places == sorted(places)
+
+
+def test_shades_of_a_confusion_are_in_proportion():
+    def strength(share):
+        return float(re.search(r"(\d+)%,var\(--paper\)", _ground("bad", share))[1])
+
+    assert strength(0) == 0
+    assert strength(1) == 100
+    assert strength(0.001) > 10, "a single mistake is seen"
+    # 4 of 10 look like four ninths of 9 of 10, and not like as much.
+    assert strength(0.4) < 0.6 * strength(0.9)
+    shades = [strength(k / 10) for k in range(11)]
+    assert min(b - a for a, b in pairwise(shades)) > 7
+
+
+def test_rows_of_attributes_are_the_most_frequent_combinations():
+    y = torch.tensor([[1, 0], [0, 1], [1, 0], [1, 1], [1, 0], [0, 1]], dtype=torch.uint8)
+    rows = rows_of(y, ["young", "male"])
+    assert rows.titles == ["young", "male", "young, male"]
+    assert [numbers.tolist() for numbers in rows.numbers] == [[0, 2, 4], [1, 5], [3]]
+    images = torch.arange(4 * 64).reshape(4, 1, 8, 8).to(torch.uint8)
+    real = rows.real(Split(images, y[:4]))
+    assert real is not None
+    assert real.height == grid(images[:3], columns=1).height, "a row for each combination"
+    assert rows.real(Split(images[:1], torch.zeros(1, 2, dtype=torch.uint8))) is None
 
 
 def test_a_model_of_six_steps_is_flagged_as_blind(folder, metrics):
@@ -248,6 +293,7 @@ def test_against_an_earlier_evaluation(run, folder, metrics, tmp_path):
     [
         (["n=5"], ["n must be at least 20", "5"]),
         (["heldout_images=1"], ["heldout_images", "1"]),
+        (["format=bmp"], ["format must be one of png, svg, pdf", "bmp"]),
         (["name=whole", "seed=1"], ["name=whole", "another"]),
         (["against=nowhere"], ["against=nowhere"]),
         (["extractor=path"], ["extractor.file"]),

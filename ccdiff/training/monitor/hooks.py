@@ -12,7 +12,7 @@ from torch import Tensor
 from ccdiff.data import Split
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.generation.film import FILM_COLUMNS, Frames, film
-from ccdiff.generation.labels import label_title
+from ccdiff.generation.labels import frequent_rows, label_title
 from ccdiff.generation.pipeline import NotFinite, Pipeline, sample_seeds
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.pictures import grid, places_shown, save_png
@@ -136,8 +136,7 @@ def showcase(label_names: Sequence[str], labels: Tensor, *, columns: int) -> Sho
     elif labels.is_floating_point():
         y = _numbers_shown(labels.cpu())
     else:
-        rows, counts = labels.cpu().unique(dim=0, return_counts=True)
-        y = rows[counts.argsort(descending=True, stable=True)[:_MAX_ROWS]]
+        y = frequent_rows(labels.cpu())[:_MAX_ROWS]
     return Showcase(y, [label_title(row, label_names) for row in y], columns)
 
 
