@@ -24,8 +24,8 @@ def load(path: Any, *, device: str = "auto") -> Any:
     """Opens a trained model to draw images with.
 
     Arguments:
-        path: A folder of ``python -m ccdiff.export``, a run, its directory, a checkpoint, or
-            ``latest``.
+        path: A folder of ``python -m ccdiff.export``, ``hub:user/name`` where one was pushed to
+            the Hugging Face hub, a run, its directory, a checkpoint, or ``latest``.
         device: auto, cpu, cuda or cuda:<n>.
 
     Returns:

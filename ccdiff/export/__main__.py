@@ -20,6 +20,10 @@ class ExportConfig:
     weights: str = "ema"
     format: str = "safetensors"
     runtime: str | None = None
+    push: str | None = None
+    private: bool = True
+    licence: str = "other"
+    data_licence: str | None = None
 
 
 ConfigStore.instance().store(name="export_schema", node=ExportConfig)

@@ -20,6 +20,7 @@ from ccdiff.errors import UserError
 from ccdiff.launch.labels import label_arguments
 from ccdiff.launch.sweeps import SWEEP_FILE, sweep_arguments
 from ccdiff.launch.texts import quoted
+from ccdiff.runs.exports import CONFIG_FILE, export_folder
 from ccdiff.runs.folder import Run, find_checkpoint, run_of
 from ccdiff.runs.record import read_record
 
@@ -189,7 +190,9 @@ def _unquoted(override: str) -> str:
 
 
 def _config_of(reference: str) -> DictConfig:
-    """The config of the run that a user means."""
+    """The config of the run, or the export, that a user means."""
+    if (export := export_folder(reference)) is not None:
+        return load_config(export / CONFIG_FILE)
     checkpoint = find_checkpoint(reference)
     config = run_of(checkpoint).config
     if config.exists():

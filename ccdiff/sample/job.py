@@ -24,7 +24,7 @@ from ccdiff.pictures import SHOWN_COLUMNS, grid, picture, places_shown, save_png
 from ccdiff.runs.folder import output_folder, refuse_filled
 from ccdiff.system.background import Background
 from ccdiff.system.device import compile_mode, explaining_failure
-from ccdiff.trained.run import open_run
+from ccdiff.trained.run import OpenedRun, open_model
 from ccdiff.trained.together import auto_batch_size, check_batch_size, together
 
 __all__ = ["run_sampling"]
@@ -58,7 +58,7 @@ def run_sampling(cfg: DictConfig) -> Path:
 
 
 def _sample(cfg: DictConfig) -> Path:
-    trained = open_run(cfg)
+    trained = open_model(cfg)
     if mode := compile_mode(cfg.compile, trained.device):
         trained.denoiser.network.compile(mode=mode)
     request = OmegaConf.to_container(cfg.labels) if OmegaConf.is_config(cfg.labels) else cfg.labels
@@ -74,7 +74,8 @@ def _sample(cfg: DictConfig) -> Path:
         )
 
     # After all that may be refused, which so leaves no folder, and before the work.
-    out = output_folder(cfg.out, trained.run.path / "generated") if is_main() else Path()
+    place = trained.run.path if isinstance(trained, OpenedRun) else Path()
+    out = output_folder(cfg.out, place / "generated") if is_main() else Path()
 
     def draw(numbers: range) -> tuple[Tensor, Frames]:
         """Some images, and the frames of those that the film shows."""

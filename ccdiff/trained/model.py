@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from PIL import Image
 from tqdm import tqdm
 
-from ccdiff.config.build import build_denoiser, image_shape_of, instantiate
-from ccdiff.config.saved import load_config
+from ccdiff.config.build import image_shape_of, instantiate
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.guidance import Guidance
 from ccdiff.diffusion.samplers import Sampler, check_sampler
@@ -23,17 +21,16 @@ from ccdiff.generation.images import Images
 from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import Pipeline, sample_seeds
 from ccdiff.runs.checkpoints import open_checkpoint
+from ccdiff.runs.exports import export_folder
 from ccdiff.runs.folder import Run, run_of
 from ccdiff.system.device import pick_device
 from ccdiff.trained.choices import chosen_pipeline
+from ccdiff.trained.exports import read_export
 from ccdiff.trained.run import trained_config, trained_denoiser
 
-__all__ = ["CONFIG_FILE", "WEIGHTS_FILE", "Model", "load_model"]
+__all__ = ["Model", "load_model"]
 
 log = logging.getLogger(__name__)
-
-WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.yaml"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -181,17 +178,16 @@ def load_model(path: str | Path | Run, *, device: str = "auto") -> Model:
     """Opens an exported folder, a run directory or a checkpoint; no code of theirs is run.
 
     Arguments:
-        path: Which.
+        path: Which; ``hub:user/name`` is an export on the Hugging Face hub, which is fetched.
         device: auto, cpu, cuda or cuda:<n>.
 
     Raises:
         UserError: Where there is none, or it is damaged.
     """
     path = path.path if isinstance(path, Run) else path
-    folder = Path(path).expanduser()
     run, step = None, None
-    if (folder / WEIGHTS_FILE).is_file():
-        config, denoiser = _read(folder)
+    if (folder := export_folder(path)) is not None:
+        config, denoiser = read_export(folder)
     else:
         file, checkpoint = open_checkpoint(str(path))
         config, denoiser = trained_config(checkpoint), trained_denoiser(checkpoint)
@@ -211,23 +207,3 @@ def load_model(path: str | Path | Run, *, device: str = "auto") -> Model:
         run=run,
         step=step,
     )
-
-
-def _read(folder: Path) -> tuple[DictConfig, Denoiser]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        config = load_config(folder / CONFIG_FILE)
-        state = load_file(folder / WEIGHTS_FILE)
-        with torch.device("meta"):
-            denoiser = build_denoiser(config)
-        denoiser.load_state_dict(state, assign=True)
-    except UserError:
-        raise
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(
-            f"{folder} is not a whole export: {error}; make it anew with "
-            f"python -m ccdiff.export run=<run>"
-        ) from error
-    return config, denoiser

@@ -24,18 +24,22 @@ from ccdiff.diffusion.samplers import Sampler, check_sampler
 from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
+from ccdiff.runs.exports import HUB, export_folder
 from ccdiff.runs.folder import Run, output_folder, run_of
 from ccdiff.runs.log import finite, metric_rows
 from ccdiff.runs.record import read_record
 from ccdiff.runs.tracker import RunInfo
 from ccdiff.system.device import autocast_dtype, pick_device
 from ccdiff.trained.averages import averaged_weights, width_of
+from ccdiff.trained.exports import read_export
 from ccdiff.trained.grids import fill_in_grid
 
 __all__ = [
+    "OpenedModel",
     "OpenedRun",
     "load_weak_model",
     "new_folder",
+    "open_model",
     "open_run",
     "track",
     "trained_config",
@@ -48,69 +52,23 @@ Table = Sequence[Sequence[object]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenedRun:
-    """A checkpoint with what it says of itself.
+class OpenedModel:
+    """A trained model with what it was trained with.
 
     Arguments:
-        path: The checkpoint file.
-        checkpoint: Its contents.
         config: What it was trained with.
         denoiser: In evaluation mode, on the device.
         device: Where to work.
     """
 
-    path: Path
-    checkpoint: Checkpoint
     config: DictConfig
     denoiser: Denoiser
     device: torch.device
 
     @property
-    def run(self) -> Run:
-        """The run that it belongs to."""
-        return run_of(self.path)
-
-    @property
-    def title(self) -> str:
-        """What it is, for a reader: data, model, what was asked for, place and step."""
-        record = read_record(self.run)
-        what = record.title if record else ""
-        # A folder named by the time of a day says little without the day.
-        place = "/".join(self.run.path.absolute().parts[-2:])
-        name = shorten(what, 90) or str(self.config.data._target_).rpartition(".")[2]
-        return f"{name} ({place}), step {self.checkpoint['step']}"
-
-    @property
     def image_shape(self) -> tuple[int, int, int]:
         """``(C, H, W)``."""
         return image_shape_of(self.config)
-
-    def data_set(self, *, root: str | None = None) -> DataSet:
-        """The data set that it was trained on.
-
-        Arguments:
-            root: Where the data set is now, if it has moved.
-
-        Raises:
-            UserError: Where the data set has no root, or its labels are no longer those.
-        """
-        config = self.config.copy()
-        if root is not None:
-            if "root" not in config.data:
-                raise UserError(
-                    f"data.root={root}, but the run was trained on {config.data._target_}, which "
-                    f"comes from no folder: leave data.root out"
-                )
-            config.data.root = root
-        data = build_data(config)
-        names = self.denoiser.conditioning.label_names
-        if data.names != names:
-            raise UserError(
-                f"the data set has {len(data.names)} labels, {data.names[:5]}..., but "
-                f"the run was trained on {len(names)}, {names[:5]}...: pass the data.root of its "
-                f"own data set"
-            )
-        return data
 
     def check_guidance(self, cfg: DictConfig) -> None:
         """Tries the guidance of a command on one label, before minutes of work.
@@ -140,6 +98,61 @@ class OpenedRun:
         if cfg.batch_size == "auto":
             return pipeline
         return replace(pipeline, batch_size=cfg.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedRun(OpenedModel):
+    """A checkpoint with what it says of itself.
+
+    Arguments:
+        path: The checkpoint file.
+        checkpoint: Its contents.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+
+    @property
+    def run(self) -> Run:
+        """The run that it belongs to."""
+        return run_of(self.path)
+
+    @property
+    def title(self) -> str:
+        """What it is, for a reader: data, model, what was asked for, place and step."""
+        record = read_record(self.run)
+        what = record.title if record else ""
+        # A folder named by the time of a day says little without the day.
+        place = "/".join(self.run.path.absolute().parts[-2:])
+        name = shorten(what, 90) or str(self.config.data._target_).rpartition(".")[2]
+        return f"{name} ({place}), step {self.checkpoint['step']}"
+
+    def data_set(self, *, root: str | None = None) -> DataSet:
+        """The data set that it was trained on.
+
+        Arguments:
+            root: Where the data set is now, if it has moved.
+
+        Raises:
+            UserError: Where the data set has no root, or its labels are no longer those.
+        """
+        config = self.config.copy()
+        if root is not None:
+            if "root" not in config.data:
+                raise UserError(
+                    f"data.root={root}, but the run was trained on {config.data._target_}, which "
+                    f"comes from no folder: leave data.root out"
+                )
+            config.data.root = root
+        data = build_data(config)
+        names = self.denoiser.conditioning.label_names
+        if data.names != names:
+            raise UserError(
+                f"the data set has {len(data.names)} labels, {data.names[:5]}..., but "
+                f"the run was trained on {len(names)}, {names[:5]}...: pass the data.root of its "
+                f"own data set"
+            )
+        return data
 
 
 def trained_config(checkpoint: Checkpoint) -> DictConfig:
@@ -257,6 +270,11 @@ def open_run(cfg: DictConfig) -> OpenedRun:
     """
     if cfg.run is None:
         raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
+    if str(cfg.run).startswith(HUB):
+        raise UserError(
+            f"run={cfg.run} is an export, which has no checkpoint: sample.py, ccdiff.demo and "
+            f"ccdiff.load take it, and this command takes a run"
+        )
     path, checkpoint = open_checkpoint(cfg.run)
     if "sampler" in cfg:
         fill_in_grid(cfg.sampler, run_of(path))
@@ -273,6 +291,26 @@ def open_run(cfg: DictConfig) -> OpenedRun:
         denoiser=denoiser,
         device=device,
     )
+
+
+def open_model(cfg: DictConfig) -> OpenedModel:
+    """Opens what the keys run, weights, device and precision name: a run, or an export.
+
+    Raises:
+        UserError: As :func:`open_run` does, and where an export is asked for other weights.
+    """
+    folder = None if cfg.run is None else export_folder(cfg.run)
+    if folder is None:
+        return open_run(cfg)
+    if cfg.weights != "ema":
+        raise UserError(f"weights={cfg.weights}: an export has the weights that it was made with")
+    fill_in_grid(cfg.sampler, Run(folder))
+    config, denoiser = read_export(folder)
+    check_sampler(instantiate(cfg.sampler), denoiser)
+    device = pick_device(cfg.device)
+    denoiser.to(device).autocast_dtype = autocast_dtype(cfg.precision, device)
+    log.info("working with the export %s on %s", cfg.run, device)
+    return OpenedModel(config=config, denoiser=denoiser, device=device)
 
 
 def new_folder(out: str | None, parent: Path, cfg: DictConfig) -> Path:

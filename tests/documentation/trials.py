@@ -53,6 +53,7 @@ LACKING = {
     r"extractor=inception": "weights that are fetched",
     r"grid=fitted": "a grid that was fitted for so many steps",
     r"samples=": "pictures of others",
+    r"push=|hub:": "the Hugging Face hub, and has its own tests",
     r"format=(onnx|web)": "the extra onnx, and has its own tests",
     r"hydra/launcher=": "a cluster, or several GPUs",
 }

@@ -36,6 +36,7 @@ def test_four_lines_draw_what_the_run_draws(run, out):
         "model.safetensors",
         "config.yaml",
         "README.md",
+        "grid.png",
     }
     images = ccdiff.load(out, device="cpu").sample(["3", 7], num_per_label=2, seed=5)
     again = ccdiff.load(run, device="cpu").sample(["3", 7], num_per_label=2, seed=5)
