@@ -44,6 +44,8 @@ def run_demo(cfg: DictConfig) -> None:
     port = free_port(cfg.port)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Told of each request to itself.
     log.info("%r", studio.model)
+    log.info("drawing once, which makes the first click quick")
+    log.info("the first picture took %.1f s", studio.warm_up())
     log.info("the page is on port %d of this machine (%s); Ctrl-C ends it", port, _HERE)
     build(studio).launch(
         server_name=_HERE,

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from ccdiff.config.options import options
-from ccdiff.demo.studio import SCALES, STEPS, Studio, Wish
-from ccdiff.diffusion.conditioning import MultiHot
+from ccdiff.demo.labels import LabelChoice, label_choice
+from ccdiff.demo.studio import FIRST, SCALES, STEPS, Studio, Wish
 from ccdiff.errors import UserError
 from ccdiff.pages.html import colours
 
@@ -24,7 +24,6 @@ footer{display:none !important}
 h1{font-family:"Iowan Old Style",Palatino,Georgia,"DejaVu Serif",serif;font-weight:400 !important}
 .gradio-container{max-width:1200px !important}
 """
-_FEW = 24
 _OWN = "as the sampler has it"
 _CANVAS = 320
 _STALE = 3600
@@ -61,9 +60,10 @@ def build(studio: Studio) -> gr.Blocks:
         gr.Markdown(f"# Draw\n`{_plain(repr(studio.model))}`")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
-                chosen = _choices(studio)
+                labels = label_choice(studio.model.denoiser.conditioning)
+                chosen = [*labels.inputs, *_choices(studio)]
             with gr.Column(scale=2, min_width=320):
-                _tabs(studio, chosen)
+                _tabs(studio, chosen, _wish(labels))
     return page
 
 
@@ -72,28 +72,10 @@ def _plain(text: str) -> str:
 
 
 def _choices(studio: Studio) -> list[gr.components.Component]:
-    """What can be chosen, in the order of :func:`_wish`."""
-    names = list(studio.label_names)
-    labels: gr.components.Component
-    if studio.many:
-        conditioning = studio.model.denoiser.conditioning
-        open_too = isinstance(conditioning, MultiHot) and conditioning.attribute_drop > 0
-        rest = "left open" if open_too else "absent"
-        labels = gr.Dropdown(
-            names, value=names[:1], multiselect=True, label=f"Present (all others: {rest})"
-        )
-        absent = gr.Dropdown(names, multiselect=True, label="Absent", visible=open_too)
-    else:
-        if len(names) <= _FEW:
-            labels = gr.CheckboxGroup(names, value=names[:3], label="Labels")
-        else:
-            labels = gr.Dropdown(names, value=names[:3], multiselect=True, label="Labels")
-        absent = gr.Dropdown([], multiselect=True, visible=False)
+    """What can be chosen besides labels, in the order in which :func:`_wish` reads it."""
     none = "" if studio.guided else " (not trained for it: conditioning.drop is 0)"
     samplers = options("sampler")
     return [
-        labels,
-        absent,
         gr.Slider(1, 12, value=4, step=1, label="Images of each"),
         gr.Slider(
             1,
@@ -103,8 +85,8 @@ def _choices(studio: Studio) -> list[gr.components.Component]:
             label=f"Guidance{none}, 1 is none",
             interactive=studio.guided,
         ),
-        gr.Slider(1, 100, value=16, step=1, label="Steps"),
-        gr.Dropdown(samplers, value="dpmpp_2m", label="Sampler"),
+        gr.Slider(1, 100, value=FIRST.steps, step=1, label="Steps"),
+        gr.Dropdown(samplers, value=FIRST.sampler, label="Sampler"),
         gr.Dropdown(
             [_OWN, *(g for g in options("sampler/grid") if g != "fitted")],
             value=_OWN,
@@ -114,28 +96,14 @@ def _choices(studio: Studio) -> list[gr.components.Component]:
     ]
 
 
-def _wish(studio: Studio) -> Callable[..., Wish]:
-    """Reads the choices."""
+def _wish(labels: LabelChoice) -> Callable[..., Wish]:
+    """Reads the choices: those of labels, then the others."""
 
-    def wish(
-        labels: list[str],
-        absent: list[str],
-        number: int,
-        guidance: float,
-        steps: int,
-        sampler: str,
-        grid: str,
-        seed: int,
-    ) -> Wish:
-        if studio.many:
-            both = [name for name in absent or [] if name in labels]
-            if both:
-                raise UserError(f"{both[0]} cannot be both present and absent")
-            labels = [",".join([*labels, *(f"-{name}" for name in absent or [])])]
-        if not labels:
-            raise UserError("choose a label")
+    def wish(*given: Any) -> Wish:
+        first = len(labels.inputs)
+        number, guidance, steps, sampler, grid, seed = given[first:]
         return Wish(
-            labels=labels,
+            labels=labels.read(given[:first]),
             num_per_label=int(number),
             sampler=sampler,
             grid=None if grid == _OWN else grid,
@@ -174,9 +142,9 @@ def _picture(label: str, **more: Any) -> gr.Image:
     )
 
 
-def _tabs(studio: Studio, chosen: list[gr.components.Component]) -> None:
-    wish = _wish(studio)
-
+def _tabs(
+    studio: Studio, chosen: list[gr.components.Component], wish: Callable[..., Wish]
+) -> None:
     def draw(*given: Any) -> tuple[Image.Image, str]:
         asked = wish(*given)
         return studio.draw(asked).grid(), studio.command(asked)

@@ -1,6 +1,7 @@
 """What the page can do, without the page: drawing, films, strips, filling in, and the command."""
 
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from ccdiff.data import to_float, to_uint8
-from ccdiff.diffusion.conditioning import MultiHot
 from ccdiff.diffusion.editing import inpaint
 from ccdiff.diffusion.samplers import SampleNoise
 from ccdiff.errors import UserError
@@ -17,12 +17,12 @@ from ccdiff.generation.film import Film, film
 from ccdiff.generation.images import Images
 from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import check_finite
-from ccdiff.pictures import grid
+from ccdiff.pictures import grid, png
 from ccdiff.system.typed import as_typed
 from ccdiff.trained.choices import chosen_pipeline
 from ccdiff.trained.model import Model
 
-__all__ = ["SCALES", "STEPS", "Studio", "Wish"]
+__all__ = ["FIRST", "SCALES", "STEPS", "Studio", "Wish"]
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 STEPS = (2, 4, 8, 16, 32)
@@ -51,6 +51,10 @@ class Wish:
     steps: int = 16
     guidance: float = 1.0
     seed: int = 0
+
+
+FIRST = Wish(labels=())
+"""What the page asks for where nothing was changed, but for the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +87,27 @@ class Studio:
         return self.model.label_names
 
     @property
-    def many(self) -> bool:
-        """Whether an image has attributes, and not a class."""
-        return isinstance(self.model.denoiser.conditioning, MultiHot)
-
-    @property
     def guided(self) -> bool:
         """Whether the model was trained with hidden labels, so that it can be guided."""
         return all(
             m.denoiser.conditioning.drop > 0 for m in (self.model, self.beside) if m is not None
         )
+
+    def warm_up(self) -> float:
+        """Draws a picture that nobody sees, as the first one takes seconds; returns how many.
+
+        Code is loaded, networks find their algorithms, matrices get their memory.
+        """
+        start = time.perf_counter()
+        for model in (self.model, self.beside):
+            if model is not None:
+                y = model.denoiser.conditioning.example().repeat_interleave(12, dim=0)
+                pipeline = chosen_pipeline(
+                    model.pipeline, model.run, sampler=FIRST.sampler, steps=FIRST.steps
+                )
+                images, _ = pipeline(model.denoiser, y, None, seeds=range(12))
+        png(grid(images, columns=4, titles=["", "", ""]))
+        return time.perf_counter() - start
 
     def draw(self, wish: Wish, *, frames: int = 0, model: Model | None = None) -> Images:
         """The images that are asked for, by the run or by another model."""

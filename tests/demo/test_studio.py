@@ -57,6 +57,12 @@ def test_strips_hold_one_image_for_each_setting(studio):
         assert shown.shape[1] > (len(settings) - 1) * 56
 
 
+def test_warming_up_changes_no_picture(studio):
+    before = studio.draw(WISH).array
+    assert studio.warm_up() > 0
+    assert np.array_equal(studio.draw(WISH).array, before)
+
+
 def test_two_runs_start_from_the_same_noise(studio, run):
     ours, theirs = studio.both(WISH)
     assert np.array_equal(ours, theirs)  # It is the same run.
