@@ -22,6 +22,7 @@ __all__ = [
     "augment",
     "describe",
     "image_shape",
+    "limited",
     "order",
     "to_float",
     "to_uint8",
@@ -131,6 +132,8 @@ class DataSet(ABC):
             leave them out, see :attr:`names`.
         placement: Where the images are held in training, see :class:`Batches`.
         balance: How often rare labels are drawn, see :class:`Batches`.
+        limit: How many of the training images to take, as many of each class as can be; those of
+            a smaller number are among those of a larger one. None for all.
     """
 
     image_size: int | Sequence[int]
@@ -139,10 +142,13 @@ class DataSet(ABC):
     label_names: Sequence[str] | None = None
     placement: str = "auto"
     balance: str = "none"
+    limit: int | None = None
 
     def __post_init__(self) -> None:
         # Refuses what is no size before anything is read.
         image_shape(self.channels, self.image_size)
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"data.limit must be at least 1, got {self.limit}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -177,7 +183,7 @@ class DataSet(ABC):
                     f"the images are {found} (channels, height, width), but the config says "
                     f"data.channels={self.channels} data.image_size={self.image_size}"
                 )
-        return train, heldout
+        return train if self.limit is None else limited(train, self.limit), heldout
 
 
 def image_shape(channels: int, image_size: int | Sequence[int]) -> tuple[int, int, int]:
@@ -254,6 +260,29 @@ def _numbers(labels: Tensor, names: Sequence[str]) -> list[str]:
         else:
             lines.append(f"  {name}: no training image has it")
     return lines + (["  ..."] if len(names) > _MAX_DESCRIBED else [])
+
+
+def limited(split: Split, n: int) -> Split:
+    """``n`` images of a split, in memory: as many of each class as can be.
+
+    Which they are is a pure function of the labels, and those of a smaller ``n`` are among them.
+
+    Raises:
+        UserError: Where there are not so many.
+    """
+    if n > len(split):
+        raise UserError(f"data.limit={n}, but there are {len(split)} training images")
+    chosen = torch.randperm(len(split), generator=generator_for("limit"))
+    if split.labels.ndim == 1:
+        # How many of its class come before each, by which the classes then take turns.
+        labels = split.labels.cpu()[chosen]
+        place = torch.empty(len(chosen), dtype=torch.int64)
+        for label in labels.unique():
+            members = (labels == label).nonzero().squeeze(1)
+            place[members] = torch.arange(len(members))
+        chosen = chosen[place.argsort(stable=True)]
+    index = chosen[:n].sort().values
+    return Split(split.images[index], split.labels[index])
 
 
 def to_float(images: Tensor) -> Tensor:

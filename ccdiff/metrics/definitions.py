@@ -61,6 +61,12 @@ _OF_SAMPLES = {
     "copying": Definition(
         "0.5: no nearer to training images than held-out ones are; towards 1: copies", None
     ),
+    "copies": Definition(
+        "share of samples three times as near to one training image as to any other", None
+    ),
+    "copies_heldout": Definition(
+        "the same share of held-out images, which are none: what chance explains", None
+    ),
 }
 _OF_MODELS = {
     "heldout_eps_mse": Definition(

@@ -7,7 +7,7 @@ its features, and whose fingerprint says which figures compare.
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,8 @@ class Material:
         flip: Whether a mirrored image is as good as the original.
         cache: Folder for what is worth keeping.
         device: Where to work.
+        whole: All training images, where a model is trained on a part of them: a judge learns
+            from these, so that it is the same for parts of any size.
     """
 
     train: Split
@@ -51,6 +53,7 @@ class Material:
     flip: bool
     cache: Path
     device: torch.device
+    whole: Split | None = None
 
     @classmethod
     def of(
@@ -70,6 +73,7 @@ class Material:
             flip=data.flip,
             cache=Path(cache).expanduser(),
             device=device,
+            whole=None if data.limit is None else replace(data, limit=None).load()[0],
         )
 
 
@@ -148,7 +152,7 @@ class ClassifierSource(Source):
 
     def open(self, material: Material) -> ClassifierExtractor:
         classifier = load_classifier(
-            material.train,
+            material.whole or material.train,
             material.heldout,
             num_labels=material.num_labels,
             flip=material.flip,

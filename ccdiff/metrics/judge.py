@@ -182,12 +182,12 @@ class Judge:
             y: What they were asked for, [N] or [N, K].
             heldout: Real images in the eyes of the same extractor.
         """
-        return self._glance(self.judged([(self.look(images), y)]), heldout)
+        return self.in_short(self.judged([(self.look(images), y)]), heldout)
 
     def readings(self, images: Tensor, y: Tensor, heldout: Sketch) -> dict[str, Reading]:
         """The figures of :meth:`glance` with the intervals that an evaluation gives them."""
         judged = self.judged([(self.look(images), y)])
-        values = self._glance(judged, heldout)
+        values = self.in_short(judged, heldout)
 
         def of_half(part: Tensor) -> list[float]:
             return [frechet_distance(judged.sketch.part(part).moments, heldout.moments)]
@@ -199,7 +199,8 @@ class Judge:
             for (name, value), interval in zip(values.items(), spans, strict=True)
         }
 
-    def _glance(self, judged: Judged, heldout: Sketch) -> dict[str, float]:
+    def in_short(self, judged: Judged, heldout: Sketch) -> dict[str, float]:
+        """The figures of :meth:`glance`, of images that have been looked at."""
         return {
             self.agreement_name: judged.agreement.mean().item(),
             self.distance_name: frechet_distance(judged.sketch.moments, heldout.moments),

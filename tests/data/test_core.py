@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from ccdiff.data import Batches, DataSet, Digits, Split, augment, order, to_float, to_uint8
+from ccdiff.data.core import limited
 from ccdiff.errors import UserError
 from ccdiff.seeding import generator_for, seed_for
 
 NAMES = [str(digit) for digit in range(10)]
+
+
+DIGITS = [str(digit) for digit in range(10)]
 
 
 def numbered(n: int) -> Split:
@@ -181,3 +185,38 @@ def test_generators_of_one_purpose_agree_and_share_nothing():
     one, same, other = (generator_for(0, name) for name in ("a", "a", "b"))
     assert torch.equal(torch.randn(5, generator=one), torch.randn(5, generator=same))
     assert not torch.equal(torch.randn(5, generator=one), torch.randn(5, generator=other))
+
+
+def test_a_part_of_the_images_is_the_same_each_time_and_lies_in_a_larger_one():
+    whole, heldout = Digits(image_size=8, channels=1, flip=False, label_names=DIGITS).load()
+    parts = {}
+    for n in (7, 30, 100):
+        data = Digits(image_size=8, channels=1, flip=False, label_names=DIGITS, limit=n)
+        train, held = data.load()
+        assert torch.equal(held.images, heldout.images)
+        counts = train.count_labels(10)
+        assert counts.sum() == n == len(train)
+        assert counts.max() - counts.min() <= 1
+        parts[n] = {image.numpy().tobytes() for image in train.images}
+    assert parts[7] < parts[30] < parts[100]
+    everything = Digits(
+        image_size=8, channels=1, flip=False, label_names=DIGITS, limit=len(whole)
+    ).load()[0]
+    assert torch.equal(everything.images, whole.images)
+
+
+def test_attributes_are_limited_too():
+    images = torch.arange(40, dtype=torch.uint8).view(40, 1, 1, 1)
+    bits = (torch.arange(40)[:, None] // torch.tensor([1, 2]) % 2).to(torch.uint8)
+    few, more = (limited(Split(images, bits), n) for n in (5, 9))
+    assert len(few) == 5
+    assert set(few.images.flatten().tolist()) < set(more.images.flatten().tolist())
+    assert torch.equal(more.labels, bits[more.images.flatten().long()])
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"), [(0, "at least 1, got 0"), (5000, "there are 1621 training images")]
+)
+def test_impossible_limits_are_refused(limit, told):
+    with pytest.raises(UserError, match=told):
+        Digits(image_size=8, channels=1, flip=False, label_names=DIGITS, limit=limit).load()

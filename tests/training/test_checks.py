@@ -113,15 +113,21 @@ def test_parameters_that_the_loss_does_not_depend_on_are_named(make_denoiser, ma
     check_used(denoiser, objective(), few)
 
 
-@pytest.mark.parametrize(("heldout", "warned"), [(1.1, False), (1.5, True)])
-def test_overfitting_is_measured_and_told(make_denoiser, monkeypatch, caplog, heldout, warned):
+@pytest.mark.parametrize(
+    ("heldout", "variance", "warned"),
+    [(1.1, 0.0, False), (1.5, 0.0, True), (1.5, 0.01, True), (1.5, 0.04, False)],
+    ids=["small", "large", "more than chance", "chance"],
+)
+def test_overfitting_is_measured_and_told(
+    make_denoiser, monkeypatch, caplog, heldout, variance, warned
+):
     trained, held = (
         Split(torch.full((4, 1, 8, 8), value, dtype=torch.uint8), torch.zeros(4).long())
         for value in (0, 1)
     )
 
     def errors(denoiser, split, *, batch_size):
-        return torch.full((8,), heldout if split is held else 1.0)
+        return torch.full((8,), heldout if split is held else 1.0), variance / 2
 
     class Log:
         def metrics(self, values, *, step):
@@ -131,7 +137,7 @@ def test_overfitting_is_measured_and_told(make_denoiser, monkeypatch, caplog, he
         averaged = make_denoiser()
         step = 3
 
-    monkeypatch.setattr(hooks, "noise_level_errors", errors)
+    monkeypatch.setattr(hooks, "_level_errors", errors)
     log = Log()
     HeldOutLoss(every=1, split=held, trained=trained, batch_size=4, run_log=log)(State())
     assert log.row["heldout/gap"] == pytest.approx(heldout - 1)

@@ -32,8 +32,10 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _FRAMES = 40
-# Between two disjoint sets of 512 images of one kind the gap is a few per cent by chance.
+# Between two disjoint sets of 512 images of one kind the gap is a few per cent by chance, and of
+# fewer it is more: a gap is told that is large, and larger than three of its standard errors.
 _OVERFIT_GAP = 0.2
+_SURE = 3.0
 # Noise levels at which the error is taken: an image of a small split stands for several.
 _FEWEST_LEVELS = 64
 _MAX_ROWS = 12
@@ -48,9 +50,18 @@ def noise_level_errors(denoiser: Denoiser, split: Split, *, batch_size: int) -> 
     Returns:
         Errors [8], from noisy (-12..-9) to clean (9..12), in units of the noise variance.
     """
+    return _level_errors(denoiser, split, batch_size=batch_size)[0]
+
+
+def _level_errors(denoiser: Denoiser, split: Split, *, batch_size: int) -> tuple[Tensor, float]:
+    """The same errors, and the variance of their mean for want of images."""
     times = -(-_FEWEST_LEVELS // len(split))
     images, labels = (u.repeat(times, *[1] * (u.ndim - 1)) for u in (split.images, split.labels))
-    return by_level(eps_errors(denoiser, Split(images, labels), batch_size=batch_size))
+    errors = eps_errors(denoiser, Split(images, labels), batch_size=batch_size).double()
+    mean = by_level(errors)
+    spread = (by_level(errors.square()) - mean.square()).clamp(min=0)
+    # An image that stands for several tells no more than once.
+    return mean, spread.sum().item() / (len(mean) * len(split))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,22 +87,21 @@ class HeldOutLoss:
     name: ClassVar[str] = "held-out loss"
 
     def __call__(self, state: TrainState) -> None:
-        errors, trained = (
-            noise_level_errors(state.averaged.eval(), split, batch_size=self.batch_size).tolist()
+        (errors, of_heldout), (trained, of_trained) = (
+            _level_errors(state.averaged.eval(), split, batch_size=self.batch_size)
             for split in (self.split, self.trained)
         )
-        row = {
-            "heldout/eps_mse": sum(errors) / len(errors),
-            "heldout/gap": sum(errors) / sum(trained) - 1,
-        }
-        if row["heldout/gap"] > _OVERFIT_GAP:
+        ours, theirs = errors.mean().item(), trained.mean().item()
+        row = {"heldout/eps_mse": ours, "heldout/gap": ours / theirs - 1}
+        chance = (of_heldout + (ours / theirs) ** 2 * of_trained) ** 0.5 / theirs
+        if row["heldout/gap"] > max(_OVERFIT_GAP, _SURE * chance):
             log.warning(
                 "step %d: the error on held-out images is %.0f %% above that on training images: "
                 "the model is overfitting",
                 state.step,
                 100 * row["heldout/gap"],
             )
-        for low, high, error in zip(BIN_EDGES, BIN_EDGES[1:], errors, strict=False):
+        for low, high, error in zip(BIN_EDGES, BIN_EDGES[1:], errors.tolist(), strict=False):
             row[f"heldout/eps_mse_log_snr_{low}_to_{high}"] = error
         self.run_log.metrics(row, step=state.step)
 

@@ -1,4 +1,6 @@
-"""A look at samples while training: do they show what was asked for, and are they like images?"""
+"""A look at samples while training: do they show what was asked for, are they like images, and
+are they new?
+"""
 
 import logging
 from collections.abc import Callable
@@ -8,13 +10,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.generation.pipeline import NotFinite, Pipeline
+from ccdiff.metrics.copies import Copies, count_copies
 from ccdiff.metrics.extractors import Material, Source
 from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.label_use import label_use
-from ccdiff.metrics.references import asked_labels, reference
+from ccdiff.metrics.neighbours import copying, nearest
+from ccdiff.metrics.references import asked_labels, reference, shuffled
 from ccdiff.metrics.sketch import Sketch
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog, read_metrics
@@ -26,6 +31,8 @@ __all__ = ["WatchQuality"]
 log = logging.getLogger(__name__)
 
 _HELDOUT_IMAGES = 256
+# What a model learns by heart is few; of more images it would take long to find the nearest.
+_MOST_TRAINING_IMAGES = 100_000
 
 
 @dataclass(kw_only=True)
@@ -33,8 +40,9 @@ class WatchQuality:
     """Measures a few samples of the averaged model, and keeps the best checkpoint.
 
     ``evaluate/label_agreement_classifier``, the Fréchet distance to held-out images under the
-    extractor's name, and how sure it is that the label is used at all. Noise and labels are the
-    same at each call and in every run, so figures of a run compare with each other.
+    extractor's name, how sure it is that the label is used at all, and, with up to 100,000
+    training images, whether samples are copies of these. Noise and labels are the same at each
+    call and in every run, so figures of a run compare with each other.
 
     Arguments:
         every: Steps between measurements.
@@ -93,6 +101,18 @@ class WatchQuality:
         extractor = self._judge.extractor
         return reference(material.heldout, extractor, name="heldout", cache=material.cache)
 
+    @cached_property
+    def _train(self) -> Sketch:
+        material = self.material
+        extractor = self._judge.extractor
+        return reference(material.train, extractor, name="train", cache=material.cache)
+
+    @cached_property
+    def _heldout_images(self) -> Tensor:
+        """As many held-out images as there are samples, at most."""
+        heldout = self.material.heldout
+        return heldout.images[shuffled(len(heldout))[: self.images]]
+
     @property
     def _distance(self) -> str:
         return f"evaluate/{self._judge.distance_name}"
@@ -116,8 +136,25 @@ class WatchQuality:
         y = asked_labels(material.heldout, n=self.images, num_labels=material.num_labels)
         seeds = [seed_for("quality", i) for i in range(self.images)]
         images, _ = self.pipeline(denoiser, y, None, seeds=seeds)
-        found = self._judge.glance(images, y, self._heldout)
+        judged = self._judge.judged([(self._judge.look(images), y)])
+        found = self._judge.in_short(judged, self._heldout)
+        if 2 <= len(material.train) <= _MOST_TRAINING_IMAGES:
+            found |= self._copying(images, judged.sketch.features)
         return {f"evaluate/{name}": value for name, value in found.items()}
+
+    def _copying(self, images: Tensor, features: Tensor) -> dict[str, float]:
+        """Whether samples are training images over again, by features and by pixels."""
+        train = self._train.features
+        near = nearest(features, train).distance
+        of_heldout = nearest(self._heldout.features[: self.images], train).distance
+        copies = count_copies(images, self._heldout_images, self.material.train.images)
+        if copies.unexplained:
+            log.warning("%s", _told(copies, len(self.material.train)))
+        return {
+            self._judge.extractor.metric("copying"): copying(near, of_heldout),
+            "copies": copies.share,
+            "copies_heldout": copies.share_heldout,
+        }
 
     def _label(self, denoiser: Denoiser) -> dict[str, float]:
         use = label_use(
@@ -131,3 +168,12 @@ class WatchQuality:
             f"evaluate/label_gain_{use.against}": use.gain.mean().item(),
             "evaluate/label_certainty": use.certainty,
         }
+
+
+def _told(copies: Copies, n: int) -> str:
+    return (
+        f"{copies.samples} of {copies.of_samples} samples are copies of one of the {n} training "
+        f"images, by the pixels, where {copies.heldout} of {copies.of_heldout} held-out images "
+        f"come as near: the model has learned them by heart; train for fewer steps, on more "
+        f"images, or with augment=geometric"
+    )

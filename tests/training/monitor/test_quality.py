@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,15 @@ import torch
 from cli import TINY, call, succeed
 from PIL import Image
 
+from ccdiff.config.build import build_data
+from ccdiff.config.options import compose
 from ccdiff.diffusion.conditioning import OneHot
+from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.classifier import Classifier
+from ccdiff.metrics.extractors import ClassifierSource, Material
 from ccdiff.runs.checkpoints import load_checkpoint
+from ccdiff.train.assembly import Training
+from ccdiff.training.monitor.hooks import DrawGrids
 from ccdiff.training.monitor.quality import WatchQuality
 
 LOOK = ("evaluate.every=3", "evaluate.images=20", "evaluate.steps=2", "tracker=none")
@@ -54,6 +61,8 @@ def test_figures_are_logged_and_the_best_is_kept(run):
     for row in found.values():
         assert 0 <= row["evaluate/label_agreement_classifier"] <= 1
         assert "evaluate/label_gain_wrong_label" in row
+        assert 0 <= row["evaluate/copying_classifier"] <= 1
+        assert row["evaluate/copies"] == 0 <= row["evaluate/copies_heldout"] < 0.1
     best = min(found, key=lambda step: found[step]["evaluate/fd_classifier_to_heldout"])
     assert load_checkpoint(run / "checkpoints" / "best.pt")["step"] == best
     succeed("sample.py", f"run={run}/checkpoints/best.pt", "sampler.steps=2", cwd=run.parent)
@@ -144,3 +153,50 @@ def test_a_handful_of_images_is_judged_as_far_as_it_goes(tmp_path):
     assert ("label_agreement_classifier", None) in found
     assert ("fd_classifier", "train") in found
     assert not {("fd_classifier", "heldout"), ("recall_classifier", "train")} & found
+
+
+def test_a_model_that_knows_its_images_by_heart_is_told(tmp_path, monkeypatch):
+    """Samples are training images, and none of the held-out ones is that near to any."""
+    seen = {}
+    real = Training.__init__
+
+    def noting(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        seen["train"] = self.train_split
+
+    def drawn(self, denoiser, y, drop, *, seeds, **_):
+        images = seen["train"].images
+        return images[torch.arange(len(y)) % len(images)], None
+
+    monkeypatch.setattr(Training, "__init__", noting)
+    monkeypatch.setattr(Pipeline, "__call__", drawn)
+    monkeypatch.setattr(DrawGrids, "__call__", lambda self, state: None)
+    arguments = (*ARGUMENTS, "data.limit=30", "trainer.steps=3", "hydra.run.dir=run")
+    done = succeed("train.py", *arguments, cwd=tmp_path)
+    assert len(seen["train"]) == 30
+    found = looks(tmp_path / "run")[3]
+    assert found["evaluate/copies"] == 1.0
+    assert found["evaluate/copying_classifier"] > 0.95
+    assert "20 of 20 samples are copies of one of the 30 training images" in done.printed
+    assert "augment=geometric" in done.printed
+
+
+def test_one_judge_serves_parts_of_any_size(tmp_path, monkeypatch):
+    taught = []
+
+    def noting(train, **settings):
+        taught.append(len(train))
+        return untrained(train, **settings)
+
+    monkeypatch.setattr("ccdiff.metrics.classifier.train_classifier", noting)
+    cfg = compose("train", ["data.limit=30"])
+    data = build_data(cfg)
+    train, heldout = data.load()
+    device = torch.device("cpu")
+    for limit in (30, 60):
+        part = replace(data, limit=limit)
+        train, heldout = part.load()
+        material = Material.of(part, train, heldout, cache=tmp_path, device=device)
+        assert len(material.train) == limit
+        ClassifierSource().open(material)
+    assert taught == [1621]
