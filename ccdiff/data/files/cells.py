@@ -87,7 +87,10 @@ def refuse_repeated(where: str, cells: Sequence[str], files: Sequence[str]) -> N
         if file in first:
             other = cells[first[file] - 1]
             spelt = "" if other == cell else f", which is {other!r} of image {first[file]},"
-            raise UserError(f"image {i} of {where} names {cell!r}{spelt} a second time")
+            raise UserError(
+                f"image {i} of {where} names {cell!r}{spelt} a second time: an image has one row; "
+                f"several labels of one are a list in its column tags"
+            )
         first[file] = i
 
 

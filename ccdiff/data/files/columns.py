@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ccdiff.data.files.attributes import Rows, missing, read_attributes, read_tags
+from ccdiff.data.files.levels import MAX_COLUMNS, some
 from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.numbers import read_numbers
 from ccdiff.data.files.splits import (
@@ -122,6 +123,11 @@ def read_columns(
     else:
         others = [name for name in columns if name not in (split, flag) and not _unnamed(name)]
         labels, names = read_attributes(where, others, rows, settings.needed)
+        if len(names) > 2 and settings.needed is None and (labels.sum(1) == 1).all():
+            told.append(
+                f"each image of {where} has exactly one of the attributes {some(names)}: where "
+                f"they are classes, write that one into a column called label in their place"
+            )
     return Labelled(labels=labels, names=names, heldout=heldout, rows=everything, told=told)
 
 
@@ -150,7 +156,7 @@ def _class_column(
         if found is None:
             raise UserError(
                 f"data.class_column={wanted} is no column of {where}: it has "
-                f"{', '.join(by_name.values())}"
+                f"{some(by_name.values(), most=MAX_COLUMNS)}"
             )
         return found
     if settings.needed is not None:

@@ -3,7 +3,8 @@
 1. ``dataset.json``, as StyleGAN, EDM and EDM2 write it.
 2. Tables beside the images or in folders of a split, see :mod:`ccdiff.data.files.tables`.
 3. Labels beside each image in tar shards, as webdataset writes them.
-4. Names of files and folders, see :mod:`ccdiff.data.files.names`.
+4. Names of files and folders, see :mod:`ccdiff.data.files.names`; where these tell of one class
+   alone, a list of images and classes without a header.
 """
 
 import json
@@ -20,7 +21,7 @@ from ccdiff.data.files.columns import ColumnSettings, Labelled, read_columns
 from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.names import NameSettings, classes_by_name
 from ccdiff.data.files.splits import split_of
-from ccdiff.data.files.table_choice import find_tables
+from ccdiff.data.files.table_choice import find_lists, find_tables
 from ccdiff.data.files.tables import Table
 from ccdiff.data.files.trees import Tree
 from ccdiff.errors import UserError
@@ -103,6 +104,11 @@ def read_layout(tree: Tree, settings: LayoutSettings) -> Layout | None:
             )
     if layout is None and images:
         layout = _from_names(tree, images, settings)
+        if settings.names.classes == "auto" and len(layout.names) == 1:
+            # Lists are common beside folders of classes, which say more.
+            lists = find_lists(tree, images)
+            used += [table.name for table in lists]
+            layout = _from_tables(tree, lists, images, settings) if lists else layout
     if layout is not None and (rest := tree.passed_over(used)):
         listed = ", ".join(f"{n} {ending}" for ending, n in sorted(rest.items())[:_MAX_SHOWN])
         layout.told.append(f"{rest.total()} files that are no images are passed over: {listed}")
@@ -169,9 +175,11 @@ def _from_tables(
     files: list[str] = []
     rows: list[Mapping[str, Any]] = []
     held: list[bool | None] = []
-    for table in tables:
+    # One that names images and says nothing of them may be the first.
+    for table in sorted(tables, key=lambda table: not table.columns):
+        told += table.told
         if rows and set(table.columns) != set(rows[0]):
-            if set(table.columns) < set(rows[0]) or not table.columns:
+            if set(table.columns) < set(rows[0]):
                 told.append(f"{table.name} has no labels and is not used")
                 continue
             raise UserError(
@@ -180,11 +188,9 @@ def _from_tables(
             )
         own = resolve(tree, table, images, folder=settings.images)
         refuse_repeated(str(tree.path / table.name), table.files, own)
-        path = PurePosixPath(table.name)
-        part = split_of(path.parent.name) if table.folder else split_of(path.stem)
         files += own
         rows += table.rows
-        held += [part] * len(own)
+        held += [table.heldout] * len(own)
     refuse_repeated(where, files, files)
     if not rows[0]:
         raise UserError(

@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 from ccdiff.errors import UserError
 
-__all__ = ["level", "some", "two_readings"]
+__all__ = ["MAX_COLUMNS", "level", "some", "two_readings"]
 
 _MAX_SHOWN = 6
+MAX_COLUMNS = 20
+"""How many columns of a table a message names: digits in a table have a column per pixel."""
 
 
 def level(at: str, names: Iterable[str]) -> tuple[list[str], dict[str, list[str]]]:
@@ -20,11 +22,11 @@ def level(at: str, names: Iterable[str]) -> tuple[list[str], dict[str, list[str]
     return loose, dict(folders)
 
 
-def some(names: Iterable[str]) -> str:
+def some(names: Iterable[str], *, most: int = _MAX_SHOWN) -> str:
     """The first of the names, for a message, and how many more there are."""
     listed = list(names)
-    more = f" and {len(listed) - _MAX_SHOWN} more" if len(listed) > _MAX_SHOWN else ""
-    return ", ".join(listed[:_MAX_SHOWN]) + more
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
 
 
 def two_readings(where: str, one: str, first: str, other: str, second: str) -> UserError:

@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 ONE_CLASS = "image"
+_HASH = re.compile("[0-9a-f]{16,}")
 _NUMBERED = re.compile(r"^(.*?)[\W_]*\d+[\W_]*$")
 CLASSES = ("auto", "table", "folders", "deepest", "prefix", "none")
 
@@ -153,7 +154,7 @@ def _labels(at: str, names: list[str], *, where: str, settings: NameSettings) ->
             f"images, and {some(odd)} that say something of them",
             "data.images=<the folder of the images>",
         )
-    if _are_shards(at, folders):
+    if _are_shards(at, folders) or _are_buckets(at, folders):
         raise two_readings(
             where,
             f"the classes {some(folders)}",
@@ -164,7 +165,7 @@ def _labels(at: str, names: list[str], *, where: str, settings: NameSettings) ->
     inner_loose = [name for f, inner in folders.items() for name in level(f"{at}{f}/", inner)[0]]
     inner_folders = [level(f"{at}{f}/", inner)[1] for f, inner in folders.items()]
     if not inner_loose and all(len(inside) > 1 for inside in inner_folders):
-        deepest = Counter(name for inside in inner_folders for name in inside)
+        deepest = Counter(PurePosixPath(name).parent.name for name in names)
         raise two_readings(
             where,
             f"the classes {some(folders)}",
@@ -195,6 +196,34 @@ def _prefix(name: str) -> str:
     match = _NUMBERED.match(stem)
     begin = match[1] if match else re.split(r"[\W_]", stem, maxsplit=1)[0]
     return begin or ONE_CLASS
+
+
+def _are_buckets(at: str, folders: dict[str, list[str]]) -> bool:
+    """Whether folders only repeat the beginning or the end of the names of their files.
+
+    So large sets are spread over folders: ``0042/1042.jpg``, ``3f/3fa2c8...jpg``.
+    """
+    length = len(next(iter(folders)))
+    if length < 2 or any(len(name) != length for name in folders) or len(folders) < 2:
+        return False
+    pairs = [
+        (folder, PurePosixPath(name).stem) for folder, inner in folders.items() for name in inner
+    ]
+    numbered = all(folder.isdecimal() and stem.isdecimal() for folder, stem in pairs)
+    by_number = numbered and any(
+        all(_last(stem, digits) == folder.lstrip("0") for folder, stem in pairs)
+        for digits in range(1, length + 1)
+    )
+    by_hash = all(
+        _HASH.fullmatch(stem) and stem.startswith(folder) and stem != folder
+        for folder, stem in pairs
+    )
+    return by_number or by_hash
+
+
+def _last(number: str, digits: int) -> str:
+    """The last digits of a number, without zeros before them."""
+    return number[-digits:].lstrip("0")
 
 
 def _are_shards(at: str, folders: dict[str, list[str]]) -> bool:

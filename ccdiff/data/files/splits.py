@@ -16,6 +16,7 @@ __all__ = [
     "read_flags",
     "read_split",
     "split_of",
+    "told_apart",
 ]
 
 SPLIT_COLUMNS = ("split", "partition")
@@ -46,6 +47,20 @@ def mentions(name: str) -> bool | None:
     """As :func:`split_of`, of a name that has other words too, such as ``seg_train``."""
     words = set(re.split("[^a-z]+", name.lower()))
     return False if words & _TRAIN else True if words & _HELD_OUT else None
+
+
+def told_apart(names: Sequence[str]) -> list[bool] | None:
+    """Which of several names are of what is held out, where nothing else tells them apart.
+
+    So do ``train`` and ``test``, and ``faces_train`` and ``faces_val``; None for all others, such
+    as ``faces_train`` and ``boxes_val``.
+    """
+    words = [re.findall("[a-z]+|[0-9]+", name.lower()) for name in names]
+    rest = {tuple(w for w in one if w not in _TRAIN | _HELD_OUT) for one in words}
+    held = [mentions(name) for name in names]
+    if len(rest) > 1 or len(set(names)) < len(names) or None in held:
+        return None
+    return [bool(one) for one in held]
 
 
 def read_bit(value: object) -> int | None:

@@ -3,28 +3,38 @@
 One column names the file; what the others say is read by :mod:`ccdiff.data.files.columns`.
 """
 
-import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ccdiff.data.files.coco import coco_rows, is_coco
 from ccdiff.data.files.decode import EXTENSIONS
+from ccdiff.data.files.delimited import fields, has_count, read_delimited, read_list, refuse_twice
+from ccdiff.data.files.levels import MAX_COLUMNS, some
 from ccdiff.data.files.parquet import open_parquet
 from ccdiff.data.files.trees import FolderTree, Tree
 from ccdiff.errors import UserError
 
-__all__ = ["TABLE_SUFFIXES", "Table", "is_table", "read_annotations", "read_table"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "NoFileColumn",
+    "Table",
+    "is_table",
+    "read_table",
+]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json")
+# In letters alone: image_id, ImageId and "Image ID" are one.
 _FILE_COLUMNS = (
-    *("file", "file_name", "filename", "image", "image_id", "path"),
-    *("image_path", "image_name", "filepath", "file_path", "img", "image_file_name"),
+    *("file", "filename", "image", "imageid", "path", "imagepath", "imagename", "filepath"),
+    *("img", "imagefilename", "imageindex", "imagefile", "imgpath", "imgname", "imgid"),
 )
-_DELIMITERS = ",\t;|"
+# Names images where no other column does, and where each of its cells is the name of one.
+_ID_COLUMN = "id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +46,16 @@ class Table:
         files: The cell of each row that names its image.
         rows: All other cells.
         joined: Other files that the cells were read from too.
+        heldout: Whether its images are held out; None where it does not say of all alike.
+        told: What a user should know of the reading.
     """
 
     name: str
     files: tuple[str, ...]
     rows: list[dict[str, Any]]
     joined: tuple[str, ...] = ()
+    heldout: bool | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -62,12 +76,19 @@ def is_table(tree: Tree, name: str) -> bool:
         return suffix in TABLE_SUFFIXES
     try:
         if suffix == ".json":
-            rows = _read_json(tree, name)
+            content = _json(tree, name)
+            if is_coco(content):
+                return True  # Where it contradicts itself, that is told on reading.
+            rows = _rows_of_json(content, tree.path / name)
             return bool(rows) and _file_column(list(rows[0])) is not None
         lines = tree.text(name).splitlines()[:3]
     except UserError:
         return False
-    return _has_count(lines) or (len(lines) > 1 and _file_column(_fields(lines[0])) is not None)
+    return has_count(lines) or (len(lines) > 1 and _file_column(fields(lines[0])) is not None)
+
+
+class NoFileColumn(UserError):
+    """A table of which no column names images."""
 
 
 def read_table(tree: Tree, name: str, *, file_column: str | None = None) -> Table:
@@ -87,12 +108,22 @@ def read_table(tree: Tree, name: str, *, file_column: str | None = None) -> Tabl
         raise UserError(f"the table {where} has no rows")
     columns = list(rows[0])
     column = _file_column(columns, wanted=file_column)
+    told = []
+    if column is None and file_column is None:
+        column = _ids(tree, rows)
+        if column is not None:
+            told.append(f"the column {column!r} of {where} names the images")
     if column is None:
-        told = "" if file_column is None else f" (data.file_column={file_column} is none of these)"
-        raise UserError(
-            f"no column of {where} names the image: it has {', '.join(columns)}{told}; call it "
-            f"one of {', '.join(_FILE_COLUMNS[:6])}, or name it by data.file_column; where "
-            f"folders tell the classes, pass data.classes=folders"
+        none = "" if file_column is None else f" (data.file_column={file_column} is none of these)"
+        if not tree.image_names:
+            raise NoFileColumn(
+                f"{where} names no image files, and none lie in {tree.path}: pixels in a table "
+                f"are not read; write them as images, or as arrays images and labels in one .npz"
+            )
+        raise NoFileColumn(
+            f"no column of {where} names the image: it has {some(columns, most=MAX_COLUMNS)}"
+            f"{none}; call it one of file, file_name, filename, image, image_id, path, or name it "
+            f"by data.file_column; where folders tell the classes, pass data.classes=folders"
         )
     others = [
         c
@@ -106,123 +137,43 @@ def read_table(tree: Tree, name: str, *, file_column: str | None = None) -> Tabl
             raise UserError(f"image {i} of {where} names no file")
         files.append(str(cell).strip().replace("\\", "/"))
     kept = [{c: row[c] for c in others} for row in rows]
-    return Table(name=name, files=tuple(files), rows=kept)
+    return Table(name=name, files=tuple(files), rows=kept, told=tuple(told))
 
 
 def _file_column(columns: Sequence[str], *, wanted: str | None = None) -> str | None:
     by_name = {name.strip().lower(): name for name in columns}
     if wanted is not None:
         return by_name.get(wanted.strip().lower())
-    if (usual := next((by_name[c] for c in _FILE_COLUMNS if c in by_name), None)) is not None:
+    plain = {re.sub(r"[\W_]", "", lower): name for lower, name in reversed(by_name.items())}
+    if (usual := next((plain[c] for c in _FILE_COLUMNS if c in plain), None)) is not None:
         return usual
     ending = [name for lower, name in by_name.items() if lower.endswith("_file_name")]
     return ending[0] if len(ending) == 1 else None
 
 
-def _fields(line: str) -> list[str]:
-    """The fields of the first line of a table, by the delimiter that parts it."""
-    return line.split(_delimiter(line))
-
-
-def _delimiter(header: str) -> str | None:
-    """What parts the fields: a usual delimiter, any other sign, or None for blanks."""
-    usual = max(_DELIMITERS, key=header.count)
-    if usual in header:
-        return usual
-    others = re.findall(r"[^\w\s\"'./\\-]", header)
-    if others:
-        return max(set(others), key=others.count)
-    return None if len(header.split()) > 1 else ","
+def _ids(tree: Tree, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The column ``id``, where each of its cells is the name of an image."""
+    column = next((name for name in rows[0] if name.strip().lower() == _ID_COLUMN), None)
+    if column is None:
+        return None
+    paths = [PurePosixPath(name) for name in tree.image_names]
+    there = {path.stem for path in paths} | {path.name for path in paths}
+    return column if all(str(row[column]).strip() in there for row in rows) else None
 
 
 def _read_delimited(tree: Tree, name: str) -> list[dict[str, Any]]:
-    path, text = tree.path / name, tree.text(name)
-    first = text.split("\n", 1)[0]
-    if _has_count(text.splitlines()[:3]):
-        return _read_counted(text, str(path))
-    delimiter = _delimiter(first)
-    if delimiter is None:
-        lines = [line.split() for line in text.splitlines() if line.strip()]
-    else:
-        try:
-            reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
-            lines = [line for line in reader if line]
-        except csv.Error as error:
-            raise UserError(f"{path} cannot be read as CSV: {error}") from error
-    if not lines:
-        return []
-    header, rows = lines[0], []
-    _refuse_twice(header, path)
-    for i, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header):
-            raise UserError(f"row {i} of {path} does not have as many fields as the header")
-        rows.append(dict(zip(header, line, strict=True)))
-    return rows
+    return read_delimited(tree.text(name), tree.path / name)
 
 
-def _refuse_twice(columns: Sequence[str], path: Path) -> None:
-    for i, column in enumerate(columns):
-        if column.strip() in [other.strip() for other in columns[:i]]:
-            raise UserError(
-                f"{path} has the column {column.strip()!r} twice: rename or remove one of them"
-            )
-
-
-def _has_count(lines: Sequence[str]) -> bool:
-    """Whether a text begins as CelebA's does: a count, the names of attributes, then rows."""
-    if len(lines) < 3 or not lines[0].strip().isdecimal():
-        return False
-    return len(lines[2].split()) == len(lines[1].split()) + 1
-
-
-def _read_counted(text: str, where: str) -> list[dict[str, Any]]:
-    files, names, bits = read_annotations(text, where)
-    return [
-        {"file": file, **dict(zip(names, row, strict=True))}
-        for file, row in zip(files, bits, strict=True)
-    ]
-
-
-def read_annotations(
-    text: str, where: str
-) -> tuple[list[str], tuple[str, ...], list[tuple[int, ...]]]:
-    """Reads CelebA's ``list_attr_celeba.txt`` or CelebAMask-HQ's ``attribute-anno.txt``.
-
-    The first line counts the images, the second names the attributes, and each of the others names
-    an image and says 1 or -1 for each attribute, all parted by spaces.
-
-    Returns:
-        File names, attribute names, and bits of each file.
-
-    Raises:
-        UserError: Where a line is not of that form or lines are missing.
-    """
+def _read_text(tree: Tree, name: str) -> list[dict[str, Any]]:
+    """A table with a header, or else a list of files with their classes."""
+    text = tree.text(name)
     lines = text.splitlines()
-    rows = [(number, line.split()) for number, line in enumerate(lines, start=1) if line.strip()]
-    if len(rows) < 2 or len(rows[0][1]) != 1 or not rows[0][1][0].isdecimal():
-        raise UserError(
-            f"{where} does not begin with the number of images and a line of attribute names"
-        )
-    count, names = int(rows[0][1][0]), tuple(rows[1][1])
-    _refuse_twice(names, Path(where))
-    files: dict[str, tuple[int, ...]] = {}
-    for number, (file, *values) in rows[2:]:
-        if len(values) != len(names):
-            raise UserError(
-                f"line {number} of {where} has {len(values)} values for {len(names)} attributes"
-            )
-        if not {"1", "-1"}.issuperset(values):
-            odd = next(value for value in values if value not in ("1", "-1"))
-            raise UserError(f"line {number} of {where} has the value {odd!r}: use 1 or -1")
-        if file in files:
-            raise UserError(f"line {number} of {where} names {file} a second time")
-        files[file] = tuple(int(value == "1") for value in values)
-    if len(files) != count:
-        raise UserError(
-            f"{where} announces {count} images but names {len(files)}: it is incomplete, fetch it "
-            f"again"
-        )
-    return list(files), names, list(files.values())
+    if lines and not has_count(lines[:3]) and _file_column(fields(lines[0])) is None:
+        listed = read_list(text)
+        if listed is not None:
+            return listed
+    return read_delimited(text, tree.path / name)
 
 
 def _read_jsonl(tree: Tree, name: str) -> list[dict[str, Any]]:
@@ -243,12 +194,20 @@ def _read_jsonl(tree: Tree, name: str) -> list[dict[str, Any]]:
 
 
 def _read_json(tree: Tree, name: str) -> list[dict[str, Any]]:
-    """A list of objects, one per image, or an object that gives each image its label."""
-    path = tree.path / name
+    return _rows_of_json(_json(tree, name), tree.path / name)
+
+
+def _json(tree: Tree, name: str) -> Any:
     try:
-        content = json.loads(tree.text(name), object_pairs_hook=_once)
+        return json.loads(tree.text(name), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{tree.path / name} is not JSON: {error}") from error
+
+
+def _rows_of_json(content: Any, path: Path) -> list[dict[str, Any]]:
+    """A list of objects, one per image, an object that gives each image its label, or COCO's."""
+    if is_coco(content):
+        return coco_rows(content, str(path))
     if isinstance(content, dict):
         if not content or not all(
             PurePosixPath(key).suffix.lower() in EXTENSIONS for key in content
@@ -279,14 +238,14 @@ def _read_parquet(tree: Tree, name: str) -> list[dict[str, Any]]:
     path = tree.path / name
     data = path if isinstance(tree, FolderTree) else BytesIO(tree.read(name))
     file = open_parquet(path, data)
-    _refuse_twice(file.schema_arrow.names, path)
+    refuse_twice(file.schema_arrow.names, path)
     return file.read().to_pylist()
 
 
 _READERS: Mapping[str, Any] = {
     ".csv": _read_delimited,
     ".tsv": _read_delimited,
-    ".txt": _read_delimited,
+    ".txt": _read_text,
     ".json": _read_json,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,

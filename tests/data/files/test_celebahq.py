@@ -19,7 +19,7 @@ import ccdiff
 from ccdiff.config import schema
 from ccdiff.config.build import build_data
 from ccdiff.data import Batches, CelebAHQ, Split
-from ccdiff.data.files.tables import read_annotations
+from ccdiff.data.files.delimited import read_annotations
 from ccdiff.data.files.trees import FolderTree, TreeImages
 from ccdiff.errors import UserError
 

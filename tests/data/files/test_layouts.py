@@ -134,6 +134,37 @@ def test_numbered_classes_are_no_shards(root):
     assert reds(open_folder(root)) == {"0": {0}, "1": {1}}
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{i % 4:04d}/{1000 * (i // 4 + 1) + i % 4}.png" for i in range(12)],
+        [f"{i % 10:02d}/{i + 20}.png" for i in range(40)],
+        [
+            f"{h[:2]}/{h}.png"
+            for h in (f"{i * 0x9E3779B97F4A7C15 % 2**64:016x}" for i in range(30))
+        ],
+    ],
+    ids=["last three digits", "last digit", "hash"],
+)
+def test_folders_that_repeat_the_names_of_their_files_are_no_classes(names):
+    with pytest.raises(UserError, match=r"(?s)two ways.*part one long list.*classes=none"):
+        classes_of(names)
+    assert set(classes_of(names, classes="none")[0].values()) == {"image"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{k:02d}/{i}.png" for k in range(3) for i in range(9)],
+        [f"{k}/{k}_{i}.png" for k in range(3) for i in range(9)],
+        [f"{k:05d}/00000_{i:05d}.png" for k in range(3) for i in range(9)],
+    ],
+)
+def test_numbers_of_classes_are_no_beginnings(names):
+    labels, _ = classes_of(names)
+    assert set(labels.values()) == {name.split("/")[0] for name in names}
+
+
 # Tables in folders of a split
 
 
@@ -181,6 +212,197 @@ def write_table(path: Path, rows: list[dict]) -> None:
         import pyarrow.parquet as pq
 
         pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+# Tables as competitions and tools write them
+
+
+def flat(root: Path, n: int = 18, suffix: str = ".png") -> list[str]:
+    """Images whose colour goes round in threes; returns their names without an ending."""
+    for i in range(n):
+        put(root / "images" / f"Train_{i}{suffix}", i % 3)
+    return [f"Train_{i}" for i in range(n)]
+
+
+@pytest.mark.parametrize("column", ["Image Index", "ImageId", "image_name", "Image-Path", "FILE"])
+def test_a_column_of_files_is_known_in_any_spelling(root, column):
+    names = flat(root)
+    lines = [f"{column},label", *(f"{name},{'abc'[i % 3]}" for i, name in enumerate(names))]
+    (root / "t.csv").write_text("\n".join(lines))
+    assert reds(open_folder(root)) == {"a": {0}, "b": {1}, "c": {2}}
+
+
+def test_ids_name_images_where_each_is_one(root, caplog):
+    names = flat(root)
+    lines = ["id,label", *(f"{name},{'abc'[i % 3]}" for i, name in enumerate(names))]
+    (root / "t.csv").write_text("\n".join(lines))
+    assert reds(open_folder(root)) == {"a": {0}, "b": {1}, "c": {2}}
+    assert "the column 'id' of" in caplog.text
+    (root / "t.csv").write_text("\n".join([*lines, "18,a"]))
+    with pytest.raises(UserError, match=r"no column of .*t\.csv names the image"):
+        _ = open_folder(root).names
+
+
+def test_what_competitions_lay_beside_the_labels_is_told_and_not_used(root, caplog):
+    names = flat(root)
+    head = "image_id,healthy,rust,scab"
+    rows = [
+        f"{name},{','.join(str(int(i % 3 == k)) for k in range(3))}"
+        for i, name in enumerate(names)
+    ]
+    (root / "train.csv").write_text("\n".join([head, *rows]))
+    (root / "test.csv").write_text("image_id\nTest_0\n")
+    (root / "sample_submission.csv").write_text(f"{head}\nTest_0,0.25,0.25,0.5\n")
+    (root / "notes.csv").write_text("author,year\nx,2020\n")
+    assert total(open_folder(root)) == {"healthy": 6, "rust": 6, "scab": 6}
+    for told in (
+        "sample_submission.csv is for answers that are handed in",
+        "test.csv has no labels",
+        "no column of notes.csv names images",
+        "has exactly one of the attributes healthy, rust, scab",
+    ):
+        assert told in caplog.text
+
+
+def test_tables_that_differ_in_the_word_for_the_split_are_its_parts(root):
+    for part, n in (("train", 12), ("val", 6)):
+        rows = [{"file": f"{part}/{i}.png", "label": "abc"[i % 3]} for i in range(n)]
+        for i, row in enumerate(rows):
+            put(root / row["file"], i % 3)
+        write_table(root / f"faces_label_{part}.csv", rows)
+    data = open_folder(root)
+    assert counts(data) == {"a": (4, 2), "b": (4, 2), "c": (4, 2)}
+    assert reds(data) == {"a": {0}, "b": {1}, "c": {2}}
+
+
+@pytest.mark.parametrize("other", ["boxes_label_val.csv", "faces_label.csv"])
+def test_other_tables_are_not_taken_for_parts(root, other):
+    for name in ("faces_label_train.csv", other):
+        (root / name).write_text("file,label\n1.png,a\n")
+    put(root / "1.png")
+    with pytest.raises(UserError, match=r"several tables: pass data\.table=<one of"):
+        _ = open_folder(root).names
+
+
+def test_an_image_with_several_rows_is_told_where_its_labels_go(root):
+    put(root / "1.png")
+    (root / "t.csv").write_text("ImageID,label\n1,a\n1,b\n")
+    with pytest.raises(UserError, match=r"image 2 .* a second time: an image has one row"):
+        _ = open_folder(root).names
+
+
+def test_pixels_in_a_table_are_told(root):
+    (root / "train.csv").write_text(
+        "\n".join(["label," + ",".join(f"pixel{k}" for k in range(784)), "3" + ",0" * 784])
+    )
+    with pytest.raises(UserError, match=r"pixels in a table are not read") as error:
+        _ = open_folder(root).names
+    put(root / "1.png")
+    with pytest.raises(UserError, match=r"pixel18 and 765 more; call it one of"):
+        _ = open_folder(root).names
+    assert len(str(error.value)) < 400
+
+
+# Annotations of COCO
+
+
+def coco(root: Path, **changes) -> None:
+    for i in range(12):
+        put(root / "train2017" / f"{i:012d}.png", i % 3)
+    content = {
+        "images": [{"id": 100 + i, "file_name": f"{i:012d}.png"} for i in range(12)],
+        "annotations": [{"image_id": 100 + i, "category_id": 7 + i % 3} for i in range(12)],
+        "categories": [
+            {"id": 7 + k, "name": name} for k, name in enumerate(("cat", "dog", "fox"))
+        ],
+        **changes,
+    }
+    path = root / "annotations" / "instances_train2017.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(content))
+
+
+def test_annotations_of_one_category_each_are_classes(root):
+    coco(root)
+    assert reds(open_folder(root)) == {"cat": {0}, "dog": {1}, "fox": {2}}
+
+
+def test_annotations_of_several_categories_are_attributes(root):
+    several = [{"image_id": 100 + i, "category_id": 7} for i in range(0, 12, 2)]
+    coco(root, annotations=[*several, *several, {"image_id": 102, "category_id": 9}])
+    data = open_folder(root)
+    assert total(data) == {"cat": 6, "fox": 1}
+    assert sum(len(split) for split in data.load()) == 12
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"annotations": [{"image_id": 3, "category_id": 7}]},
+        {"annotations": [{"image_id": 100, "category_id": 1}]},
+        {"images": [{"id": 100}]},
+        {"categories": [{"id": 7 + k, "name": "cat"} for k in range(3)]},
+    ],
+)
+def test_annotations_that_do_not_fit_are_refused(root, changes):
+    coco(root, **changes)
+    with pytest.raises(UserError, match=r"instances_train2017\.json (looks like|has two)"):
+        _ = open_folder(root).names
+
+
+# Lists without a header
+
+
+@pytest.mark.parametrize("line", ["{}.png {}", "images/{}.png\t{}", "{},{}"])
+@pytest.mark.parametrize("told", [None, "list.txt"])
+def test_a_list_without_a_header_makes_classes(root, caplog, line, told):
+    names = flat(root)
+    lines = [line.format(name, "abc"[i % 3]) for i, name in enumerate(names)]
+    (root / "list.txt").write_text("\n".join(lines) + "\n")
+    assert reds(open_folder(root, table=told)) == {"a": {0}, "b": {1}, "c": {2}}
+    assert ("list.txt has no header" in caplog.text) == (told is None)
+
+
+def test_lists_of_a_split_are_its_parts(root):
+    names = flat(root)
+    for part, some in (("train", range(12)), ("val", range(12, 18))):
+        (root / f"{part}.txt").write_text("\n".join(f"{names[i]} {i % 3}" for i in some))
+    assert counts(open_folder(root)) == {"0": (4, 2), "1": (4, 2), "2": (4, 2)}
+
+
+def test_several_lists_are_not_guessed_among(root):
+    names = flat(root)
+    for kind in ("maker", "model"):
+        (root / f"{kind}.txt").write_text("\n".join(f"{name} {kind[0]}" for name in names))
+    with pytest.raises(
+        UserError, match=r"data\.table=<one of maker\.txt, model\.txt>.*classes=none"
+    ):
+        _ = open_folder(root).names
+    assert total(open_folder(root, classes="none")) == {"image": 18}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["{} 0.5", "{} 1.5", "{} 0.5"],  # numbers
+        ["{} x", "{} y", "{} z"],  # no class has two images
+        ["{} 1 2", "{} 3 4", "{} 5 6"],
+        ["{} x", "{} x", "other x"],
+    ],
+)
+def test_texts_that_are_no_lists_are_passed_over(root, caplog, lines):
+    names = flat(root, n=3)
+    text = [line.format(name) for line, name in zip(lines, names, strict=True)]
+    (root / "notes.txt").write_text("\n".join(text))
+    assert open_folder(root).names == ("image",)
+    assert "1 files that are no images are passed over: 1 .txt" in caplog.text
+
+
+def test_folders_of_classes_count_before_a_list(root):
+    for i in range(12):
+        put(root / "ab"[i % 2] / f"{i}.png", i % 2)
+    (root / "val.txt").write_text("\n".join(f"{'ab'[i % 2]}/{i}.png {i % 3}" for i in range(6)))
+    assert reds(open_folder(root)) == {"a": {0}, "b": {1}}
 
 
 # Kaggle's CelebA
@@ -268,6 +490,14 @@ def test_domains_and_classes_are_settled_by_a_setting():
     names = [f"{d}/{c}/1.png" for d in ("photo", "sketch") for c in ("cat", "dog")]
     assert set(classes_of(names, classes="folders")[0].values()) == {"photo", "sketch"}
     assert set(classes_of(names, classes="deepest")[0].values()) == {"cat", "dog"}
+
+
+def test_the_deepest_folders_are_shown_as_they_would_be_read():
+    names = [f"{c}/{i}.png" for c in ("a/abbey", "a/barn", "b/bank", "b/x/shop") for i in (1, 2)]
+    with pytest.raises(UserError, match="the classes abbey, barn, bank, shop: pass"):
+        classes_of(names)
+    deepest = {"abbey", "barn", "bank", "shop"}
+    assert set(classes_of(names, classes="deepest")[0].values()) == deepest
 
 
 @pytest.mark.parametrize("place", ["masks", "annotations/trimaps", "SegmentationClass"])
@@ -489,15 +719,15 @@ def test_columns_are_chosen_by_settings(root):
         put(root / "deep" / "down" / f"{i}.png", i % 3)
         put(root / "small" / f"{i}.png", 5)
     rows = [
-        {"id": i, "fine_label": "abc"[i % 3], "coarse_label": "xy"[i % 3 == 0], "note": "no"}
+        {"number": i, "fine_label": "abc"[i % 3], "coarse_label": "xy"[i % 3 == 0], "note": "no"}
         for i in range(12)
     ]
     write_table(root / "t.csv", rows)
     with pytest.raises(UserError, match=r"no column of .* names the image.*data\.file_column"):
         _ = open_folder(root).names
-    options = {"file_column": "id", "class_column": "fine_label"}
+    options = {"file_column": "number", "class_column": "fine_label"}
     with pytest.raises(UserError, match=r"fine_label, coarse_label may each .*data\.class_column"):
-        _ = open_folder(root, file_column="id", images="deep").names
+        _ = open_folder(root, file_column="number", images="deep").names
     with pytest.raises(
         UserError, match=r"there are 2 such images: pass data\.images=<one of deep"
     ):
