@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = """
 errors
-seeding settings pictures
+seeding settings
 distributed nn diffusion
 system
-pages
+pages pictures
 data runs
 metrics generation config
 training trained launch
@@ -42,6 +42,9 @@ LAZY = {"torchvision", "wandb", "sklearn", "matplotlib"}
 
 HEAVY = LAZY | {"torch", "numpy", "einops", "ema_pytorch"}
 """What --help must not wait for."""
+
+GUARDED = {"tqdm.contrib.logging": "ccdiff.system.console"}
+"""What one module alone may import, since it makes it safe for the others."""
 
 # What mathematics and networks stand on; data sets come in files, so they read files too.
 TORCH = {"torch", "einops"}
@@ -127,6 +130,8 @@ def faults(module: str, source: str) -> list[str]:
     found = []
     for name, line, at_once in imports(module, source):
         where, top = f"{module}:{line}", name.split(".")[0]
+        if GUARDED.get(name, module) != module:
+            found.append(f"{where} imports {name}: take it from {GUARDED[name]}, which guards it")
         if top in LAZY and at_once:
             found.append(f"{where} imports {top} at the top: do it inside the function")
         elif top in COMPOSITION and room not in COMPOSERS:
@@ -205,6 +210,11 @@ def test_commands_answer_help_without_waiting_for_torch(module):
         ("ccdiff.pictures", "import matplotlib.pyplot as plt", "inside the function"),
         ("ccdiff.evaluate.job", "class A:\n    import wandb", "inside the function"),
         ("train", "if True:\n    import torchvision", "inside the function"),
+        (
+            "ccdiff.sample.job",
+            "def f():\n    from tqdm.contrib.logging import logging_redirect_tqdm",
+            "which guards it",
+        ),
         ("ccdiff.gadgets.core", "", "lives in no wing"),
         ("ccdiff.gadgets", "", "lives in no wing"),
     ],

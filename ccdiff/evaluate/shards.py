@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ccdiff.distributed.group import barrier, broadcast
 from ccdiff.distributed.ranks import is_main
-from ccdiff.distributed.turns import by_turns, parts_of
+from ccdiff.generation.turns import by_turns, parts_of
 from ccdiff.metrics.cache import keep, kept
 from ccdiff.metrics.extractors import Extractor, Seen
 from ccdiff.metrics.judge import Judge, Look

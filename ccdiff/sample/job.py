@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ccdiff.config.build import instantiate
 from ccdiff.distributed.ranks import is_main
-from ccdiff.distributed.turns import by_turns, parts_of
 from ccdiff.errors import UserError
 from ccdiff.generation.film import FILM_COLUMNS, Frames, film
 from ccdiff.generation.images import save_arrays
 from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import sample_seeds
+from ccdiff.generation.turns import by_turns, parts_of
 from ccdiff.launch.entry import typed_line
 from ccdiff.pictures import SHOWN_COLUMNS, grid, picture, places_shown, save_png
 from ccdiff.runs.folder import output_folder, refuse_filled

@@ -1,6 +1,8 @@
 """Samples and evaluations on many processes: the same to the last bit as on one."""
 
 import errno
+import io
+import logging
 import os
 import re
 import signal
@@ -15,11 +17,11 @@ from cli import ROOT, TINY, Done, call, rarely, succeed
 from PIL import Image
 from processes import launch
 
-from ccdiff.distributed.turns import parts_of
 from ccdiff.errors import UserError
 from ccdiff.evaluate import job as evaluate_run
 from ccdiff.evaluate import shards as evaluate_shards
 from ccdiff.generation.pipeline import Pipeline
+from ccdiff.generation.turns import by_turns, parts_of
 from ccdiff.sample import job as sampling
 from ccdiff.system.locks import locked
 from tests.evaluate.test_evaluate import untrained
@@ -67,6 +69,25 @@ def drawn_by_one(run) -> dict[str, bytes]:
     out = run.parent / "by_one"
     succeed("sample.py", f"run={run}", f"out={out}", *SAMPLE, "device=cpu", cwd=run)
     return contents(out)
+
+
+class Closed(io.StringIO):
+    """A pipe that nobody reads any more."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_lines_beside_the_bar_outlive_a_closed_pipe(monkeypatch, capsys):
+    left: list[bool] = []
+    monkeypatch.setattr("ccdiff.system.console.leave_closed_pipe", lambda: left.append(True))
+    monkeypatch.setattr(sys, "stdout", Closed())
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [logging.StreamHandler(sys.stdout)])
+    drawn = list(by_turns([range(2)], lambda part: root.warning("the model is odd")))
+    assert drawn == [(range(2), None)]
+    assert left == [True]
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_samples_are_the_same_for_any_number_of_processes(run, drawn_by_one):

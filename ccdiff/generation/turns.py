@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ccdiff.distributed.group import gather
 from ccdiff.distributed.ranks import is_main, rank, world_size
+from ccdiff.system.console import beside_bars
 
 __all__ = ["by_turns", "parts_of"]
 
@@ -47,7 +47,7 @@ def by_turns(
     total = before + sum(map(len, parts))
     hidden = None if is_main() else True
     with (
-        logging_redirect_tqdm(),
+        beside_bars(),
         tqdm(initial=before, total=total, unit="image", disable=hidden) as bar,
     ):
         for first in range(0, len(parts), world_size()):
