@@ -22,15 +22,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ccdiff.config.schema import register, typed
+from ccdiff.config.schema import register
 from ccdiff.distributed.failures import let_main_tell
 from ccdiff.distributed.group import failures
 from ccdiff.distributed.ranks import adopt_slurm, is_main, local_rank, rank, world_size
 from ccdiff.errors import UserError
 from ccdiff.launch.arguments import CONF, flags_first
+from ccdiff.launch.checking import checked_config
 from ccdiff.launch.explain import explained
 from ccdiff.launch.sweeps import keep_going
-from ccdiff.launch.texts import read_otherwise, text_arguments
+from ccdiff.launch.texts import text_arguments
 from ccdiff.system.console import guard_console, leave_closed_pipe
 from ccdiff.system.stopping import EXIT_STATUS, Preempted
 from ccdiff.system.text import printable
@@ -70,9 +71,7 @@ def command(
     """
 
     def work(cfg: DictConfig) -> Any:
-        checked = typed(cfg, schema)
-        otherwise = read_otherwise(HydraConfig.get().overrides.task)
-        importlib.import_module("ccdiff.config.build").check_slots(checked, typed=otherwise)
+        checked = checked_config(cfg, schema, overrides=HydraConfig.get().overrides.task)
         module, _, function = job.partition(":")
         return getattr(importlib.import_module(module), function)(checked)
 

@@ -18,6 +18,7 @@ __all__ = ["explained"]
 
 _OPTION = re.compile(r"Could not find '([^']+)'\s+Available options in '[^']+':((?:\s+\t\S+)+)")
 _VALUE = re.compile(r"\n?(.*)\n\s+full_key: (\S+)")
+_FEW = 5
 _UNKNOWN = re.compile(r"Could not (?:override|append|delete)[^']*'([^'@]+)'")
 
 
@@ -61,9 +62,23 @@ def explained(error: Exception, arguments: Sequence[str], name: str) -> str:
         return message
     near = _near(key, known)
     told = f"there is no key '{key}'"
+    if others := _options_with(key):
+        return f"{told} with the options chosen: it belongs to {', '.join(others)}"
     if near:
         return f"{told}: did you mean {' or '.join(near)}?"
     return f"{told}: --cfg job shows those there are"
+
+
+def _options_with(key: str) -> list[str]:
+    """The first options of the key's group that have it, such as ``data=folder``."""
+    group, _, name = key.rpartition(".")
+    folder = CONF / group.replace(".", "/")
+    if not group or not folder.is_dir():
+        return []
+    setting = re.compile(rf"^{re.escape(name)}:", re.MULTILINE)
+    files = sorted(folder.glob("*.yaml"))
+    found = [file.stem for file in files if setting.search(file.read_text(encoding="utf-8"))]
+    return [f"{group.replace('.', '/')}={stem}" for stem in found[:_FEW]]
 
 
 def _cause(error: Exception) -> str:

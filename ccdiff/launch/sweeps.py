@@ -12,7 +12,8 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ccdiff.config.schema import TrainConfig
 from ccdiff.distributed.failures import let_main_tell
 from ccdiff.distributed.ranks import is_main, world_size
 from ccdiff.errors import UserError
@@ -30,6 +32,7 @@ from ccdiff.runs.folder import Run
 from ccdiff.runs.origin import is_sealed, seal
 from ccdiff.runs.record import Record, read_record
 from ccdiff.system.atomic import write_text
+from ccdiff.system.text import printable
 from ccdiff.system.typed import as_typed
 
 __all__ = ["SWEEP_FILE", "SweepCallback", "job_name", "keep_going", "sweep_arguments"]
@@ -37,7 +40,9 @@ __all__ = ["SWEEP_FILE", "SweepCallback", "job_name", "keep_going", "sweep_argum
 log = logging.getLogger(__name__)
 
 SWEEP_FILE = "sweep.json"
+_REFUSED_FILE = "refused.txt"
 _MAX_NAME = 120
+_LINES = "\n\t"
 _ONE_PROCESS = (
     f"error: a sweep is started by one process, not by torchrun: {as_typed('train')} -m "
     "hydra/launcher=gpus hydra.launcher.n_jobs=4 ... runs its jobs side by side, each on a GPU of "
@@ -72,21 +77,32 @@ OmegaConf.register_new_resolver("job_name", job_name, replace=True)
 def keep_going(main: Callable[[DictConfig], float]) -> Callable[[DictConfig], float]:
     """Lets a failed job of a sweep count as infinitely bad, so that the others follow.
 
-    Its error has been told, and is in its record; :class:`SweepCallback` sets the exit status.
+    Its error has been told, and is in its record, or beside where it ended before it had one;
+    :class:`SweepCallback` sets the exit status.
     """
 
     @functools.wraps(main)
     def wrapped(cfg: DictConfig) -> float:
         try:
             result = main(cfg)
-        except Exception:
-            if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        except Exception as error:
+            job = HydraConfig.get()
+            if job.mode is not RunMode.MULTIRUN:
                 raise
+            if is_main():
+                _note_refused(Path(job.runtime.output_dir), error)
             return math.inf
         # A record of before may hold one, and searches end at a result that is no number.
         return math.inf if math.isnan(result) else result
 
     return wrapped
+
+
+def _note_refused(folder: Path, error: Exception) -> None:
+    """Keeps why a job ended that has no record to say so."""
+    if read_record(Run(folder)) is None:
+        with suppress(UserError):  # Where this cannot be written, a log has it all the same.
+            write_text(folder / _REFUSED_FILE, f"{error}\n")
 
 
 class SweepCallback(Callback):
@@ -101,6 +117,13 @@ class SweepCallback(Callback):
                 let_main_tell()
             # Hydra passes no error of a callback on, but this.
             sys.exit(_ONE_PROCESS if is_main() else 1)
+        # Not at the top: it knows of the arguments, which know of sweeps.
+        from ccdiff.launch.checking import check_jobs
+
+        try:
+            check_jobs(config, TrainConfig)
+        except UserError as error:
+            sys.exit(f"error: {printable(str(error), keep=_LINES)}")
         folder = Path(config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         overrides = config.hydra.overrides
@@ -121,7 +144,7 @@ class SweepCallback(Callback):
         ended = {name: record for name, record in records.items() if record is not None}
         # Hydra makes it for each job that it starts.
         began = {name for name in records if (folder / name / ".hydra").is_dir()}
-        lost = sorted(began - ended.keys())
+        lost = {name: _refusal(folder / name) for name in sorted(began - ended.keys())}
         if self.before and any(record.refused for record in ended.values()):
             write_text(folder / SWEEP_FILE, self.before)
         log.info("%s", summary(folder, ended, lost=lost))
@@ -136,13 +159,21 @@ def _fixed_keys(overrides: list[str]) -> list[str]:
     return [override.key_or_group for override in parsed if override.key_or_group not in varied]
 
 
-def summary(folder: Path, records: dict[str, Record], *, lost: Sequence[str] = ()) -> str:
+def _refusal(job: Path) -> str:
+    """Why a job has no record, in a line."""
+    try:
+        return f"refused: {(job / _REFUSED_FILE).read_text().splitlines()[0]}"
+    except (OSError, UnicodeDecodeError, IndexError):
+        return "ended before it was trained: its log says why"
+
+
+def summary(folder: Path, records: Mapping[str, Record], *, lost: Mapping[str, str]) -> str:
     """One line per job, the best first, and what to do next.
 
     Arguments:
         folder: Of the sweep.
         records: By job.
-        lost: Jobs that have no record, since they ended before they could be trained.
+        lost: Why other jobs have no record, since they ended before they could be trained.
     """
     width = max((len(name) for name in (*records, *lost)), default=0)
     finished = sum(record.problem is None for record in records.values())
@@ -150,8 +181,7 @@ def summary(folder: Path, records: dict[str, Record], *, lost: Sequence[str] = (
     lines = [f"sweep {folder}: {finished} of {number} jobs finished"]
     for name, record in sorted(records.items(), key=lambda item: item[1].rank):
         lines.append(f"  {name:{width}}  {record.line}")
-    for name in lost:
-        lines.append(f"  {name:{width}}  ended before it was trained: its log says why")
+    lines += [f"  {name:{width}}  {why}" for name, why in lost.items()]
     lines.append(f"compare them: {as_typed('compare')} {shlex.quote(str(folder))}")
     if finished < number:
         lines.append(

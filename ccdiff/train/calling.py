@@ -9,10 +9,10 @@ from hydra.types import RunMode
 from omegaconf import open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ccdiff.config.build import check_slots
 from ccdiff.config.options import compose
-from ccdiff.config.schema import TrainConfig, typed
+from ccdiff.config.schema import TrainConfig
 from ccdiff.errors import UserError
+from ccdiff.launch.checking import checked_config
 from ccdiff.launch.explain import explained
 from ccdiff.runs.folder import Run
 from ccdiff.system.stopping import Preempted
@@ -56,8 +56,7 @@ def train(overrides: Sequence[str] = (), *, out: str | Path | None = None) -> Ru
         hydra.runtime.output_dir = str(folder.absolute())
         cfg = composed.copy()
         del cfg["hydra"]
-    cfg = typed(cfg, TrainConfig)
-    check_slots(cfg)
+    cfg = checked_config(cfg, TrainConfig, overrides=asked)
     run = Run(folder.absolute())
     try:
         run_experiment(cfg, hydra)

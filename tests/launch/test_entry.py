@@ -90,6 +90,8 @@ def test_options_of_ones_own_are_found_for_a_run(tmp_path):
         ("train.py", ["trainer.step=5"], "did you mean trainer.steps?"),
         ("train.py", ["modle=unet_large"], "did you mean model?"),
         ("train.py", ["lr=3"], "did you mean optimizer.lr?"),
+        ("train.py", ["data.numbers=[angle]"], "options chosen: it belongs to data=afhq, "),
+        ("train.py", ["sampler.grid.rho=3"], "options chosen: it belongs to sampler/grid=karras"),
         ("train.py", ["-m", "trainer.step=5,6"], "did you mean trainer.steps?"),
         ("train.py", [f"resume='{FIXTURE / 'run'}'", "trainer.stesp=9"], "trainer.steps?"),
         ("train.py", ["data=digist"], "no data=digist: did you mean digits?"),

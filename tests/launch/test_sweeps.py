@@ -17,8 +17,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 import ccdiff.train.assembly
+import ccdiff.train.job
 from ccdiff.config.build import plain
 from ccdiff.config.differences import WITHOUT_EFFECT, any_of, config_hash, difference, flat
+from ccdiff.launch import checking
 from ccdiff.launch.sweeps import _fixed_keys, job_name, keep_going
 from ccdiff.runs.checkpoints import load_checkpoint
 from ccdiff.runs.folder import Run
@@ -165,16 +167,54 @@ def test_summary_and_log_tell_what_happened(sweep):
 
 
 def test_a_job_that_ends_before_it_has_a_record_counts(tmp_path):
-    """A class takes none of the values: that is found before a run is begun."""
-    varied = ("-m", "schedule.max_log_snr=nan,six", "hydra.sweep.dir=sweep", "tracker=none")
+    varied = ("-m", "trainer.accumulate=3,5", "hydra.sweep.dir=sweep", "tracker=none")
     done = call("train.py", *varied, *TINY, cwd=tmp_path)
     assert done.status == 1
     assert "0 of 2 jobs finished" in done.printed
-    assert done.printed.count("ended before it was trained: its log says why") == 2
+    assert re.search(r"\n  trainer.accumulate-3  refused: .*trainer.accumulate=3", done.printed)
     assert "Traceback" not in done.printed
-    assert "'six'" in (tmp_path / "sweep/schedule.max_log_snr-six/train.log").read_text()
     compared = call("ccdiff.compare", "sweep", cwd=tmp_path)
-    assert compared.printed.count("no result: schedule.max_log_snr-") == 2
+    assert compared.printed.count("no result: trainer.accumulate-") == 2
+
+
+@pytest.mark.parametrize(
+    ("varied", "told"),
+    [
+        # Hydra finds it only where the batch with it begins.
+        (("seed=0,six", "hydra.sweeper.max_batch_size=1"), "seed: Value 'six'"),
+        (("schedule=linear,linaer",), "did you mean linear?"),
+        # What a class takes, no composing finds.
+        (("data.flip=no,perhaps", "seed=0,1"), "data.flip=perhaps seed=0: data.flip must be true"),
+        (("seed=0,99999999999999999999",), "1 of 2 jobs tried would be refused"),
+        # Of many jobs each value once.
+        (("seed=range(0,9)", "data.flip=no,si"), "2 of 4 jobs tried would be refused"),
+    ],
+    ids=lambda part: part[0] if isinstance(part, tuple) else "",
+)
+def test_nothing_is_trained_where_a_later_job_would_be_refused(
+    tmp_path, monkeypatch, varied, told
+):
+    monkeypatch.setattr(ccdiff.train.job, "run_experiment", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(checking, "_MOST_JOBS", 4)
+    arguments = ("-m", *varied, "hydra.sweep.dir=sweep", *TINY)
+    done = call("train.py", *arguments, cwd=tmp_path)
+    assert done.status == 1
+    assert told in done.printed
+    assert "Traceback" not in done.printed
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_of_a_sweep_each_value_is_looked_at():
+    few = [["a=1", "a=2"], ["b=1"], ["c=1", "c=2"]]
+    assert len(checking._jobs(few)) == 4
+    many = [[f"{key}={i}" for i in range(9)] for key in "abc"]
+    jobs = checking._jobs(many)
+    assert len(jobs) == 1 + 3 * 8
+    assert {value for job in jobs for value in job} == {value for few in many for value in few}
+    parser = OverridesParser.create()
+    for text, ends in (("interval(1,8)", ["lr=1.0", "lr=8.0"]), ("choice(1,2)", ["lr=1", "lr=2"])):
+        (override,) = parser.parse_overrides([f"lr={text}"])
+        assert checking._values(override) == ends
 
 
 @pytest.mark.parametrize(("result", "counted"), [(0.5, 0.5), (math.nan, math.inf)])
