@@ -1,14 +1,8 @@
 """Trackers of runs: Weights & Biases, or none beside the run's own log."""
 
-import functools
-import http.client
 import importlib.util
 import logging
 import os
-import ssl
-import threading
-import urllib.error
-import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ccdiff.errors import UserError
+from ccdiff.system.network import answers
 from ccdiff.system.stopping import Preempted
 
 __all__ = [
@@ -181,7 +176,7 @@ class WandbTracker(Tracker):
         except wandb.errors.Error as error:
             log.warning("W&B takes no log-in (%s); this run is kept offline", error)
             return "offline"
-        if not _answers(wandb.setup().settings.base_url):
+        if not answers(wandb.setup().settings.base_url, seconds=_PATIENCE):
             log.warning("W&B does not answer within %.0f s; this run is kept offline", _PATIENCE)
             return "offline"
         return "online"
@@ -225,34 +220,6 @@ class WandbTracker(Tracker):
                 raise
             log.warning("W&B is not reachable (%s); this run is kept offline", error)
             return init("offline")
-
-
-@functools.cache
-def _answers(url: str) -> bool:
-    """Whether a server answers soon, whatever it says; asked once in a process, also by a sweep.
-
-    In a thread, because looking up a name has no time limit of its own.
-    """
-    answered: list[bool] = []
-
-    def ask() -> None:
-        request = urllib.request.Request(url, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=_PATIENCE).close()
-        except urllib.error.HTTPError:
-            pass
-        except urllib.error.URLError as error:
-            # Certificates that Python does not know, W&B may.
-            if not isinstance(error.reason, ssl.SSLError):
-                return
-        except (OSError, http.client.HTTPException, ValueError):
-            return
-        answered.append(True)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_PATIENCE)
-    return bool(answered)
 
 
 class _WandbSession(TrackerSession):

@@ -15,6 +15,7 @@ from cli import TINY, rarely, succeed
 from ccdiff.errors import UserError
 from ccdiff.runs import tracker as module
 from ccdiff.runs.tracker import RunInfo, WandbTracker
+from ccdiff.system.network import answers
 
 TRACKER = {"project": "ccdiff", "entity": None, "mode": None}
 
@@ -57,7 +58,6 @@ def logged_in(monkeypatch):
         return True
 
     monkeypatch.setattr(wandb, "login", login)
-    answers = module._answers
     answers.cache_clear()
     yield seen
     answers.cache_clear()
@@ -101,14 +101,14 @@ def test_without_a_network_a_run_is_kept_offline_soon(logged_in, monkeypatch, ca
 
 def test_without_a_key_nobody_is_asked(logged_in, monkeypatch, caplog):
     monkeypatch.setattr(wandb, "login", lambda **_: False)
-    monkeypatch.setattr(module, "_answers", None)
+    monkeypatch.setattr(module, "answers", None)
     assert WandbTracker(**TRACKER)._mode() == "offline"
     assert caplog.messages == []
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_what_is_said_is_done(logged_in, monkeypatch, mode):
-    monkeypatch.setattr(module, "_answers", None)
+    monkeypatch.setattr(module, "answers", None)
     assert WandbTracker(**{**TRACKER, "mode": mode})._mode() == mode
     monkeypatch.setenv("WANDB_MODE", mode)
     assert WandbTracker(**TRACKER)._mode() == mode

@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,14 @@ from ccdiff.data.files.parquet import bytes_of
 from ccdiff.data.files.source import Images, Selected, Source
 from ccdiff.data.files.splits import split_of
 from ccdiff.errors import UserError
+from ccdiff.system.network import answers
 
 __all__ = ["Hub"]
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 5.0
+"""Seconds for the hub to answer; its library would try for half a minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,14 +140,21 @@ class Hub(ImageFiles):
             raise UserError(
                 "data=hub is read by the package datasets: pip install 'ccdiff[hub]'"
             ) from error
-        try:
-            return datasets.load_dataset(self.name, self.config)
-        # The library and those under it have many errors of their own.
-        except Exception as error:
-            raise UserError(
-                f"{self.name} cannot be loaded from the Hugging Face hub or from what was kept of "
-                f"it: {error}"
-            ) from error
+        with _offline_unless_it_answers(str(self.name)) as answered:
+            try:
+                return datasets.load_dataset(self.name, self.config)
+            # The library and those under it have many errors of their own.
+            except Exception as error:
+                if not answered:
+                    raise UserError(
+                        f"the Hugging Face hub does not answer, and nothing of {self.name} was "
+                        f"kept here: try again with a network, or pass a folder as data.name "
+                        f"({error})"
+                    ) from error
+                raise UserError(
+                    f"{self.name} cannot be loaded from the Hugging Face hub or from what was "
+                    f"kept of it: {error}"
+                ) from error
 
     def _source(self, splits: Sequence[Any], parts: Sequence[str]) -> Source | None:
         import datasets
@@ -202,6 +214,31 @@ class Hub(ImageFiles):
                 f"data.file_column=<the one to learn>"
             )
         return found[0]
+
+
+@contextmanager
+def _offline_unless_it_answers(name: str) -> Iterator[bool]:
+    """Within, the library takes what it has kept where the hub does not answer soon.
+
+    Gives whether the hub answers; a folder of this machine, and who works offline, needs none.
+    """
+    import datasets
+    from huggingface_hub import constants
+
+    settings = (datasets.config, constants)
+    before = [module.HF_HUB_OFFLINE for module in settings]
+    local = Path(name).exists() or name.startswith(("/", ".", "~"))
+    needed = not (local or any(before))
+    answered = not needed or answers(constants.ENDPOINT, seconds=_PATIENCE)
+    if not answered:
+        log.warning("the Hugging Face hub does not answer: looking for what was kept of %s", name)
+    try:
+        if not answered:
+            datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+        yield answered
+    finally:
+        for module, was in zip(settings, before, strict=True):
+            module.HF_HUB_OFFLINE = was
 
 
 def _named(row: dict[str, Any], features: Any) -> dict[str, Any]:

@@ -339,3 +339,32 @@ def test_one_hot_labels_are_classes_and_real_numbers_are_numbers(tmp_path):
     for names in (["size"], None):
         with pytest.raises(UserError, match=r"data\.numbers"):
             _ = open_folder(tmp_path / "numbers.npz", numbers=names).names
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch, caplog, there):
+    asked, offline = [], []
+
+    def answers(url: str, *, seconds: float) -> bool:
+        asked.append(seconds)
+        return there
+
+    def load(name: str, config: str | None) -> None:
+        offline.append((datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE))
+        raise ConnectionError("no such set")
+
+    datasets = pytest.importorskip("datasets")
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr("ccdiff.data.files.hub.answers", answers)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    told = "cannot be loaded" if there else "does not answer, and nothing of user/set was kept"
+    with pytest.raises(UserError, match=told):
+        _ = Hub(name="user/set", image_size=8, channels=3, flip=False).names
+    assert asked
+    assert max(asked) <= 5
+    assert set(offline) == {(not there, not there)}
+    assert not datasets.config.HF_HUB_OFFLINE
+    assert not constants.HF_HUB_OFFLINE
+    assert ("does not answer" in caplog.text) == (not there)
