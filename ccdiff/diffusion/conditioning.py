@@ -13,6 +13,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,10 @@ class Conditioning(nn.Module, ABC):
         dim: D, the width of a token.
         drop: Probability of hiding a sample's whole label in training, in [0, 1).
     """
+
+    scale: ClassVar[tuple[str, ...]] = ()
+    """Buffers that say in which units labels meet the weights, one number per label each; whoever
+    begins with the weights of another run begins with them, whatever :meth:`fit` finds."""
 
     def __init__(self, label_names: Sequence[str], *, dim: int, drop: float = 0.0) -> None:
         super().__init__()

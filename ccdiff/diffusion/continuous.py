@@ -8,6 +8,7 @@ hidden for guidance, becomes a learned null of its own.
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +37,12 @@ class Continuous(Conditioning):
             trained so can be asked for some numbers and left free in the others.
     """
 
+    scale: ClassVar[tuple[str, ...]] = ("mean", "std")
+
     mean: Tensor
-    """Of the training images, [K]."""
+    """Of the training images, [K]; of those of the first run, where one began with another's."""
     std: Tensor
-    """Of the training images, [K]."""
+    """As the mean, [K]."""
     low: Tensor
     """The smallest of the training images, [K]."""
     high: Tensor

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ccdiff.diffusion.samplers.core import Sampler
+
 __all__ = ["Coupling", "Independent", "Optimal", "alike"]
 
 
@@ -20,6 +22,16 @@ class Coupling(ABC):
 
     looks: ClassVar[bool]
     """Whether the order depends on the images, so that all of a batch must be at hand."""
+
+    def doubt(self, sampler: Sampler) -> str | None:
+        """What speaks against drawing so from what was trained so, and what to do."""
+        if not (self.looks and sampler.stochastic):
+            return None
+        return (
+            f"coupling={type(self).__name__.lower()} teaches the velocity of an ODE, and "
+            f"sampler={sampler.name} adds noise on its way, for which that is no guide: use a "
+            f"sampler that adds none, such as heun or unipc"
+        )
 
     @abstractmethod
     def __call__(self, x0: Tensor, y: Tensor, drop: Tensor | None, eps: Tensor) -> Tensor:

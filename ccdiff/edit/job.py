@@ -14,13 +14,17 @@ from tqdm import tqdm
 from ccdiff.config.build import instantiate
 from ccdiff.data import Split, to_float
 from ccdiff.data.files.decode import BadImage, PixelSettings, decode, read_file
+from ccdiff.diffusion.couplings import Coupling
 from ccdiff.diffusion.denoiser import Denoise
+from ccdiff.diffusion.samplers import Sampler
+from ccdiff.diffusion.schedules import Schedule
 from ccdiff.edit.tasks import Given, Pictures, Task
 from ccdiff.errors import UserError
 from ccdiff.generation.labels import Labels, label_title, parse_labels
 from ccdiff.pictures import grid, save_gif, save_png
 from ccdiff.runs.folder import refuse_filled
 from ccdiff.system.atomic import write_whole
+from ccdiff.trained.doubts import coupling_of, tell_doubts
 from ccdiff.trained.run import OpenedRun, new_folder, open_run
 
 __all__ = ["run_edit"]
@@ -49,11 +53,13 @@ def run_edit(cfg: DictConfig) -> Path:
     def denoise(y: Tensor, drop: Tensor | None) -> Denoise:
         return threshold(guidance(trained.denoiser, y, drop))
 
+    sampler: Sampler = instantiate(cfg.sampler)
+    _tell_doubts(task, sampler, schedule, coupling_of(trained.config))
     x0, labels = _read(cfg, trained)
     with torch.no_grad(), tqdm(unit="step", disable=None) as bar:
         pictures = task(
             Given(
-                sampler=instantiate(cfg.sampler),
+                sampler=sampler,
                 schedule=schedule,
                 denoise=denoise,
                 x0=x0,
@@ -69,6 +75,16 @@ def run_edit(cfg: DictConfig) -> Path:
     _write(pictures, out)
     log.info("the pictures are in %s", out)
     return out
+
+
+def _tell_doubts(task: Task, sampler: Sampler, schedule: Schedule, coupling: Coupling) -> None:
+    tell_doubts(sampler, schedule, coupling)
+    if coupling.looks and task.adds_noise:
+        log.warning(
+            "this task mixes images with any noise, and the model has learned, by coupling=%s, "
+            "from images with noises that are near: what comes out may not go with the image",
+            type(coupling).__name__.lower(),
+        )
 
 
 def _listed(value: Any) -> Any:

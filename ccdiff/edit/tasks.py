@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -117,6 +118,9 @@ def side_by_side(*columns: Tensor) -> Tensor:
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
     """The contract: given images and labels in, pictures out."""
+
+    adds_noise: ClassVar[bool] = False
+    """Whether given images are mixed with noise that is drawn for it."""
 
     @abstractmethod
     def __call__(self, given: Given) -> Pictures:

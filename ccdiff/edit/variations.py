@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ class _Variations(Task):
     """
 
     variations: int = 4
+
+    adds_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.variations < 1:

@@ -107,6 +107,18 @@ class ViT(nn.Module):
         self.out_modulation = zero_init(nn.Linear(width, 2 * width))
         self.out = zero_init(nn.Linear(width, pixels))
 
+    def check_size(self, height: int, width: int) -> None:
+        """Refuses images of which a patch is larger, so that most of it would be padding.
+
+        Raises:
+            ValueError: With the sizes.
+        """
+        if self.patch > max(height, width):
+            raise ValueError(
+                f"model.patch={self.patch} is larger than the images, {height} x {width}: a "
+                f"quarter of their side or less tells the network where things are"
+            )
+
     def forward(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor:
         """``F`` [B, C, H, W] for images of that shape, noise levels [B] and tokens [B, L, D]."""
         height, width = x.shape[-2:]

@@ -37,8 +37,15 @@ from ccdiff.system.device import (
 )
 from ccdiff.system.stopping import Stop
 from ccdiff.train.resuming import check_config, check_data
-from ccdiff.trained.start import start_from
-from ccdiff.training.checks import check_coupling, check_fit, check_noise, check_used, measure
+from ccdiff.trained.start import keep_scale, start_from
+from ccdiff.training.checks import (
+    check_coupling,
+    check_fit,
+    check_noise,
+    check_size,
+    check_used,
+    measure,
+)
 from ccdiff.training.ddp import OnMain, make_optimizer
 from ccdiff.training.loop import train
 from ccdiff.training.monitor.hooks import DrawGrids, HeldOutLoss, showcase
@@ -90,9 +97,10 @@ class Training:
         if checkpoint is not None:
             check_config(checkpoint, cfg)
         denoiser = build_denoiser(cfg)
+        check_size(denoiser.network, self.data.image_shape)
         check_sampler(instantiate(cfg.sampler), denoiser)
-        if checkpoint is None and cfg.init_from is not None:
-            start_from(denoiser, cfg.init_from)
+        begins_with = checkpoint is None and cfg.init_from is not None
+        scale = start_from(denoiser, cfg.init_from) if begins_with else {}
         self.objective = build_objective(cfg)
         # Reading a large folder for the first time takes long: what can be refused before, is.
         for key in ("sampler", "threshold", "optimizer", "ema", "tracker", "extractor"):
@@ -111,6 +119,7 @@ class Training:
         if checkpoint is not None:
             check_data(checkpoint, self.fingerprint)
         denoiser.conditioning.fit(self.train_split.labels)
+        keep_scale(denoiser.conditioning, scale)
         check_fit(denoiser, self.objective, self.train_split)
         if world_size() > 1:
             check_used(denoiser, self.objective, self.train_split)

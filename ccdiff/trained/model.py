@@ -1,6 +1,5 @@
 """A trained model to draw images with: from an exported folder, a run or a checkpoint."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,11 @@ from ccdiff.runs.exports import export_folder
 from ccdiff.runs.folder import Run, run_of
 from ccdiff.system.device import pick_device
 from ccdiff.trained.choices import chosen_pipeline
+from ccdiff.trained.doubts import coupling_of, tell_doubts
 from ccdiff.trained.exports import read_export
 from ccdiff.trained.run import trained_config, trained_denoiser
 
 __all__ = ["Model", "load_model"]
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -112,8 +110,7 @@ class Model:
             guidance=guidance,
             threshold=threshold,
         )
-        if doubt := pipeline.sampler.doubt(self.denoiser.schedule):
-            log.warning("%s", doubt)
+        tell_doubts(pipeline.sampler, self.denoiser.schedule, coupling_of(self.config))
         seeds = _seeds(seed, titles, num_per_label)
         with tqdm(
             total=len(y) * pipeline.sampler.steps, unit="step", disable=not progress, leave=False

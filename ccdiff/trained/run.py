@@ -31,6 +31,7 @@ from ccdiff.runs.record import read_record
 from ccdiff.runs.tracker import RunInfo
 from ccdiff.system.device import autocast_dtype, pick_device
 from ccdiff.trained.averages import averaged_weights, width_of
+from ccdiff.trained.doubts import coupling_of, tell_doubts
 from ccdiff.trained.exports import read_export
 from ccdiff.trained.grids import fill_in_grid
 
@@ -86,8 +87,7 @@ class OpenedModel:
         What speaks against the sampler's settings is told before anything is drawn.
         """
         schedule = instantiate(cfg.schedule) if cfg.schedule else None
-        if doubt := sampler.doubt(schedule or self.denoiser.schedule):
-            log.warning("%s", doubt)
+        tell_doubts(sampler, schedule or self.denoiser.schedule, coupling_of(self.config))
         pipeline = Pipeline(
             sampler=sampler,
             guidance=instantiate(cfg.guidance),

@@ -1,20 +1,27 @@
 """Beginning a run with the weights of another one."""
 
 import logging
+from collections.abc import Mapping
 
+import torch
+from torch import Tensor
+
+from ccdiff.diffusion.conditioning import Conditioning
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
 from ccdiff.runs.checkpoints import open_checkpoint
 from ccdiff.trained.run import trained_denoiser
 
-__all__ = ["start_from"]
+__all__ = ["keep_scale", "start_from"]
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 5
+_DIFFERS = 0.1
+"""A scale that differs by less, in standard deviations, is none to speak of."""
 
 
-def start_from(denoiser: Denoiser, reference: str, *, weights: str = "ema") -> None:
+def start_from(denoiser: Denoiser, reference: str, *, weights: str = "ema") -> dict[str, Tensor]:
     """Gives a new model the weights of a trained run, each where the name is the same.
 
     What the model has beside keeps its first values; what it has not is left out. Either is told.
@@ -24,6 +31,10 @@ def start_from(denoiser: Denoiser, reference: str, *, weights: str = "ema") -> N
         reference: A run directory, whose newest checkpoint is taken, a checkpoint file, or
             ``latest``; opened as a stranger's.
         weights: ``ema`` or ``raw``.
+
+    Returns:
+        The units in which these weights know labels, for :func:`keep_scale`; none where they know
+        other labels.
 
     Raises:
         UserError: Where there is no such run, a shape differs, or nothing matches; then nothing
@@ -70,6 +81,41 @@ def start_from(denoiser: Denoiser, reference: str, *, weights: str = "ema") -> N
                 _brief(there),
                 _brief(here),
             )
+    if before.conditioning.label_names != denoiser.conditioning.label_names:
+        return {}
+    units = dict(before.conditioning.named_buffers())
+    return {name: units[name] for name in denoiser.conditioning.scale if name in units}
+
+
+def keep_scale(conditioning: Conditioning, scale: Mapping[str, Tensor]) -> None:
+    """Has labels meet the weights of another run in the units that these know.
+
+    An age of 30 is then what it was, though the images of today are of older people. What differs
+    from the data of today is told.
+
+    Arguments:
+        conditioning: Fitted to the training images; changed in place.
+        scale: As :func:`start_from` returns it.
+    """
+    buffers = dict(conditioning.named_buffers())
+    fitted = {name: buffers[name].clone() for name in scale}
+    for name, value in scale.items():
+        buffers[name].copy_(value)
+    if "std" not in scale:
+        return
+    std, now = scale["std"].double(), fitted["std"].double()
+    moved = (fitted["mean"] - scale["mean"]).abs() / std
+    differs = torch.maximum(moved, (now / std).log().abs()) > _DIFFERS
+    for k in differs.nonzero().flatten().tolist():
+        log.warning(
+            "the weights know the number %s by mean %.4g and standard deviation %.4g, which is "
+            "kept: in this data they are %.4g and %.4g",
+            conditioning.label_names[k],
+            scale["mean"][k],
+            std[k],
+            fitted["mean"][k],
+            now[k],
+        )
 
 
 def _named(lead: str, names: list[str]) -> str:

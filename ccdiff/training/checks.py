@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ccdiff.data import Split, to_float
@@ -16,7 +16,15 @@ from ccdiff.diffusion.objectives import Draw, Objective
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.errors import UserError
 
-__all__ = ["Size", "check_coupling", "check_fit", "check_noise", "check_used", "measure"]
+__all__ = [
+    "Size",
+    "check_coupling",
+    "check_fit",
+    "check_noise",
+    "check_size",
+    "check_used",
+    "measure",
+]
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +112,25 @@ def _loss_of_two(denoiser: Denoiser, objective: Objective, split: Split) -> Tens
     return objective(denoiser, x0, y, torch.Generator(device).manual_seed(0))
 
 
+def check_size(network: nn.Module, image_shape: tuple[int, int, int]) -> None:
+    """Asks a network whether it takes images of a size, where it has a ``check_size`` to ask.
+
+    Arguments:
+        network: May have a method ``check_size(height, width)`` that raises a ValueError.
+        image_shape: ``(C, H, W)``.
+
+    Raises:
+        UserError: Where it does not.
+    """
+    asked = getattr(network, "check_size", None)
+    if asked is None:
+        return
+    try:
+        asked(*image_shape[1:])
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def check_used(denoiser: Denoiser, objective: Objective, split: Split) -> None:
     """Checks that all trainable parameters have a gradient, as averaging between processes wants.
 
@@ -189,13 +216,8 @@ def check_coupling(
         labels: Of the training images, [N] or [N, K].
         batch_size: Images of a batch, among which noises are exchanged.
     """
-    if coupling.looks and sampler.stochastic:
-        log.warning(
-            "coupling=%s teaches the velocity of an ODE, and sampler=%s adds noise on its way, "
-            "for which that is no guide: use a sampler that adds none, such as heun or unipc",
-            type(coupling).__name__.lower(),
-            sampler.name,
-        )
+    if doubt := coupling.doubt(sampler):
+        log.warning("%s", doubt)
     if isinstance(coupling, Optimal) and coupling.by_label:
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
         some = labels[order[:batch_size]]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,31 @@ def test_a_run_states_its_numbers_and_is_judged_by_their_error(run):
     judged = next(row for row in rows if "evaluate/label_error_regressor" in row)
     assert judged["evaluate/label_error_regressor"] > 0
     assert "evaluate/fd_regressor_to_heldout" in judged
+
+
+def test_weights_of_another_run_meet_numbers_in_the_units_they_know(run, tmp_path):
+    base = shutil.copytree(run.parent.parent / "set", tmp_path / "set").parent
+    with (base / "set" / "table.csv").open(newline="") as file:
+        head, *table = csv.reader(file)
+    table = [[name, gray and str(float(gray) * 3), place] for name, gray, place in table]
+    with (base / "set" / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([head, *table])
+    (base / "work").mkdir()
+    arguments = (*DATA, *TINY, *rarely(1), "evaluate.every=0", "tracker=none", f"init_from={run}")
+    done = succeed("train.py", *arguments, "hydra.run.dir=run", cwd=base / "work")
+    assert done.printed.count("the weights know the number") == 1
+    assert "the weights know the number gray by mean" in done.printed
+    before, after = (
+        load_checkpoint(one)["denoiser"]
+        for one in (
+            run / "checkpoints" / "step_00000006.pt",
+            base / "work" / "run" / "checkpoints" / "step_00000001.pt",
+        )
+    )
+    for name in ("mean", "std"):
+        assert torch.equal(*(one[f"conditioning.{name}"] for one in (before, after)))
+    # What the data holds is what it holds today.
+    assert after["conditioning.high"][0] == pytest.approx(3 * before["conditioning.high"][0])
 
 
 def test_samples_are_asked_for_by_numbers(run, tmp_path):

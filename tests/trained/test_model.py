@@ -44,6 +44,25 @@ def test_names_and_objects_choose_the_same(run):
         assert not torch.equal(model.sample(["3", 7], **settings).tensor, by_name.tensor), other
 
 
+def test_noise_that_a_coupled_model_knows_nothing_of_is_told_wherever_it_draws(tmp_path, caplog):
+    run = tmp_path / "run"
+    train(composed(*SETTINGS, "coupling=optimal"), run)
+    opened = ccdiff.load(run, device="cpu")
+    told = "coupling=optimal teaches the velocity of an ODE, and sampler="
+    for sampler, times in (("ddpm", 1), ("ddim", 0)):
+        caplog.clear()
+        opened.sample("3", sampler=sampler, steps=2)
+        assert caplog.text.count(f"{told}{sampler}") == times
+    few = (f"run={run}", "device=cpu", "sampler=ddpm", "sampler.steps=2")
+    drawn = call("sample.py", *few, "labels=[3]", "num_per_label=1", "out=drawn", cwd=tmp_path)
+    edit = (*few, "task=img2img", "images=[0]", "task.variations=1")
+    edited = call("ccdiff.edit", *edit, "out=edited", cwd=tmp_path)
+    for done in (drawn, edited):
+        assert done.status == 0, done.printed
+        assert done.printed.count(f"{told}ddpm") == 1
+    assert "this task mixes images with any noise" in edited.printed
+
+
 def test_images_are_those_of_the_command_line(run, model, tmp_path):
     given = ("sampler=ddim", "sampler.steps=3", "labels=[3,7]", "num_per_label=2", "seed=5")
     out = tmp_path / "out"

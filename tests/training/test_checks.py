@@ -17,7 +17,7 @@ from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Quadratic, Sigmoid
 from ccdiff.diffusion.times import LogitNormal, Stratified, UniformTimes
 from ccdiff.diffusion.weightings import SNR
 from ccdiff.errors import UserError
-from ccdiff.training.checks import check_coupling, check_noise, check_used
+from ccdiff.training.checks import check_coupling, check_noise, check_size, check_used
 from ccdiff.training.monitor import hooks
 from ccdiff.training.monitor.hooks import HeldOutLoss
 from tests.config.test_configs import composed
@@ -97,6 +97,14 @@ def test_signal_that_is_left_at_the_end_is_warned_of(make_denoiser, caplog):
     denoiser = make_denoiser(schedule=Linear(num_steps=100))
     check_noise(denoiser, objective(), DDIM(steps=4))
     assert "still hold a signal of 0.6" in caplog.text
+
+
+def test_patches_larger_than_the_images_are_refused():
+    network = instantiate(composed("model=vit_small", "model.patch=8").model)
+    check_size(network, (1, 8, 5))
+    with pytest.raises(UserError, match=r"model\.patch=8 is larger than the images, 7 x 7"):
+        check_size(network, (1, 7, 7))
+    check_size(torch.nn.Identity(), (1, 1, 1))  # Who has nothing to say is not asked.
 
 
 def test_parameters_that_the_loss_does_not_depend_on_are_named(make_denoiser, make_unet):
