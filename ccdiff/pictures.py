@@ -4,14 +4,16 @@ import functools
 import importlib.util
 import io
 import logging
-import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
+
+from ccdiff.system.atomic import write_whole
 
 __all__ = [
     "INK",
@@ -166,10 +168,7 @@ def save_png(image: Image.Image, path: Path, *, about: Mapping[str, str] | None 
     texts = PngInfo()
     for key, text in (about or {}).items():
         texts.add_itxt(key, text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    image.save(partial, format="PNG", pnginfo=texts)
-    os.replace(partial, path)
+    write_whole(path, lambda file: image.save(file, format="PNG", pnginfo=texts), durable=False)
 
 
 def save_gif(
@@ -185,17 +184,18 @@ def save_gif(
         path: Where to write.
         seconds: From the first frame to the last, or how long each is shown.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(seconds, Sequence):
         seconds = [*([seconds / len(frames)] * (len(frames) - 1)), 1.5]
     durations = [max(20, round(1000 * each)) for each in seconds]
-    partial = path.with_name(f".{path.name}.partial")
-    frames[0].save(
-        partial,
-        format="GIF",
-        save_all=True,
-        append_images=list(frames[1:]),
-        duration=durations,
-        loop=0,
-    )
-    os.replace(partial, path)
+
+    def write(file: BinaryIO) -> None:
+        frames[0].save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=list(frames[1:]),
+            duration=durations,
+            loop=0,
+        )
+
+    write_whole(path, write, durable=False)

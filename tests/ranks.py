@@ -193,7 +193,8 @@ def main(folder: Path, names: list[str]) -> dict[str, list[int]]:
     for name in filter(SCENARIOS.get, names):
         settings, launches = SCENARIOS[name]
         for world, changes, before_step in launches:
-            ended = launch(world, folder / name, before_step=before_step, **settings, **changes)
+            given = {**settings, **changes}
+            ended = launch(world, folder / name, before_step=before_step, **given)
             ends.setdefault(name, []).append(ended)
     return ends
 

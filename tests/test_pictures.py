@@ -1,5 +1,7 @@
 """Pictures show the pixels they were given, where they were given."""
 
+import errno
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,11 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
+<<<<<<< HEAD
 from ccdiff.diffusion.samplers import DDIM
 from ccdiff.diffusion.samplers.grids import LogSNR
 from ccdiff.diffusion.schedules import Cosine
 from ccdiff.generation.film import FILM_COLUMNS, Frames, film, frame_steps, seen
 from ccdiff.generation.pipeline import sample_seeds
+=======
+from ccdiff.errors import UserError
+from ccdiff.generation.pipeline import frame_steps, sample_seeds
+>>>>>>> 4579c03 (Write pictures by the one writer of whole files, and keep both fingerprints of a split beside each other)
 from ccdiff.pictures import grid, save_gif, save_png
 from ccdiff.runs.folder import Run
 from ccdiff.training.monitor.hooks import DrawGrids, Showcase, showcase
@@ -184,3 +191,19 @@ def test_what_no_font_has_is_written_out_and_said(caplog):
     assert titled("猫") == titled("\\u732b")
     assert "has no 猫: titles show it as \\u732b" in caplog.text
     assert titled("a\x1b\n") == titled("a\\x1b\\n"), "a title is one line"
+
+
+@pytest.mark.parametrize("save", [save_png, lambda image, path: save_gif([image] * 2, path)])
+def test_a_picture_is_whole_or_what_was_there(tmp_path, monkeypatch, save):
+    path = tmp_path / "made" / "picture"
+    save(Image.new("L", (8, 8)), path)
+    before = path.read_bytes()
+
+    def fill_the_disk(self, file, **_) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", fill_the_disk)
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
+        save(Image.new("L", (8, 8)), path)
+    assert [file.read_bytes() for file in path.parent.iterdir()] == [before]

@@ -28,7 +28,6 @@ from ccdiff.evaluate.report import (
     real_images,
     sample_figures,
 )
-from ccdiff.metrics.cache import split_fingerprint
 from ccdiff.metrics.extractors import Material
 from ccdiff.metrics.figures import Provenance
 from ccdiff.metrics.judge import Judge
@@ -78,7 +77,7 @@ def run_judging(cfg: DictConfig) -> Path:
     y = _labels_like(train.labels, labels, cfg.samples, num_labels=len(data.names))
     material = Material.of(data, train, heldout, cache=cfg.cache, device=pick_device(cfg.device))
     judge = Judge.open(source, material)
-    fingerprints = {"train": split_fingerprint(train), "heldout": split_fingerprint(heldout)}
+    fingerprints = {"train": train.whole_fingerprint(), "heldout": heldout.whole_fingerprint()}
     real = real_images(material, judge, fingerprints)
     parts = [slice(i, i + _AT_A_TIME) for i in range(0, len(images), _AT_A_TIME)]
     judged = judge.judged((judge.look(images[part]), y[part]) for part in parts)

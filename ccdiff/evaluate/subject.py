@@ -14,7 +14,6 @@ from ccdiff.config.build import instantiate
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
-from ccdiff.metrics.cache import split_fingerprint
 from ccdiff.metrics.extractors import Material
 from ccdiff.metrics.figures import Provenance
 from ccdiff.metrics.judge import Judge
@@ -74,7 +73,7 @@ def open_subject(cfg: DictConfig) -> Subject:
     material = Material.of(data, train, heldout, cache=cfg.cache, device=trained.device)
     judge = Judge.open(source, material)
     sampler = instantiate(cfg.sampler)
-    fingerprints = {"train": split_fingerprint(train), "heldout": split_fingerprint(heldout)}
+    fingerprints = {"train": train.whole_fingerprint(), "heldout": heldout.whole_fingerprint()}
     of_model = Provenance(
         n=cfg.heldout_images,
         precision=_precision(trained),

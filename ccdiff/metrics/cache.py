@@ -9,14 +9,12 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from ccdiff.data import Split
 from ccdiff.system.atomic import HashingWriter, write_whole
 
-__all__ = ["keep", "kept", "split_fingerprint"]
+__all__ = ["keep", "kept"]
 
 log = logging.getLogger(__name__)
 
-_BATCH = 512
 _MARK = b"\nccdiff sha256 "
 
 
@@ -64,13 +62,3 @@ def kept(path: Path) -> dict[str, Any] | None:
         log.warning("%s holds something else: making it anew", path)
         return None
     return state
-
-
-def split_fingerprint(split: Split) -> str:
-    """A hash of all images and labels, 16 hexadecimal digits: the key of what is made of them."""
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(repr((split.images.shape, split.labels.shape, split.labels.dtype)).encode())
-    for tensor in (split.images, split.labels):
-        for part in tensor.split(_BATCH):
-            digest.update(part.cpu().contiguous().numpy())
-    return digest.hexdigest()

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from ccdiff.data import Batches, Split, augment, to_float
 from ccdiff.metrics.agreement import label_agreement
-from ccdiff.metrics.cache import keep, kept, split_fingerprint
+from ccdiff.metrics.cache import keep, kept
 from ccdiff.seeding import generator_for, seed_for
 from ccdiff.system.stopping import heed
 
@@ -304,5 +304,5 @@ def fingerprint(train: Split, heldout: Split, *, num_labels: int, flip: bool) ->
     """A hash of everything that a classifier depends on, 32 hexadecimal digits."""
     # Those kept before have the plain share of right attributes as their accuracy.
     form = _FORMAT if train.labels.ndim == 1 else (_FORMAT, "balanced accuracy")
-    parts = (form, num_labels, flip, split_fingerprint(train), split_fingerprint(heldout))
+    parts = (form, num_labels, flip, train.whole_fingerprint(), heldout.whole_fingerprint())
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()

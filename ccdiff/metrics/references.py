@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ccdiff.data import Split
-from ccdiff.metrics.cache import keep, kept, split_fingerprint
+from ccdiff.metrics.cache import keep, kept
 from ccdiff.metrics.extractors import Extractor
 from ccdiff.metrics.sketch import Sketch
 from ccdiff.seeding import generator_for
@@ -56,7 +56,7 @@ def reference(
         fingerprint: Of the split, where it is known already.
     """
     size = "x".join(str(u) for u in split.images.shape[1:])
-    key = f"{fingerprint or split_fingerprint(split)}-{size}-{name}"
+    key = f"{fingerprint or split.whole_fingerprint()}-{size}-{name}"
     path = cache / "references" / f"{key}-{extractor.name}-{extractor.fingerprint}-{_FORMAT}.pt"
     if (state := kept(path)) is not None:
         return Sketch.restored(state)

@@ -116,6 +116,7 @@ def write_whole(
     check: Callable[[Path], None] | None = None,
     needed: int = 0,
     shared: bool = False,
+    durable: bool = True,
 ) -> None:
     """Writes to a temporary name, syncs, reads back, renames, syncs the folder.
 
@@ -125,6 +126,8 @@ def write_whole(
         check: Reads the temporary file back and raises where it is not what was written.
         needed: About how many bytes it takes.
         shared: Whether several processes may write to ``path`` at once; the last one's file stays.
+        durable: Whether to wait for the disk; what can be made again, and comes by the thousand,
+            need not.
 
     Raises:
         UserError: Where the disk is full, read-only or fails, with how much is needed.
@@ -136,11 +139,13 @@ def write_whole(
         _check_room(path, needed)
         with partial.open("wb") as file:
             write(file)
-            _sync(file)
+            if durable:
+                _sync(file)
         if check is not None:
             check(partial)
         os.replace(partial, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         _discard(partial)
         raise _cannot_write(path, needed, error.strerror or str(error)) from error

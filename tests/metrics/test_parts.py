@@ -14,7 +14,6 @@ from torch import nn
 
 from ccdiff.data import Split
 from ccdiff.errors import UserError
-from ccdiff.metrics.cache import split_fingerprint
 from ccdiff.metrics.classifier import Classifier
 from ccdiff.metrics.distances import KINDS, class_distances, distances, intervals
 from ccdiff.metrics.extractors import ClassifierExtractor, Material, Seen
@@ -158,7 +157,7 @@ def test_a_reference_is_made_once_for_each_data_set_split_and_extractor(
     changed.images[0, 0, 0, 0] ^= 1
     get(changed, "train")
     assert made == [12, 12, 9, 12]
-    (path,) = material.cache.rglob(f"{split_fingerprint(material.heldout)}-*.pt")
+    (path,) = material.cache.rglob(f"{material.heldout.whole_fingerprint()}-*.pt")
     path.write_bytes(b"torn")
     assert get(material.heldout, "train").moments.n == 9
     assert made == [12, 12, 9, 12, 9]
