@@ -1,9 +1,11 @@
-"""Pictures of samples: labelled grids and GIFs, as PIL images."""
+"""Pictures of samples: labelled grids, scatter plots of points, and GIFs, as PIL images."""
 
+import colorsys
 import functools
 import importlib.util
 import io
 import logging
+import math
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ __all__ = [
     "INK",
     "PAPER",
     "SHOWN_COLUMNS",
+    "columns_shown",
     "font",
     "grid",
     "picture",
@@ -40,6 +43,11 @@ INK, PAPER = (30, 30, 30), (255, 255, 255)
 """Colours of letters and of the ground."""
 _MAX_TITLE = 28
 _IN_NO_FONT = "\U0010ffff"
+_PLOT, _FINER = 420, 3
+"""Pixels of a scatter plot, and by how much finer it is drawn before."""
+_HALF_WIDTH = 1.25
+"""What a scatter plot shows of the plane, from the origin; the same in every frame of a film."""
+_DOT = 0.011
 
 
 def _zoom(size: int) -> int:
@@ -90,15 +98,17 @@ def _written_out(letter: str) -> str:
 
 
 def grid(images: Tensor, *, columns: int, titles: Sequence[str] = ()) -> Image.Image:
-    """Lays images out in rows, each with its title on the left.
+    """Lays images out in rows, each with its title on the left; points make one scatter plot.
 
     Small images are enlarged by a whole factor without smoothing, so pixels stay pixels.
 
     Arguments:
-        images: uint8 [N, C, H, W], row by row.
+        images: uint8 [N, C, H, W], row by row; or points, float [N, 2, 1, 1].
         columns: Images per row.
         titles: One per row, or none.
     """
+    if images.is_floating_point():
+        return _scatter(images.flatten(1), columns=columns, titles=titles)
     rows = -(-len(images) // columns)
     zoom = _zoom(images.shape[-1])
     height, width = images.shape[-2] * zoom, images.shape[-1] * zoom
@@ -122,14 +132,65 @@ def sheet(rows: Sequence[Tensor], *, columns: int, titles: Sequence[str]) -> Ima
     """Lays rows of images out that may be of unequal length, with white where one is shorter.
 
     Arguments:
-        rows: uint8 [n, C, H, W] each, n at most ``columns``; at least one row.
+        rows: uint8 [n, C, H, W] each, or points, float [n, 2, 1, 1], n at most ``columns``; at
+            least one row.
         columns: Images per row.
         titles: One per row.
     """
-    cells = rows[0].new_full((len(rows), columns, *rows[0].shape[1:]), 255)
+    # Of points what lies outside of the plot, in place of white.
+    white = math.inf if rows[0].is_floating_point() else 255
+    cells = rows[0].new_full((len(rows), columns, *rows[0].shape[1:]), white)
     for row, images in zip(cells, rows, strict=True):
         row[: len(images)] = images
     return grid(cells.flatten(0, 1), columns=columns, titles=titles)
+
+
+def _scatter(points: Tensor, *, columns: int, titles: Sequence[str]) -> Image.Image:
+    """Points [N, 2] of the plane, a colour for each row, whose titles are on the left.
+
+    Those further out than 1.25 from the axes are left out.
+    """
+    rows = -(-len(points) // columns)
+    letters = font(15)
+    short = [_drawable(title, letters) for title in titles]
+    margin = max((int(letters.getlength(title)) + 28 for title in short), default=0)
+    side = _FINER * _PLOT
+    plot = Image.new("RGB", (side, side), PAPER)
+    draw = ImageDraw.Draw(plot)
+    for x in (-1, 0, 1):
+        at = side * (x + _HALF_WIDTH) / (2 * _HALF_WIDTH)
+        draw.line([(at, 0), (at, side)], fill=(232,) * 3, width=_FINER)
+        draw.line([(0, at), (side, at)], fill=(232,) * 3, width=_FINER)
+    colours = [_colour(row, rows) for row in range(rows)]
+    scale, radius = side / (2 * _HALF_WIDTH), side * _DOT / 2
+    # Row by row the last would hide the others, where they lie on each other.
+    order = sorted(range(len(points)), key=lambda i: i % columns)
+    places = points.cpu().tolist()
+    for i in order:
+        x, y = ((_HALF_WIDTH + places[i][0]) * scale, (_HALF_WIDTH - places[i][1]) * scale)
+        if max(map(abs, places[i])) <= _HALF_WIDTH:
+            box = [x - radius, y - radius, x + radius, y + radius]
+            draw.ellipse(box, fill=colours[i // columns])
+    height = max(_PLOT, 22 * len(short) + 8)
+    canvas = Image.new("RGB", (margin + _PLOT, height), PAPER)
+    canvas.paste(plot.resize((_PLOT, _PLOT), Image.Resampling.BOX), (margin, 0))
+    legend = ImageDraw.Draw(canvas)
+    for row, title in enumerate(short):
+        middle = 22 * row + 15
+        legend.ellipse([6, middle - 5, 16, middle + 5], fill=colours[min(row, rows - 1)])
+        legend.text((22, middle), title, fill=INK, font=letters, anchor="lm")
+    return canvas
+
+
+def _colour(row: int, rows: int) -> tuple[int, int, int]:
+    """Hues evenly spread over the rows, of two brightnesses by turns."""
+    red, green, blue = colorsys.hsv_to_rgb(row / rows, 0.85, 0.85 if row % 2 else 0.65)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def columns_shown(columns: int, *, points: bool, most: int = SHOWN_COLUMNS) -> int:
+    """How many of the columns a picture shows: of points all, of images at most so many."""
+    return columns if points else min(columns, most)
 
 
 def places_shown(

@@ -1,4 +1,4 @@
-"""Data sets: uint8 images with labels and names."""
+"""Data sets: uint8 images, or points of the plane, with labels and names."""
 
 from ccdiff.data.batches import Batches
 from ccdiff.data.core import (
@@ -8,7 +8,9 @@ from ccdiff.data.core import (
     augment,
     describe,
     image_shape,
+    in_plane,
     order,
+    to_data,
     to_float,
     to_uint8,
 )
@@ -17,6 +19,7 @@ from ccdiff.data.files.celebahq import CelebAHQ
 from ccdiff.data.files.folder import Folder
 from ccdiff.data.files.hub import Hub
 from ccdiff.data.files.image_files import ImageFiles
+from ccdiff.data.points import Gaussians, Moons, PointSet, Rings
 from ccdiff.data.torchvision_sets import (
     CIFAR10,
     CIFAR100,
@@ -42,14 +45,20 @@ __all__ = [
     "Digits",
     "FashionMNIST",
     "Folder",
+    "Gaussians",
     "Hub",
     "ImageFiles",
     "ImageRows",
+    "Moons",
+    "PointSet",
+    "Rings",
     "Split",
     "augment",
     "describe",
     "image_shape",
+    "in_plane",
     "order",
+    "to_data",
     "to_float",
     "to_uint8",
 ]

@@ -84,7 +84,7 @@ class Batches:
         return self._numbers(i)
 
     def batch(self, i: int) -> tuple[Tensor, Tensor]:
-        """Images uint8 [batch_size, C, H, W] and labels of batch ``i``, on the device."""
+        """Images [batch_size, C, H, W] as the split has them and labels, on the device."""
         if self._ahead is None:
             index = self.indices(i)
             return self._split.images[index], self._split.labels[index]
@@ -156,7 +156,8 @@ class _Reader:
     def __call__(self, i: int) -> _Ready:
         index = self.numbers(i)
         shape = (len(index), *self.split.images.shape[1:])
-        images = torch.empty(shape, dtype=torch.uint8, pin_memory=self.stream is not None)
+        dtype = self.split.images.dtype
+        images = torch.empty(shape, dtype=dtype, pin_memory=self.stream is not None)
         if self.split.rows is None:
             torch.index_select(self.split.images, 0, index, out=images)
         else:

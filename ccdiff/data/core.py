@@ -1,4 +1,8 @@
-"""What every data set becomes: uint8 images with labels, in an order that is a pure function."""
+"""What every data set becomes: uint8 images with labels, in an order that is a pure function.
+
+Points of the plane go the same way as images: two channels, one pixel, float32. Wherever images
+are kept, whole numbers are an image and a float is such a point, which is plotted, not shown.
+"""
 
 import hashlib
 import os
@@ -12,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ccdiff.diffusion.oracle import LabelledOracle
 from ccdiff.errors import UserError
 from ccdiff.seeding import generator_for
 
@@ -22,8 +27,10 @@ __all__ = [
     "augment",
     "describe",
     "image_shape",
+    "in_plane",
     "limited",
     "order",
+    "to_data",
     "to_float",
     "to_uint8",
 ]
@@ -31,6 +38,7 @@ __all__ = [
 _FINGERPRINT_BYTES = 64 << 20
 _HASHED_AT_A_TIME = 512
 _MAX_DESCRIBED = 9
+_PLANE = (2, 1, 1)
 
 
 class ImageRows:
@@ -70,10 +78,10 @@ class ImageRows:
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8 [N, C, H, W] with labels.
+    """Images uint8 [N, C, H, W], or points of the plane float32 [N, 2, 1, 1], with labels.
 
-    These are int64 class indices [N], uint8 bits [N, K], or real numbers float32 [N, K], NaN where
-    one is missing.
+    Labels are int64 class indices [N], uint8 bits [N, K], or real numbers float32 [N, K], NaN
+    where one is missing.
 
     Arguments:
         images: In memory or mapped into it.
@@ -86,9 +94,13 @@ class Split:
     rows: ImageRows | None = None
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+        wanted = torch.float32 if in_plane(self.images.shape[1:]) else torch.uint8
+        if self.images.dtype != wanted or self.images.ndim != 4:
             shape = tuple(self.images.shape)
-            raise ValueError(f"images must be uint8 [N, C, H, W], got {self.images.dtype} {shape}")
+            raise ValueError(
+                f"images must be uint8 [N, C, H, W], or points float32 [N, 2, 1, 1], got "
+                f"{self.images.dtype} {shape}"
+            )
         if len(self.images) != len(self.labels):
             raise ValueError(f"{len(self.images)} images but {len(self.labels)} labels")
 
@@ -141,7 +153,7 @@ class DataSet(ABC):
 
     Arguments:
         image_size: Side in pixels, or height and width.
-        channels: 1 (gray) or 3 (RGB).
+        channels: 1 (gray) or 3 (RGB); or 2, the coordinates of points of the plane.
         flip: Whether a mirrored image is as good as the original.
         label_names: One name per class or attribute; sets that read them from their files may
             leave them out, see :attr:`names`.
@@ -180,6 +192,11 @@ class DataSet(ABC):
         """Those of all images, [N] or [N, K], where they are known before images are read."""
         return None
 
+    @property
+    def exact(self) -> LabelledOracle | None:
+        """The exact denoiser of what the images are drawn from, where that is known."""
+        return None
+
     @abstractmethod
     def read(self) -> tuple[Split, Split]:
         """The training and held-out splits, from the source."""
@@ -205,7 +222,7 @@ def image_shape(channels: int, image_size: int | Sequence[int]) -> tuple[int, in
     """``(channels, height, width)`` as ``data.channels`` and ``data.image_size`` say it.
 
     Arguments:
-        channels: 1 or 3.
+        channels: 1 or 3; or 2 with a size of 1, points of the plane.
         image_size: The side of a square, or height and width.
 
     Raises:
@@ -217,9 +234,18 @@ def image_shape(channels: int, image_size: int | Sequence[int]) -> tuple[int, in
             f"data.image_size must be a number of pixels of at least 1, or [height, width], got "
             f"{image_size}"
         )
-    if channels not in (1, 3):
-        raise UserError(f"data.channels must be 1 (gray) or 3 (RGB), got {channels}")
-    return channels, sides[0], sides[1]
+    shape = channels, sides[0], sides[1]
+    if channels not in (1, 3) and not in_plane(shape):
+        raise UserError(
+            f"data.channels must be 1 (gray) or 3 (RGB), or 2 with data.image_size=1 (points of "
+            f"the plane), got {channels} with {image_size}"
+        )
+    return shape
+
+
+def in_plane(shape: Sequence[int]) -> bool:
+    """Whether ``(channels, height, width)`` is that of points of the plane, and of no image."""
+    return tuple(shape) == _PLANE
 
 
 @lru_cache(maxsize=4)
@@ -241,7 +267,8 @@ def describe(train: Split, heldout: Split, names: Sequence[str]) -> list[str]:
     """
     numbers = train.labels.is_floating_point()
     kind = "numbers" if numbers else "classes" if train.labels.ndim == 1 else "attributes"
-    lines = [f"{len(train)} training images, {len(heldout)} held out; {len(names)} {kind}"]
+    what = "points" if in_plane(train.images.shape[1:]) else "images"
+    lines = [f"{len(train)} training {what}, {len(heldout)} held out; {len(names)} {kind}"]
     if numbers:
         return lines + _numbers(train.labels, names)
     counts = [split.count_labels(len(names)).tolist() for split in (train, heldout)]
@@ -253,7 +280,7 @@ def describe(train: Split, heldout: Split, names: Sequence[str]) -> list[str]:
         shown = by_size[:half] + by_size[-half:]
     else:
         shown = rows
-    lines += [f"  {name}: {n} training images, {held} held out" for name, n, held in shown]
+    lines += [f"  {name}: {n} training {what}, {held} held out" for name, n, held in shown]
     for what, column in (("training", 1), ("held-out", 2)):
         if none := [row[0] for row in rows if not row[column]]:
             more = ", ..." if len(none) > _MAX_DESCRIBED else ""
@@ -301,13 +328,18 @@ def limited(split: Split, n: int) -> Split:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 to float32 in [-1, 1], any shape."""
-    return images.float() / 127.5 - 1
+    """uint8 to float32 in [-1, 1], any shape; points, which are float, stay as they are."""
+    return images if images.is_floating_point() else images.float() / 127.5 - 1
 
 
 def to_uint8(x: Tensor) -> Tensor:
     """Floats, nominally in [-1, 1], to the nearest uint8; values outside are clipped."""
     return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def to_data(x: Tensor) -> Tensor:
+    """Samples [..., C, H, W] as a data set holds such: uint8 images, or float32 points."""
+    return x.float() if in_plane(x.shape[-3:]) else to_uint8(x)
 
 
 def augment(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ccdiff.data import to_float, to_uint8
+from ccdiff.data import in_plane, to_float, to_uint8
 from ccdiff.diffusion.editing import inpaint
 from ccdiff.diffusion.samplers import SampleNoise
 from ccdiff.errors import UserError
@@ -72,6 +72,11 @@ class Studio:
     beside: Model | None = None
 
     def __post_init__(self) -> None:
+        if in_plane(self.model.pipeline.image_shape):
+            raise UserError(
+                f"the page shows images, and run={self.reference} draws points of the plane: "
+                f"python -m ccdiff.inspect part=field run={self.reference} shows them"
+            )
         if self.beside is not None and (
             self.beside.label_names != self.model.label_names
             or self.beside.pipeline.image_shape != self.model.pipeline.image_shape

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ccdiff.config.build import instantiate
-from ccdiff.data import Split, to_float
+from ccdiff.data import Split, in_plane, to_float
 from ccdiff.data.files.decode import BadImage, PixelSettings, decode, read_file
 from ccdiff.diffusion.couplings import Coupling
 from ccdiff.diffusion.denoiser import Denoise
@@ -47,6 +47,11 @@ def run_edit(cfg: DictConfig) -> Path:
         raise UserError("which task? pass task=strip, invert, interpolate, inpaint or img2img")
     task: Task = instantiate(cfg.task)
     trained = open_run(cfg)
+    if in_plane(trained.image_shape):
+        raise UserError(
+            f"run={cfg.run} draws points of the plane, and edits are of images: "
+            f"python -m ccdiff.inspect part=field run={cfg.run} shows their paths from noise"
+        )
     guidance, threshold = instantiate(cfg.guidance), instantiate(cfg.threshold)
     schedule = instantiate(cfg.schedule) if cfg.schedule else trained.denoiser.schedule
 

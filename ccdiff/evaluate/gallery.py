@@ -20,6 +20,7 @@ COLUMNS = 10
 """Most images in a row of the page."""
 _MOST_ROWS = 20
 _FEWER_ROWS = 12
+_MOST_POINTS = 250
 
 
 class Gallery:
@@ -72,17 +73,19 @@ class Rows(NamedTuple):
         return sheet(rows, columns=columns, titles=self.titles)
 
 
-def rows_of(y: Tensor, names: Sequence[str]) -> Rows:
+def rows_of(y: Tensor, names: Sequence[str], *, points: bool = False) -> Rows:
     """A row for each class, each of the most frequent combinations of attributes, or number.
 
     Arguments:
         y: What samples were asked for, [N] or [N, K].
         names: One per class, attribute or number.
+        points: Whether they are points of the plane, of which a plot shows more.
     """
     if y.ndim == 1:
         found = [k for k in range(len(names)) if (y == k).any()][:_MOST_ROWS]
         labels = torch.tensor(found)
-        numbers = [(y == k).nonzero().squeeze(1)[:COLUMNS] for k in found]
+        most = _MOST_POINTS if points else COLUMNS
+        numbers = [(y == k).nonzero().squeeze(1)[:most] for k in found]
     elif y.is_floating_point():
         labels = y[:_FEWER_ROWS]
         numbers = list(torch.arange(len(labels)).unsqueeze(1))

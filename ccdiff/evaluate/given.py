@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ccdiff.config.build import build_data, instantiate
-from ccdiff.data import DataSet
+from ccdiff.data import DataSet, in_plane
 from ccdiff.errors import UserError
 from ccdiff.evaluate.page import write_page
 from ccdiff.evaluate.report import (
@@ -123,7 +123,7 @@ def read_samples(path: Path, data: DataSet) -> tuple[Tensor, np.ndarray]:
         data: What they are samples of.
 
     Returns:
-        Images uint8 [N, C, H, W], and labels as they were found.
+        Images uint8 [N, C, H, W], or points float32 [N, 2, 1, 1], and labels as they were found.
 
     Raises:
         UserError: Where there are none, or size or channels are not those of the data.
@@ -135,6 +135,8 @@ def read_samples(path: Path, data: DataSet) -> tuple[Tensor, np.ndarray]:
         images, labels = _from_npz(path)
     else:
         raise UserError(f"samples={path}: there is no such file or folder")
+    if in_plane(data.image_shape):
+        return _points(images, path), labels
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(
@@ -150,6 +152,17 @@ def read_samples(path: Path, data: DataSet) -> tuple[Tensor, np.ndarray]:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels
 
 
+def _points(found: np.ndarray, path: Path) -> Tensor:
+    if not np.issubdtype(found.dtype, np.floating) or found.shape[1:] != (2,):
+        raise UserError(
+            f"samples={path} holds {found.dtype} {list(found.shape)}, and the data are points of "
+            f"the plane: real numbers [N, 2]"
+        )
+    if not np.isfinite(found).all():
+        raise UserError(f"samples={path} holds numbers that are not finite")
+    return torch.from_numpy(found.astype(np.float32)).reshape(-1, 2, 1, 1)
+
+
 def _from_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         # Never objects: reading those runs code of whoever wrote the file.
@@ -157,7 +170,7 @@ def _from_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
             arrays = {
                 name: next((file[key] for key in keys if key in file), None)
                 for name, keys in (
-                    ("images", ("arr_0", "images")),
+                    ("images", ("arr_0", "images", "points")),
                     ("labels", ("arr_1", "labels")),
                 )
             }
@@ -176,6 +189,8 @@ def _from_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _from_folders(path: Path, data: DataSet) -> tuple[np.ndarray, np.ndarray]:
     """Image files in folders, each of which is called as a class of the data set."""
+    if in_plane(data.image_shape):
+        raise UserError(f"samples={path} has no samples.npz, which points of the plane come in")
     mode, shape = ("L" if data.image_shape[0] == 1 else "RGB"), None
     images, labels = [], []
     for k, name in enumerate(data.names):

@@ -32,8 +32,8 @@ from ccdiff.evaluate.shards import Shard, Shards, looks
 from ccdiff.evaluate.subject import Subject, open_subject
 from ccdiff.generation.pipeline import Pipeline
 from ccdiff.metrics.figures import Figure, compare
-from ccdiff.metrics.label_use import label_use
-from ccdiff.metrics.likelihood import bits_per_dimension, dequantise, log_density
+from ccdiff.metrics.label_use import eps_errors, label_use
+from ccdiff.metrics.likelihood import Likelihood, bits_per_dimension, dequantise, log_density
 from ccdiff.metrics.references import shuffled
 from ccdiff.pages.figures import check_format
 from ccdiff.seeding import generator_for, seed_for
@@ -180,9 +180,20 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
         material.heldout.take(cfg.heldout_images),
         batch_size=batch_size,
     )
-    bits, error = _bits(cfg, subject)
+    excess = None
+    if material.exact is not None:
+        excess = eps_errors(
+            subject.trained.denoiser,
+            material.heldout.take(cfg.heldout_images),
+            batch_size=batch_size,
+            exact=material.exact,
+        )
     found += model_figures(
-        use, bits, base=subject.of_model, steps=cfg.likelihood_steps, error=error
+        use,
+        _likelihood(cfg, subject),
+        excess=excess,
+        base=subject.of_model,
+        steps=cfg.likelihood_steps,
     )
     return Report(
         title=subject.trained.title,
@@ -197,25 +208,27 @@ def _measure(cfg: DictConfig, subject: Subject, shards: list[Shard], *, batch_si
     )
 
 
-def _bits(cfg: DictConfig, subject: Subject) -> tuple[Tensor, float]:
-    """Bits per dimension of held-out images given their labels, float64, in single precision.
+def _likelihood(cfg: DictConfig, subject: Subject) -> Likelihood:
+    """Of held-out images given their labels, in single precision.
 
-    With them comes the mean error that the integration leaves, in the same unit.
+    Bits per dimension, or nats where points of the plane have no steps to be told apart by.
     """
     heldout, denoiser = subject.material.heldout, subject.trained.denoiser
     device = subject.trained.device
     index = shuffled(len(heldout))[: cfg.likelihood_images]
     if Reach.HERE not in denoiser.reaches:
-        log.info("bits per dimension are left out: the model learned no direction at each level")
+        log.info("likelihoods are left out: the model learned no direction at each level")
         index = index[:0]
     generator = generator_for("likelihood")
+    exact = subject.material.exact
     found, errors = ([torch.zeros(0, dtype=torch.float64)] for _ in range(2))
     dtype, denoiser.autocast_dtype = denoiser.autocast_dtype, None
     try:
         # The noise of an image depends on its part, so parts do not depend on the machine.
         size = _MEASURED if cfg.batch_size == "auto" else cfg.batch_size
         for part in index.split(size) if len(index) else ():
-            x0 = dequantise(heldout.images[part].cpu(), generator).to(device)
+            images = heldout.images[part].cpu()
+            x0 = (dequantise(images, generator) if exact is None else images.double()).to(device)
             density = log_density(
                 bind_label(denoiser, heldout.labels[part].to(device)),
                 denoiser.schedule,
@@ -223,12 +236,20 @@ def _bits(cfg: DictConfig, subject: Subject) -> tuple[Tensor, float]:
                 steps=cfg.likelihood_steps,
                 generator=generator,
             )
-            num_pixels = x0[0].numel()
-            found.append(bits_per_dimension(density.value, num_pixels=num_pixels).cpu())
-            errors.append(density.error.cpu() / (num_pixels * math.log(2)))
+            numbers = x0[0].numel()
+            if exact is None:
+                found.append(bits_per_dimension(density.value, num_pixels=numbers).cpu())
+                errors.append(density.error.cpu() / (numbers * math.log(2)))
+            else:
+                found.append(-density.value.cpu())
+                errors.append(density.error.cpu())
     finally:
         denoiser.autocast_dtype = dtype
-    return torch.cat(found), torch.cat(errors).mean().item()
+    values, error = torch.cat(found), torch.cat(errors).mean().item()
+    if exact is None:
+        return Likelihood("bits_per_dimension", values, error)
+    logs = exact.log_given(heldout.images[index].cpu(), heldout.labels[index].cpu())
+    return Likelihood("nats_per_point", values, error, -logs.mean().item())
 
 
 def _read_figures(place: str) -> list[Figure]:

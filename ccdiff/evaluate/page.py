@@ -73,7 +73,7 @@ def write_page(
         The pictures, as PNG files.
     """
     gallery = Gallery(shards)
-    rows = rows_of(report.y, report.label_names)
+    rows = rows_of(report.y, report.label_names, points=train.images.is_floating_point())
     samples = rows.samples(gallery)
     save_png(samples, folder / "samples.png")
     pictures, of_model = [folder / "samples.png"], []

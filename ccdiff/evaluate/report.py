@@ -13,10 +13,12 @@ from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.distances import KINDS, class_distances, distances, intervals
 from ccdiff.metrics.extractors import Extractor, Material
 from ccdiff.metrics.figures import Figure, Provenance
-from ccdiff.metrics.intervals import bootstrap
+from ccdiff.metrics.intervals import Interval, bootstrap, half_samples
 from ccdiff.metrics.judge import Judge, Judged
 from ccdiff.metrics.label_use import BIN_EDGES, LabelUse, by_level
+from ccdiff.metrics.likelihood import Likelihood
 from ccdiff.metrics.neighbours import Nearest, copying, nearest
+from ccdiff.metrics.plane import ExactClassifier, energy_distance, sliced_wasserstein
 from ccdiff.metrics.references import reference, shuffled
 from ccdiff.metrics.sketch import Sketch
 
@@ -106,6 +108,8 @@ def sample_figures(
     seen = seen_by(base, extractor)
     for name in real:
         found += _set_figures(judged.sketch, real, name, extractor, seen)
+    if isinstance(judge.classifier.classifier, ExactClassifier):
+        found += _plane_figures(judged.sketch, real, seen)
     if judged.sketch.score is not None:
         of_real = real["heldout"].sketch.score
         found.append(
@@ -164,23 +168,55 @@ def _set_figures(
         )
 
 
+def _plane_figures(samples: Sketch, real: dict[str, Real], seen: Provenance) -> Iterator[Figure]:
+    """Distances of points to held-out ones, beside those of as many training points."""
+    sketch = real["heldout"].sketch
+    others = real["train"].sketch.like(samples.labels).features
+    measures = {"sliced_wasserstein": sliced_wasserstein, "energy_distance": energy_distance}
+
+    def measured(points: Tensor) -> list[float]:
+        return [measure(points, sketch.features) for measure in measures.values()]
+
+    values = measured(samples.features)
+    spans = half_samples(
+        lambda part: measured(samples.features[part]), len(samples.features), values
+    )
+    least = Interval(max(0.0, spans[0].low), spans[0].high)
+    for name, value, span, of_real in zip(
+        measures, values, [least, spans[1]], measured(others), strict=True
+    ):
+        yield Figure(
+            name=name,
+            value=value,
+            interval=span,
+            real=of_real,
+            provenance=_against(seen, "heldout", real["heldout"]),
+        )
+
+
 def model_figures(
-    use: LabelUse, bits: Tensor, *, base: Provenance, steps: int, error: float
+    use: LabelUse,
+    likelihood: Likelihood,
+    *,
+    excess: Tensor | None,
+    base: Provenance,
+    steps: int,
 ) -> list[Figure]:
     """Figures of the model itself on held-out images, without a sample.
 
     Arguments:
         use: Errors with and without the label.
-        bits: Bits per dimension of some images, [M], M may be 0.
+        likelihood: Of some images, which may be none.
+        excess: Squared difference to the exact estimate of ``eps``, where that is known, [N].
         base: What all of these figures depend on.
-        steps: Of the integration for ``bits``.
-        error: What the integration leaves of error in the mean of ``bits``, about.
+        steps: Of the integration for the likelihood.
     """
     of_errors = replace(base, n=len(use.told))
     named = {
         "heldout_eps_mse": use.told,
         f"label_gain_{use.against}": use.gain,
         f"label_bits_{use.against}": use.bits,
+        **({} if excess is None else {"excess_eps_mse": excess}),
     }
     found = [
         Figure(
@@ -191,17 +227,19 @@ def model_figures(
         )
         for name, values in named.items()
     ]
-    if len(bits):
-        precise = replace(base, n=len(bits), steps=steps, precision="fp32")
+    if len(likelihood.values):
+        precise = replace(base, n=len(likelihood.values), steps=steps, precision="fp32")
         found.append(
             Figure(
-                name="bits_per_dimension",
-                value=bits.mean().item(),
-                interval=bootstrap(bits),
+                name=likelihood.name,
+                value=likelihood.values.mean().item(),
+                interval=bootstrap(likelihood.values),
+                real=likelihood.exact,
                 provenance=precise,
             )
         )
-        found.append(Figure(name="bits_per_dimension_error", value=error, provenance=precise))
+        error = Figure(name=f"{likelihood.name}_error", value=likelihood.error, provenance=precise)
+        found.append(error)
     return found
 
 

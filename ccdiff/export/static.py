@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from ccdiff.config.build import image_shape_of, instantiate
 from ccdiff.config.options import compose_option
+from ccdiff.data import in_plane
 from ccdiff.diffusion.conditioning import OneHot
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.thresholding import Clip, Unlimited
@@ -40,6 +41,8 @@ def check_page(config: DictConfig, denoiser: Denoiser, runtime: str | None) -> N
     Raises:
         UserError: Where the model is of a kind that the page does not know, or npm is not there.
     """
+    if in_plane(image_shape_of(config)):
+        raise UserError("format=web draws images, and these are points: use format=onnx")
     if not isinstance(denoiser.conditioning, OneHot):
         raise UserError("format=web draws classes: this model has other labels; use format=onnx")
     threshold = instantiate(config.threshold)

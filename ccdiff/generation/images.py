@@ -22,10 +22,10 @@ class Images(Sequence[Image.Image]):
     """Images in rows, one row for each label; a notebook shows them as a grid.
 
     ``images[3]`` is a PIL image, ``images[2:5]`` are images again, ``np.asarray(images)`` is uint8
-    [N, H, W, C].
+    [N, H, W, C]. Points of the plane are plotted, and ``np.asarray`` of them is float32 [N, 2].
 
     Arguments:
-        tensor: uint8 [N, C, H, W], row by row.
+        tensor: uint8 [N, C, H, W], row by row; or points, float32 [N, 2, 1, 1].
         y: What each was asked for: class indices [N], or attributes [N, K].
         labels: The same in words, [N].
         seeds: Of the noise of each, [N]; given back as ``seed=`` they draw the same images.
@@ -49,7 +49,8 @@ class Images(Sequence[Image.Image]):
     def __getitem__(self, which: slice) -> "Images": ...
     def __getitem__(self, which: int | slice) -> "Image.Image | Images":
         if not isinstance(which, slice):
-            return picture(self.tensor[range(len(self))[which]])
+            image = self.tensor[range(len(self))[which]]
+            return grid(image[None], columns=1) if self.are_points else picture(image)
         chosen = list(range(len(self)))[which]
         return Images(
             tensor=self.tensor[chosen],
@@ -61,9 +62,14 @@ class Images(Sequence[Image.Image]):
         )
 
     @property
+    def are_points(self) -> bool:
+        """Whether these are points of the plane, and no images."""
+        return self.tensor.is_floating_point()
+
+    @property
     def array(self) -> np.ndarray:
-        """uint8 [N, H, W, C]."""
-        return self.tensor.permute(0, 2, 3, 1).contiguous().numpy()
+        """uint8 [N, H, W, C]; of points float32 [N, 2]."""
+        return _array(self.tensor)
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.array, dtype=dtype)  # type: ignore[call-overload]
@@ -106,7 +112,7 @@ class Images(Sequence[Image.Image]):
             self._check_film()
             film(self.frames, columns=self.columns, titles=self._titles()).save(path)
         elif path.suffix == ".npz":
-            save_arrays(self.array, self.y.numpy(), path)
+            save_arrays(self.tensor, self.y.numpy(), path)
         else:
             raise UserError(f"{path}: images are kept as .png (grid), .gif (film) or .npz")
         return path
@@ -120,20 +126,30 @@ class Images(Sequence[Image.Image]):
         names = list(dict.fromkeys(self.labels))
         shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
         size = " x ".join(map(str, self.tensor.shape[1:]))
-        return f"<{len(self)} images, {size}: {shown}>"
+        what = "points of the plane" if self.are_points else f"images, {size}"
+        return f"<{len(self)} {what}: {shown}>"
 
     def _repr_png_(self) -> bytes | None:
         return png(self.grid()) if len(self) else None
 
 
-def save_arrays(images: np.ndarray, labels: np.ndarray, path: Path) -> None:
+def save_arrays(images: Tensor, labels: np.ndarray, path: Path) -> None:
     """Writes samples to one ``.npz``, whole or not at all.
 
     Arguments:
-        images: uint8 [N, H, W, C].
+        images: uint8 [N, C, H, W], or points float32 [N, 2, 1, 1].
         labels: [N] or [N, K].
-        path: Where to. It has them as ``images`` and ``labels``, and again as ``arr_0`` and
-            ``arr_1``, which is what evaluators read (Dhariwal & Nichol, 2021, arXiv:2105.05233).
+        path: Where to. It has them as ``images``, uint8 [N, H, W, C], or ``points``, float32
+            [N, 2], and ``labels``, and again as ``arr_0`` and ``arr_1``, which is what evaluators
+            read (Dhariwal & Nichol, 2021, arXiv:2105.05233).
     """
-    arrays = {"images": images, "labels": labels, "arr_0": images, "arr_1": labels}
+    found, name = _array(images), "points" if images.is_floating_point() else "images"
+    arrays = {name: found, "labels": labels, "arr_0": found, "arr_1": labels}
     write_whole(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+
+
+def _array(images: Tensor) -> np.ndarray:
+    """As those have it who keep channels last; of points the two coordinates."""
+    if images.is_floating_point():
+        return images.flatten(1).numpy()
+    return images.permute(0, 2, 3, 1).contiguous().numpy()

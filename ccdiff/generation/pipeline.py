@@ -1,4 +1,4 @@
-"""From labels and seeds to uint8 images, in batches, with the frames of a film if asked."""
+"""From labels and seeds to images as data sets hold them, in batches, with a film if asked."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ccdiff.data import to_uint8
+from ccdiff.data import to_data
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.guidance import Guidance
 from ccdiff.diffusion.samplers import SampleNoise, Sampler, check_sampler, sample
@@ -93,7 +93,7 @@ class Pipeline:
             on_step: Called after each step with the number of images that took it.
 
         Returns:
-            Images uint8 [N, C, H, W] on the CPU, and the frames.
+            Images uint8 [N, C, H, W], or points float32 [N, 2, 1, 1], on the CPU, and the frames.
 
         Raises:
             NotFinite: Where what comes out is no image.
@@ -154,8 +154,8 @@ class Pipeline:
         def after_step(i: int, x: Tensor, x0_hat: Tensor) -> None:
             if i in keep:
                 # Without waiting: the images, which come last, are waited for.
-                x_t.append(to_uint8(x).to("cpu", non_blocking=True))
-                x0_hats.append(to_uint8(x0_hat).to("cpu", non_blocking=True))
+                x_t.append(to_data(x).to("cpu", non_blocking=True))
+                x0_hats.append(to_data(x0_hat).to("cpu", non_blocking=True))
             if on_step is not None:
                 on_step(len(x))
 
@@ -163,7 +163,8 @@ class Pipeline:
         shape = (len(y), *self.image_shape)
         x = sample(self.sampler, denoise, schedule, shape, noise, on_step=after_step)
         check_finite(x)
-        images, none = to_uint8(x).cpu(), torch.empty(0, *shape, dtype=torch.uint8)
+        images = to_data(x).cpu()
+        none = images.new_empty(0, *shape)
         if path is None:
             return images, Frames(none, none, torch.empty(0, dtype=torch.float64))
         return images, Frames(torch.stack(x_t), torch.stack(x0_hats), path[keep])

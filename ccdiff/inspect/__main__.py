@@ -1,7 +1,8 @@
 """Shows what a data set holds: ``python -m ccdiff.inspect data=celebahq out=report``.
 
-``python -m ccdiff.inspect schedule=cosine,linear`` shows schedules, and ``part=embedding`` which
-noise levels look alike to a network.
+``python -m ccdiff.inspect schedule=cosine,linear`` shows schedules, ``part=embedding`` which noise
+levels look alike to a network, and ``part=field run=latest`` what was learned of points of the
+plane, beside what is exact.
 """
 
 import sys
@@ -38,6 +39,7 @@ class CurvesConfig:
     schedules: list[str] = field(default_factory=list)
     density: str = MISSING
     run: str | None = None
+    label: str | None = None
     out: str | None = None
     format: str = MISSING
 

@@ -1,4 +1,4 @@
-"""Pictures of schedules and of noise embeddings: what a choice means, before any training."""
+"""Pictures of schedules, of noise embeddings, and of what was learned of points of the plane."""
 
 import json
 import logging
@@ -16,6 +16,7 @@ from ccdiff.data import to_float, to_uint8
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.diffusion.times import TimeDensity
 from ccdiff.errors import UserError
+from ccdiff.inspect.field import learned_field, plot_field
 from ccdiff.nn.embedding import NoiseEmbedding
 from ccdiff.pages.figures import COLOURS, STYLES, check_format, figure_of, save_figure
 from ccdiff.pictures import grid, save_png
@@ -27,7 +28,7 @@ __all__ = ["betas", "run_picturing", "similarity"]
 
 log = logging.getLogger(__name__)
 
-PARTS = ("schedule", "embedding")
+PARTS = ("schedule", "embedding", "field")
 _STEPS = 1000
 _DRAWN = 100_000
 _SHOWN = 11
@@ -39,7 +40,8 @@ def run_picturing(cfg: DictConfig) -> Path:
     """Writes the pictures that are asked for.
 
     Returns:
-        The folder: ``schedules.*``, ``noised.png`` and ``schedules.json``, or ``embedding.*``.
+        The folder: ``schedules.*``, ``noised.png`` and ``schedules.json``, or ``embedding.*``, or
+        ``field.*`` and ``field.json``.
 
     Raises:
         UserError: Where there is no such part, schedule, density or format.
@@ -48,7 +50,14 @@ def run_picturing(cfg: DictConfig) -> Path:
         raise UserError(f"part must be one of {', '.join(PARTS)}, got {cfg.part}")
     check_format(cfg.format)
     refuse_filled(cfg.out)
-    if cfg.part == "embedding":
+    if cfg.part == "field":
+        field = learned_field(cfg.run, cfg.label)
+        out = output_folder(cfg.out, Path("inspection"))
+        plot_field(field, out / f"field.{cfg.format}")
+        write_text(out / "field.json", json.dumps(field.differences, indent=1) + "\n")
+        for key, value in field.differences.items():
+            log.info("%s: %.3g", key, value)
+    elif cfg.part == "embedding":
         levels = torch.linspace(-_SPAN, _SPAN, _LEVELS)
         width = compose("train").model.channels[0]
         embed = NoiseEmbedding(width, out_dim=width) if cfg.run is None else _trained(cfg.run)

@@ -58,6 +58,15 @@ _OF_SAMPLES = {
     ),
     "score": Definition("sure of each, varied over all: 1 to the number of classes", "higher"),
     "inception_score": Definition("sure of each, varied over all; higher is better", "higher"),
+    "sliced_wasserstein": Definition(
+        "how far points must be moved along a line, mean over lines (root mean square); down to 0",
+        "lower",
+    ),
+    "energy_distance": Definition(
+        "how much farther points are from real ones than these are from each other; down to "
+        "about 0",
+        "lower",
+    ),
     "copying": Definition(
         "0.5: no nearer to training images than held-out ones are; towards 1: copies", None
     ),
@@ -92,6 +101,24 @@ _OF_MODELS = {
     ),
     "bits_per_dimension_error": Definition(
         "how far off the integration behind that figure may be, at most", "lower"
+    ),
+    "excess_eps_mse": Definition(
+        "mean squared difference to the exact estimate of the noise, over log-SNR -12..12; "
+        "down to 0",
+        "lower",
+    ),
+    "nats_per_point": Definition(
+        "negative log-density of held-out points given their labels; down to that of the exact "
+        "density",
+        "lower",
+    ),
+    "nats_per_point_error": Definition(
+        "how far off the integration behind that figure may be, at most", "lower"
+    ),
+    "heldout/excess_eps_mse": Definition(
+        "mean squared difference to the exact estimate of the noise, over log-SNR -12..12; "
+        "down to 0",
+        "lower",
     ),
     "heldout/eps_mse": Definition(
         "error on the noise of held-out images, mean over log-SNR -12..12; down", "lower"

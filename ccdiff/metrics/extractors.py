@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ccdiff.data import DataSet, Split
+from ccdiff.diffusion.oracle import LabelledOracle
 from ccdiff.metrics.classifier import Classifier, load_classifier
+from ccdiff.metrics.plane import ExactClassifier
 
 __all__ = ["ClassifierExtractor", "ClassifierSource", "Extractor", "Material", "Seen", "Source"]
 
@@ -45,6 +47,7 @@ class Material:
         device: Where to work.
         whole: All training images, where a model is trained on a part of them: a judge learns
             from these, so that it is the same for parts of any size.
+        exact: What it is drawn from, where that is known, as of points of the plane.
     """
 
     train: Split
@@ -54,6 +57,7 @@ class Material:
     cache: Path
     device: torch.device
     whole: Split | None = None
+    exact: LabelledOracle | None = None
 
     @classmethod
     def of(
@@ -74,6 +78,7 @@ class Material:
             cache=Path(cache).expanduser(),
             device=device,
             whole=None if data.limit is None else replace(data, limit=None).load()[0],
+            exact=data.exact,
         )
 
 
@@ -132,14 +137,20 @@ class ClassifierExtractor(Extractor):
     """The layer before the last of a classifier of the same data; also judges labels.
 
     Arguments:
-        classifier: In evaluation mode.
+        classifier: In evaluation mode; or, of points, the exact one, whose features are these.
         scored: Whether its labels are classes, not attributes.
         name: In the name of every figure.
     """
 
-    def __init__(self, classifier: Classifier, *, scored: bool, name: str = "classifier") -> None:
+    def __init__(
+        self,
+        classifier: Classifier | ExactClassifier,
+        *,
+        scored: bool,
+        name: str = "classifier",
+    ) -> None:
         super().__init__(name, weights_fingerprint(classifier), scored=scored)
-        self.classifier = classifier
+        self.classifier: Classifier | ExactClassifier = classifier
 
     def see(self, images: Tensor) -> Seen:
         features, logits = zip(*self.classifier.judge(images), strict=True)
@@ -148,9 +159,15 @@ class ClassifierExtractor(Extractor):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSource(Source):
-    """Trains a small classifier on the training images, once per data set; needs no download."""
+    """Trains a small classifier on the training images, once per data set; needs no download.
+
+    Of points whose density is known, nothing is trained: their exact probabilities judge.
+    """
 
     def open(self, material: Material) -> ClassifierExtractor:
+        if material.exact is not None:
+            exact = ExactClassifier(material.exact, material.heldout)
+            return ClassifierExtractor(exact, scored=True, name="exact")
         classifier = load_classifier(
             material.whole or material.train,
             material.heldout,

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ccdiff.data import Split
+from ccdiff.errors import UserError
 from ccdiff.metrics.agreement import Attributes, Confusion, Numbers, agreements
 from ccdiff.metrics.extractors import (
     ClassifierExtractor,
@@ -96,8 +97,14 @@ class Judge:
             material: The data set.
 
         Raises:
-            UserError: Where the weights of the extractor are not to be had.
+            UserError: Where the weights of the extractor are not to be had, or it is for images
+                and the data are points.
         """
+        if material.exact is not None and not isinstance(source, ClassifierSource):
+            raise UserError(
+                "this extractor looks at images, and the data are points of the plane, which are "
+                "judged by their exact density: use extractor=classifier"
+            )
         # Before the classifier, whose training takes minutes.
         source.check()
         classifier = ClassifierSource().open(material)

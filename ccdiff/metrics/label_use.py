@@ -16,6 +16,7 @@ from torch import Tensor
 from ccdiff.data import Split, to_float
 from ccdiff.diffusion.conditioning import Conditioning
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.oracle import LabelledOracle
 from ccdiff.seeding import generator_for
 
 __all__ = ["BIN_EDGES", "LabelUse", "by_level", "eps_errors", "held_out_levels", "label_use"]
@@ -56,6 +57,7 @@ def eps_errors(
     y: Tensor | None = None,
     hide: bool = False,
     span: tuple[float, float] = _EVERYWHERE,
+    exact: LabelledOracle | None = None,
 ) -> Tensor:
     """Mean squared error on ``eps`` of each image at its own noise level, float32 [N].
 
@@ -71,6 +73,8 @@ def eps_errors(
         y: What the model is told instead of the labels of ``split``.
         hide: Whether it is told nothing.
         span: Of log-SNR.
+        exact: Whose estimates take the place of the images: then it is the mean squared
+            difference to the best estimate of ``eps`` there is, by which the error could fall.
     """
     device = next(denoiser.parameters()).device
     labels = split.labels if y is None else y
@@ -83,8 +87,9 @@ def eps_errors(
         drop = torch.ones(len(x0), dtype=torch.bool, device=device) if hide else None
         level = denoiser.schedule.at_log_snr(levels[part].double())
         alpha, sigma = (u.float() for u in level.scales_like(x0))
-        x0_hat = denoiser(alpha * x0 + sigma * noise[part].to(device), level, told, drop)
-        squared = (x0_hat - x0).square().flatten(1).mean(1)
+        x_t = alpha * x0 + sigma * noise[part].to(device)
+        wanted = x0 if exact is None else exact(x_t, level, told, drop)
+        squared = (denoiser(x_t, level, told, drop) - wanted).square().flatten(1).mean(1)
         errors.append((alpha / sigma).flatten().square() * squared)
     return torch.cat(errors).cpu()
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from ccdiff.diffusion.denoiser import Denoise
 from ccdiff.diffusion.schedules import Schedule
 
-__all__ = ["LogDensity", "bits_per_dimension", "dequantise", "log_density"]
+__all__ = ["Likelihood", "LogDensity", "bits_per_dimension", "dequantise", "log_density"]
 
 _LEVELS_PER_UNIT = 127.5
 """8-bit steps in a distance of 1 in [-1, 1]."""
@@ -53,6 +53,22 @@ class LogDensity(NamedTuple):
 
     value: Tensor
     error: Tensor
+
+
+class Likelihood(NamedTuple):
+    """How well a model foresees held-out images, as a figure.
+
+    Arguments:
+        name: ``bits_per_dimension`` of images, ``nats_per_point`` of points of the plane.
+        values: Of each image, float64 [M].
+        error: What the integration leaves of error in their mean, about.
+        exact: The mean that the exact density has at the same points; None where it is unknown.
+    """
+
+    name: str
+    values: Tensor
+    error: float
+    exact: float | None = None
 
 
 def log_density(

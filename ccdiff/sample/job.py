@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ccdiff.config.build import instantiate
+from ccdiff.data import in_plane
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
 from ccdiff.generation.film import FILM_COLUMNS, Frames, film
@@ -20,7 +21,7 @@ from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import sample_seeds
 from ccdiff.generation.turns import by_turns, parts_of
 from ccdiff.launch.entry import typed_line
-from ccdiff.pictures import SHOWN_COLUMNS, grid, picture, places_shown, save_png
+from ccdiff.pictures import SHOWN_COLUMNS, columns_shown, grid, picture, places_shown, save_png
 from ccdiff.runs.folder import output_folder, refuse_filled
 from ccdiff.system.background import Background
 from ccdiff.system.device import compile_mode, explaining_failure
@@ -43,7 +44,8 @@ def run_sampling(cfg: DictConfig) -> Path:
     Returns:
         The folder that holds ``images/*.png``, ``samples.npz`` as
         :func:`~ccdiff.generation.images.save_arrays` writes it, of the first 16 samples of each
-        label ``grid.png``, and of the first 8 of the first 16 labels ``denoising.gif``.
+        label ``grid.png``, and of the first 8 of the first 16 labels ``denoising.gif``. Of
+        points of the plane there are no images, and the plots show all of them.
 
     Raises:
         UserError: Where the run, a label or the folder will not do.
@@ -77,10 +79,13 @@ def _sample(cfg: DictConfig) -> Path:
     place = trained.run.path if isinstance(trained, OpenedRun) else Path()
     out = output_folder(cfg.out, place / "generated") if is_main() else Path()
 
+    points = in_plane(trained.image_shape)
+    filmed_columns = columns_shown(columns, most=FILM_COLUMNS, points=points)
+
     def draw(numbers: range) -> tuple[Tensor, Frames]:
         """Some images, and the frames of those that the film shows."""
         here = slice(numbers.start, numbers.stop)
-        filmed = places_shown(numbers, columns, rows=_FILM_ROWS, most=FILM_COLUMNS)
+        filmed = places_shown(numbers, columns, rows=_FILM_ROWS, most=filmed_columns)
         images, frames = pipeline(
             trained.denoiser,
             y[here],
@@ -93,23 +98,25 @@ def _sample(cfg: DictConfig) -> Path:
     images, films = [], []
     with Background() as background:
         for part, (batch, film) in by_turns(parts_of(range(len(y)), pipeline.batch_size), draw):
-            background(
-                partial(_write_pngs, out / "images", batch, part, titles, columns, cfg.seed)
-            )
+            if not points:
+                background(
+                    partial(_write_pngs, out / "images", batch, part, titles, columns, cfg.seed)
+                )
             images.append(batch)
             films += [film] if len(film.x_t) else []
     if is_main():
         _write(out, torch.cat(images), Frames.cat(films), y, titles, columns)
-        log.info("%d samples are in %s%s", len(y), out, _left_out(len(titles), columns))
+        left_out = _left_out(len(titles), columns, points=points)
+        log.info("%d samples are in %s%s", len(y), out, left_out)
     return out
 
 
-def _left_out(rows: int, columns: int) -> str:
+def _left_out(rows: int, columns: int, *, points: bool) -> str:
     """What the pictures do not show, for the log; nothing where they show everything."""
     left_out = []
-    if columns > SHOWN_COLUMNS:
+    if columns > columns_shown(columns, points=points):
         left_out.append(f"grid.png shows the first {SHOWN_COLUMNS} of each label")
-    if columns > FILM_COLUMNS:
+    if columns > columns_shown(columns, most=FILM_COLUMNS, points=points):
         left_out.append(f"denoising.gif shows the first {FILM_COLUMNS} of each label")
     if rows > _FILM_ROWS:
         left_out.append(f"denoising.gif shows the first {_FILM_ROWS} labels")
@@ -141,9 +148,11 @@ def _write(
     out: Path, images: Tensor, frames: Frames, labels: Tensor, titles: Sequence[str], columns: int
 ) -> None:
     # At once, and first: a failure in the pictures loses nothing. images/*.png are there already.
-    save_arrays(images.permute(0, 2, 3, 1).numpy(), labels.numpy(), out / "samples.npz")
-    width = min(columns, SHOWN_COLUMNS)
-    shown = places_shown(range(len(images)), columns, rows=len(titles))
+    save_arrays(images, labels.numpy(), out / "samples.npz")
+    points = images.is_floating_point()
+    width = columns_shown(columns, points=points)
+    shown = places_shown(range(len(images)), columns, rows=len(titles), most=width)
     save_png(grid(images[shown], columns=width, titles=titles), out / "grid.png")
-    shown_twice = film(frames, columns=min(columns, FILM_COLUMNS), titles=titles[:_FILM_ROWS])
+    filmed = columns_shown(columns, most=FILM_COLUMNS, points=points)
+    shown_twice = film(frames, columns=filmed, titles=titles[:_FILM_ROWS])
     shown_twice.save(out / "denoising.gif")

@@ -39,6 +39,7 @@ from ccdiff.system.stopping import Stop
 from ccdiff.train.resuming import check_config, check_data
 from ccdiff.trained.start import keep_scale, start_from
 from ccdiff.training.checks import (
+    check_augment,
     check_coupling,
     check_fit,
     check_noise,
@@ -109,6 +110,7 @@ class Training:
         _check_average(cfg.ema)
         if cfg.evaluate.every:
             _check_place(Path(cfg.evaluate.cache).expanduser(), "evaluate.cache")
+        check_augment(instantiate(cfg.augment), self.data.image_shape)
         if (labels := self.data.known_labels) is not None:
             denoiser.conditioning.check(labels)
         with first(local_rank() == 0):
@@ -224,6 +226,7 @@ class Training:
                     trained=self.train_split.take(min(settings.heldout_images, len(heldout))),
                     batch_size=settings.batch_size,
                     run_log=run_log,
+                    exact=self.data.exact,
                 )
             ),
             OnMain(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ccdiff.data import Split, to_float
+from ccdiff.data import Split, in_plane, to_float
+from ccdiff.diffusion.augmentations import Augmentation
 from ccdiff.diffusion.couplings import Coupling, Optimal, alike
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Reach
@@ -18,6 +19,7 @@ from ccdiff.errors import UserError
 
 __all__ = [
     "Size",
+    "check_augment",
     "check_coupling",
     "check_fit",
     "check_noise",
@@ -81,6 +83,19 @@ def measure(denoiser: Denoiser, objective: Objective, split: Split) -> Size:
         loss.backward()
     parameters = sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
     return Size(parameters, flops, counter.get_total_flops())
+
+
+def check_augment(augmentation: Augmentation, image_shape: tuple[int, int, int]) -> None:
+    """Refuses what changes images where the data are none.
+
+    Raises:
+        UserError: Where they are points of the plane.
+    """
+    if augmentation.told and in_plane(image_shape):
+        raise UserError(
+            f"augment={type(augmentation).__name__.lower()} changes images, and the data are "
+            f"points of the plane: use augment=none"
+        )
 
 
 def check_fit(denoiser: Denoiser, objective: Objective, split: Split) -> None:

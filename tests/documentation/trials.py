@@ -49,7 +49,7 @@ LACKING = {
     r"experiment=": "a data set that is not there",
     r"(weights|ema)=0": "a run with ema=posthoc; has its own tests",
     r"sweep=study": "a data set that is not there",
-    r"cat,dog|Young|angle: 30": "a run on another data set",
+    r"cat,dog|Young|angle: 30|part=field": "a run on another data set",
     r"extractor=inception": "weights that are fetched",
     r"grid=fitted": "a grid that was fitted for so many steps",
     r"samples=": "pictures of others",
@@ -148,7 +148,7 @@ def shorter(called: Call, folder: Path) -> list[str]:
     more = [*QUICK, "tracker=none"]  # W&B has its own tests.
     if any(a.startswith("tracker=") for a in given):
         more.pop()
-    if "model=convnet" in given:
+    if "model=convnet" in given or "model=mlp" in given:
         more += ["model.width=8", "model.depth=1"]
     elif "model=vit_small" in given:
         more += ["model.width=8", "model.head_channels=8", "model.depth=1"]

@@ -1,5 +1,7 @@
 """What holds for every network that the package has."""
 
+import inspect
+
 import pytest
 import torch
 from parts import awaken
@@ -9,8 +11,15 @@ import ccdiff.nn
 from ccdiff.diffusion.conditioning import OneHot
 
 SETTINGS = {
-    "UNet": {"channels": [8, 16], "bottleneck": 16, "attention": [False, True], "groups": 4},
-    "ViT": {"patch": 4, "width": 16, "depth": 2, "bottleneck": 8},
+    "MLP": {"width": 16, "depth": 2},
+    "UNet": {
+        "channels": [8, 16],
+        "bottleneck": 16,
+        "attention": [False, True],
+        "groups": 4,
+        "head_channels": 8,
+    },
+    "ViT": {"patch": 4, "width": 16, "depth": 2, "bottleneck": 8, "head_channels": 8},
 }
 """Small ones."""
 
@@ -19,9 +28,12 @@ SETTINGS = {
 def make_network(request):
     """Builds a small network of a class, awake; a class without settings above fails."""
 
-    def make(channels: int = 1, *, asleep: bool = False) -> nn.Module:
-        settings = {"token_dim": 8, "head_channels": 8, **SETTINGS[request.param]}
-        network = getattr(ccdiff.nn, request.param)(channels, **settings)
+    def make(channels: int = 1, *, size=(8, 8), asleep: bool = False) -> nn.Module:
+        cls = getattr(ccdiff.nn, request.param)
+        settings = {"token_dim": 8, **SETTINGS[request.param]}
+        if "image_size" in inspect.signature(cls).parameters:
+            settings["image_size"] = size
+        network = cls(channels, **settings)
         return network if asleep else awaken(network)
 
     return make
@@ -37,7 +49,7 @@ def inputs(*shape: int, tokens: int = 2):
 )
 def test_images_of_any_size_keep_their_shape(make_network, size):
     x, log_snr, tokens = inputs(2, 3, *size)
-    output = make_network(3)(x, log_snr, tokens)
+    output = make_network(3, size=size)(x, log_snr, tokens)
     assert output.shape == x.shape
     assert output.isfinite().all()
     assert output.flatten(1).any(1).all()
@@ -81,7 +93,9 @@ def test_a_sample_does_not_depend_on_the_others(make_network):
 )
 def test_it_works_in_other_types_of_numbers(make_network, make_denoiser, dtype, atol):
     """The network, and all that stands around it; both ways."""
-    denoiser = make_denoiser(make_network(), conditioning=OneHot(["a", "b", "c"], dim=8))
+    denoiser = make_denoiser(
+        make_network(size=(9, 8)), conditioning=OneHot(["a", "b", "c"], dim=8)
+    )
     x, y = torch.randn(2, 1, 9, 8), torch.tensor([0, 2])
     level = denoiser.schedule.at(torch.tensor([0.3, 0.6]))
     expected = denoiser(x, level, y)
@@ -102,7 +116,7 @@ def test_noise_levels_are_as_exact_as_the_numbers(make_network):
 
 
 def test_autocast_changes_little(make_network):
-    network = make_network()
+    network = make_network(size=(9, 8))
     batch = inputs(2, 1, 9, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = network(*batch)
@@ -111,7 +125,7 @@ def test_autocast_changes_little(make_network):
 
 @pytest.mark.slow
 def test_it_is_one_graph_for_a_compiler(make_network):
-    network = make_network()
+    network = make_network(size=(9, 8))
     batch = inputs(2, 1, 9, 8)
     whole = torch.compile(network, backend="eager", fullgraph=True)
     torch.testing.assert_close(whole(*batch), network(*batch))

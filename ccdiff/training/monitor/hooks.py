@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ccdiff.data import Split
 from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.oracle import LabelledOracle
 from ccdiff.generation.film import FILM_COLUMNS, Frames, film
 from ccdiff.generation.labels import frequent_rows, label_title
 from ccdiff.generation.pipeline import NotFinite, Pipeline, sample_seeds
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
-from ccdiff.pictures import grid, places_shown, save_png
+from ccdiff.pictures import columns_shown, grid, places_shown, save_png
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog
 from ccdiff.training.state import TrainState
@@ -44,20 +45,31 @@ FIXED_SEEDS = {"grids": _SEED}
 """Those that no setting changes; held-out noise is keyed by name alone."""
 
 
-def noise_level_errors(denoiser: Denoiser, split: Split, *, batch_size: int) -> Tensor:
+def noise_level_errors(
+    denoiser: Denoiser, split: Split, *, batch_size: int, exact: LabelledOracle | None = None
+) -> Tensor:
     """Mean squared error on ``eps`` in bins of log-SNR, averaged over ``split``.
+
+    Arguments:
+        denoiser: In evaluation mode.
+        split: Held-out images.
+        batch_size: Images at a time.
+        exact: Whose estimates are compared with, in place of the images.
 
     Returns:
         Errors [8], from noisy (-12..-9) to clean (9..12), in units of the noise variance.
     """
-    return _level_errors(denoiser, split, batch_size=batch_size)[0]
+    return _level_errors(denoiser, split, batch_size=batch_size, exact=exact)[0]
 
 
-def _level_errors(denoiser: Denoiser, split: Split, *, batch_size: int) -> tuple[Tensor, float]:
+def _level_errors(
+    denoiser: Denoiser, split: Split, *, batch_size: int, exact: LabelledOracle | None = None
+) -> tuple[Tensor, float]:
     """The same errors, and the variance of their mean for want of images."""
     times = -(-_FEWEST_LEVELS // len(split))
     images, labels = (u.repeat(times, *[1] * (u.ndim - 1)) for u in (split.images, split.labels))
-    errors = eps_errors(denoiser, Split(images, labels), batch_size=batch_size).double()
+    repeated = Split(images, labels)
+    errors = eps_errors(denoiser, repeated, batch_size=batch_size, exact=exact).double()
     mean = by_level(errors)
     spread = (by_level(errors.square()) - mean.square()).clamp(min=0)
     # An image that stands for several tells no more than once.
@@ -77,6 +89,8 @@ class HeldOutLoss:
         trained: As many of the training images.
         batch_size: Images at a time.
         run_log: Where to.
+        exact: The exact denoiser of the data, where it is known: how far the model is from it is
+            logged too.
     """
 
     every: int
@@ -84,6 +98,7 @@ class HeldOutLoss:
     trained: Split
     batch_size: int
     run_log: RunLog
+    exact: LabelledOracle | None = None
     name: ClassVar[str] = "held-out loss"
 
     def __call__(self, state: TrainState) -> None:
@@ -101,6 +116,11 @@ class HeldOutLoss:
                 state.step,
                 100 * row["heldout/gap"],
             )
+        if self.exact is not None:
+            excess = noise_level_errors(
+                state.averaged, self.split, batch_size=self.batch_size, exact=self.exact
+            )
+            row["heldout/excess_eps_mse"] = excess.mean().item()
         for low, high, error in zip(BIN_EDGES, BIN_EDGES[1:], errors.tolist(), strict=False):
             row[f"heldout/eps_mse_log_snr_{low}_to_{high}"] = error
         self.run_log.metrics(row, step=state.step)
@@ -216,7 +236,7 @@ class DrawGrids:
         save_png(self._grid(images), self.run.samples / "grid.png")
         path = self.run.samples / "denoising.gif"
         titles, columns = self.showcase.titles, self.showcase.columns
-        numbers = range(len(images))
-        shown = places_shown(numbers, columns, rows=len(titles), most=FILM_COLUMNS)
-        film(frames.of(shown), columns=min(columns, FILM_COLUMNS), titles=titles).save(path)
+        width = columns_shown(columns, most=FILM_COLUMNS, points=images.is_floating_point())
+        shown = places_shown(range(len(images)), columns, rows=len(titles), most=width)
+        film(frames.of(shown), columns=width, titles=titles).save(path)
         self.run_log.image("samples/denoising", path, step=step)
