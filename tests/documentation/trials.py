@@ -79,6 +79,7 @@ OTHERS = {
     r"wandb sweep conf/wandb/grid\.yaml": "needs an account",
     r"python -m ccdiff\.dashboard": "needs an account",
     r"python -m http\.server -d page": "never ends",
+    r"uv run trackio show .*": "never ends",
     r"uv run --with jupyterlab jupyter lab docs/notebooks": "never ends; has its own tests",
     r"#SBATCH .*": "is for SLURM",
     r"if \[ \$\? -eq 75 \].*": "is for SLURM",
