@@ -1,10 +1,11 @@
 """Which images the cells of a table name, and what vectors of labels say."""
 
 import posixpath
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ def resolve(tree: Tree, table: Table, images: Sequence[str], *, folder: str | No
     """The images that the cells of a table name.
 
     A cell is read from where the table lies, or from ``folder``; else it is the end of the path of
-    one image, with or without the ending of its name.
+    one image, with or without the ending of its name. Where a ``folder`` is named, of a path or
+    address of another machine the name alone counts.
 
     Raises:
-        UserError: Where it may be one of several images.
+        UserError: Where it may be one of several images, or all are of another machine.
     """
     known = {_normal(name): name for name in images}
     ends: dict[str, list[str]] = defaultdict(list)
@@ -42,6 +44,8 @@ def resolve(tree: Tree, table: Table, images: Sequence[str], *, folder: str | No
             continue
         wanted = _normal(posixpath.normpath(cell))
         last = posixpath.basename(wanted)
+        if folder is not None and _FROM_ROOT.match(wanted):
+            wanted = last
         matches = [
             name
             for name in ends.get(last, [])
@@ -58,7 +62,20 @@ def resolve(tree: Tree, table: Table, images: Sequence[str], *, folder: str | No
             )
         # One that is not there is told with all others that cannot be read.
         found.append(matches[0] if matches else joined)
+    if folder is None and images and all(map(_FROM_ROOT.match, found)):
+        inside = (Path(file).resolve().is_relative_to(tree.path.resolve()) for file in found)
+        if not any(inside):
+            last = posixpath.basename(found[0])
+            raise UserError(
+                f"{tree.path / table.name} names images by where they lay on another machine, "
+                f"such as {found[0]!r}: pass data.images=<the folder of the images>, to look for "
+                f"{last} there"
+            )
     return found
+
+
+# From the root of a disk, or an address.
+_FROM_ROOT = re.compile(r"/|[A-Za-z][\w+.-]*:/")
 
 
 def _stemmed(name: str, last: str) -> str:

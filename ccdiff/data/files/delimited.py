@@ -4,9 +4,10 @@ import csv
 import re
 from collections.abc import Sequence
 from io import StringIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ccdiff.data.files.decode import EXTENSIONS
 from ccdiff.errors import UserError
 
 __all__ = [
@@ -74,13 +75,15 @@ def read_list(text: str) -> list[dict[str, Any]] | None:
     """The rows of a list without a header, an image and its class in each line.
 
     Such are ``val.txt`` of ImageNet and the lists of Caffe. None where the text is no such list:
-    where a line has other fields, the second are fractions, or no two of them are the same.
+    where a line has other fields, the second are fractions or images too, or no two are the same.
     """
     lines = [re.split(r"[\s,;]+", line.strip()) for line in text.splitlines() if line.strip()]
     if any(len(line) != 2 for line in lines):
         return None
     labels = {label for _, label in lines}
     if len(labels) == len(lines) or any(map(_is_fraction, labels)):
+        return None
+    if any(PurePosixPath(label).suffix.lower() in EXTENSIONS for label in labels):
         return None
     return [{"file": file, "label": label} for file, label in lines]
 

@@ -146,6 +146,9 @@ CASES: dict[str, list[tuple[Build, set[str] | str]]] = {
         ),
     ],
     "a table whose column `id`": [(and_text(FLAT, t__csv=rows("id,label", "{i},{c}")), TWO)],
+    "a table that names files by where": [
+        (and_text(FLAT, t__csv=rows("file,label", "/mnt/{i}.png,{c}")), r"pass data\.images="),
+    ],
     "several tables": [
         (and_text(FLAT, one__csv=TABLE, other__csv=TABLE), r"data\.table=<one of one"),
         (

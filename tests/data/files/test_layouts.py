@@ -291,6 +291,24 @@ def test_an_image_with_several_rows_is_told_where_its_labels_go(root):
         _ = open_folder(root).names
 
 
+@pytest.mark.parametrize("place", ["/home/me/set/{}.png", "C:\\set\\{}.png", "s3://set/a/{}.png"])
+def test_places_on_another_machine_are_looked_for_where_the_images_are(root, place):
+    names = flat(root)
+    put(root / "other" / "Train_0.png", 5)
+    lines = ["file,label", *(f"{place.format(n)},{'abc'[i % 3]}" for i, n in enumerate(names))]
+    (root / "t.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"on another machine, .*pass data\.images=.*Train_0\.png"):
+        _ = open_folder(root).names
+    assert reds(open_folder(root, images="images")) == {"a": {0}, "b": {1}, "c": {2}}
+
+
+def test_places_from_the_root_on_this_machine_are_read(root):
+    names = flat(root)
+    lines = [f"{root / 'images' / n}.png,{'abc'[i % 3]}" for i, n in enumerate(names)]
+    (root / "t.csv").write_text("\n".join(["file,label", *lines]))
+    assert reds(open_folder(root)) == {"a": {0}, "b": {1}, "c": {2}}
+
+
 def test_pixels_in_a_table_are_told(root):
     (root / "train.csv").write_text(
         "\n".join(["label," + ",".join(f"pixel{k}" for k in range(784)), "3" + ",0" * 784])
@@ -386,6 +404,7 @@ def test_several_lists_are_not_guessed_among(root):
     [
         ["{} 0.5", "{} 1.5", "{} 0.5"],  # numbers
         ["{} x", "{} y", "{} z"],  # no class has two images
+        ["{} x.png", "{} x.png", "{} y.png"],  # pairs of images
         ["{} 1 2", "{} 3 4", "{} 5 6"],
         ["{} x", "{} x", "other x"],
     ],
