@@ -49,6 +49,7 @@ from ccdiff.training.checks import (
 )
 from ccdiff.training.ddp import OnMain, make_optimizer
 from ccdiff.training.loop import train
+from ccdiff.training.monitor.first import FirstPictures
 from ccdiff.training.monitor.hooks import DrawGrids, HeldOutLoss, showcase
 from ccdiff.training.monitor.profiling import Profile
 from ccdiff.training.monitor.quality import WatchQuality
@@ -218,7 +219,16 @@ class Training:
             threshold=instantiate(cfg.threshold),
             image_shape=self.data.image_shape,
         )
+        shown = showcase(
+            self.data.names, self.train_split.labels, columns=settings.samples_per_label
+        )
+        # Compiled, a network takes minutes for images in another number, and a step is quick.
+        early = settings.sample_every > FirstPictures.every and not compile_mode(
+            settings.compile, self.device
+        )
+        first = FirstPictures(pipeline=pipeline, showcase=shown, run=self.run, run_log=run_log)
         return [
+            *([OnMain(first)] if early else []),
             OnMain(
                 HeldOutLoss(
                     every=settings.heldout_every,
@@ -234,11 +244,7 @@ class Training:
                     every=settings.sample_every,
                     last_step=settings.steps,
                     pipeline=pipeline,
-                    showcase=showcase(
-                        self.data.names,
-                        self.train_split.labels,
-                        columns=settings.samples_per_label,
-                    ),
+                    showcase=shown,
                     run=self.run,
                     run_log=run_log,
                 )

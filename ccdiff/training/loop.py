@@ -1,6 +1,7 @@
 """The training loop, plain: draw a batch, take the loss, step, average, look."""
 
 import logging
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from ccdiff.training.step import Update
 __all__ = ["Rollback", "train"]
 
 log = logging.getLogger(__name__)
+
+_TIMED = 12
+"""Steps that are timed before it is said how long all will take."""
 
 
 class Rollback(Protocol):
@@ -77,6 +81,7 @@ def train(
         timer.lap("hooks")
         bar.update(state.step - bar.n)
 
+    how_long = _HowLong(state, settings)
     with bar, beside_bars():
         look.take_up(hooks)
         cpu_seconds = run_log.last.get("train/cpu_seconds", 0.0)
@@ -108,8 +113,9 @@ def train(
             if logs:
                 meter.reset()
             bar.update()
-            state.seconds += time.perf_counter() - started
+            state.seconds += (took := time.perf_counter() - started)
             cpu_seconds += time.process_time() - cpu_started
+            how_long(took)
             look(due)
             if after_step is not None:
                 after_step()
@@ -186,6 +192,30 @@ def _heeding(state: TrainState) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _HowLong:
+    """Says, some steps into a launch, how long it will take; the first steps prepare more."""
+
+    def __init__(self, state: TrainState, settings: TrainerSettings) -> None:
+        self.state = state
+        self.settings = settings
+        self.took: list[float] = []
+
+    def __call__(self, seconds: float) -> None:
+        """Takes note of a step; a GPU's has only been queued by then, and tells nothing."""
+        if len(self.took) == _TIMED or self.state.loss_sum.is_cuda:
+            return
+        self.took.append(seconds)
+        left = self.settings.steps - self.state.step
+        if len(self.took) == _TIMED and left > _TIMED:
+            each = statistics.median(self.took)
+            log.info(
+                "%d more steps take about %s, at %.2g s each, besides drawing and judging",
+                left,
+                tqdm.format_interval(left * each),
+                each,
+            )
 
 
 def _say(state: TrainState, settings: TrainerSettings, row: dict[str, float]) -> None:
