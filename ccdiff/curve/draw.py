@@ -71,7 +71,7 @@ class Draw:
     def warm_up(self, sampler: Sampler) -> None:
         """The first batch of a process is slower than all others."""
         few = self.y[: self.cfg.batch_size]
-        pipeline = self.trained.pipeline(self.cfg, replace(sampler, steps=1))
+        pipeline = self.trained.pipeline(self.cfg, sampler.brief())
         pipeline(self.trained.denoiser, few, None, seeds=range(len(few)))
 
     def __call__(self, setting: Setting, seed: int) -> tuple[Tensor, float]:

@@ -1,1 +1,1 @@
-"""Grids of times fitted to a run."""
+"""Grids of times and coefficients of samplers, fitted to a run."""

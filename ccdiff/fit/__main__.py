@@ -1,4 +1,4 @@
-"""Fits grids of times: ``python -m ccdiff.fit run=latest sampler=unipc steps=[5,10]``."""
+"""Fits coefficients and times: ``python -m ccdiff.fit run=latest sampler=fitted steps=[5,10]``."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +22,10 @@ class FitConfig:
     schedule: Any = None
     run: str | None = None
     steps: list[int] = MISSING
-    images: int = MISSING
+    images: int | None = None
     tries: int = MISSING
+    rounds: int = MISSING
+    batch_size: int = MISSING
     solution_steps: int = MISSING
     seed: int = MISSING
     weights: str = MISSING

@@ -124,7 +124,7 @@ class Pipeline:
             drop: Labels to hide, or None.
             processes: How many share the memory.
         """
-        brief = replace(self, sampler=replace(self.sampler, steps=1))
+        brief = replace(self, sampler=self.sampler.brief())
 
         def draw(n: int) -> None:
             hidden = None if drop is None else drop.repeat_interleave(n, dim=0)

@@ -62,9 +62,16 @@ def _sampler(
     grid: str | Grid | None,
     steps: int | None,
 ) -> Sampler:
-    asked = _option("sampler", sampler) or own
-    # Before the grid, which may depend on them.
-    asked = asked if steps is None else replace(asked, steps=steps)
+    if isinstance(sampler, str):
+        node = _composed("sampler", sampler).copy()
+        node.steps = node.steps if steps is None else steps
+        if run is not None:
+            fill_in_grid(node, run)
+        asked: Sampler = instantiate(node)
+    else:
+        # Before the grid, which may depend on them.
+        asked = sampler or own
+        asked = asked if steps is None else replace(asked, steps=steps)
     if grid is None:
         return asked
     if not isinstance(grid, str):

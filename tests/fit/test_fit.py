@@ -8,6 +8,7 @@ import pytest
 from cli import TINY, call, rarely, succeed
 
 import ccdiff
+from ccdiff.errors import UserError
 
 QUICK = ("device=cpu", "precision=fp32", "weights=raw")
 FEW = ("sampler=unipc", "steps=[3]", "images=8", "tries=20", "solution_steps=20")
@@ -77,9 +78,58 @@ def test_a_file_that_holds_something_else_is_refused(run, tmp_path):
             path.write_text(before)
 
 
+def test_coefficients_are_asked_for_kept_and_found(run, tmp_path):
+    """By every command that draws, by Python, and in an export."""
+    fitted = ("sampler=fitted", "sampler.steps=3")
+    done = call("sample.py", f"run={run}", *QUICK, *fitted, f"out={tmp_path / 'no'}", cwd=run)
+    assert done.status == 1
+    assert "has no coefficients for fitted with 3 steps" in done.printed
+    assert f"python -m ccdiff.fit run={run} sampler=fitted steps=[3]" in done.printed
+    done = call("train.py", *TINY, *fitted, "tracker=none", "hydra.run.dir=no", cwd=run)
+    assert done.status == 1
+    assert "takes the coefficients that were fitted to a run" in done.printed
+
+    few = ("steps=[3]", "images=8", "batch_size=4", "rounds=1", "solution_steps=20")
+    done = succeed("ccdiff.fit", f"run={run}", *QUICK, "sampler=fitted", *few, cwd=run)
+    assert "fitted, 3 steps: RMS to the ODE's solution" in done.printed
+    entry = json.loads((run / "fitted_grids.json").read_text())["fitted-3"]
+    assert [len(row) for row in entry["coefficients"]] == [2, 3, 4]
+    assert entry["rms"] < 2 * entry["rms_before"]
+
+    images = drawn(run, tmp_path / "a", *fitted)
+    model = ccdiff.load(run, device="cpu")
+    asked = {"labels": ["3"], "num_per_label": 2}
+    ours = model.sample(**asked, sampler="fitted", steps=3)
+    with pytest.raises(UserError, match=r"fitted are .*fitted-3"):
+        model.sample(**asked, sampler="fitted", steps=4)
+    out = tmp_path / "exported"
+    succeed("ccdiff.export", f"run={run}", "weights=raw", *fitted, f"out={out}", cwd=run)
+    exported = ccdiff.load(out, device="cpu")
+    assert np.array_equal(np.asarray(exported.sample(**asked)), images)
+
+    path = run / "fitted_grids.json"
+    kept = path.read_text()
+    try:
+        *_, last = more = [list(row) for row in entry["coefficients"]]
+        last[-1] += 1
+        path.write_text(json.dumps({"fitted-3": {**entry, "coefficients": more}}))
+        assert not np.array_equal(drawn(run, tmp_path / "b", *fitted), images)
+        other = model.sample(**asked, sampler="fitted", steps=3)
+        assert not np.array_equal(np.asarray(ours), np.asarray(other))
+        for rows in ([[1, 2], [1, 2, 3], [1, 2, 3, "x"]], [[1, 2]]):
+            path.write_text(json.dumps({"fitted-3": {**entry, "coefficients": rows}}))
+            done = call("sample.py", f"run={run}", *QUICK, *fitted, cwd=run)
+            assert done.status == 1
+            assert "fit again" in done.printed or "sampler.coefficients" in done.printed
+    finally:
+        path.write_text(kept)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["sampler=fitted", "rounds=0"], "rounds must be at least 1"),
+        (["sampler=fitted", "batch_size=0"], "batch_size must be at least 1"),
         (["sampler=ddpm"], "sampler=ddpm draws noise"),
         (["steps=[]"], "steps must name"),
         (["steps=[5,5]"], "each once"),

@@ -14,6 +14,7 @@ from ccdiff.diffusion.samplers.core import (
     integrate,
     sample,
 )
+from ccdiff.diffusion.samplers.fitted import FittedMultistep
 from ccdiff.diffusion.samplers.learned import ConsistencySampler, MeanFlowSampler
 from ccdiff.diffusion.samplers.multistep import DPMpp2M, UniPC
 from ccdiff.diffusion.samplers.noise import AnyNoise, BatchNoise, GivenNoise, SampleNoise
@@ -28,6 +29,7 @@ __all__ = [
     "DPMpp2M",
     "Estimate",
     "Euler",
+    "FittedMultistep",
     "GivenNoise",
     "Heun",
     "MeanFlowSampler",

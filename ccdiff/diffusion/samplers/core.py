@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
@@ -73,6 +73,14 @@ class Sampler(ABC):
         """The grid under ``schedule``, float64 [steps + 1] on the CPU, falling to 0."""
         return self.grid(schedule, self.steps)
 
+    def brief(self) -> "Sampler":
+        """The same in a single step, for what asks for memory or time alone."""
+        return replace(self, steps=1)
+
+    def missing(self) -> str | None:
+        """What must be found before it can draw, and how; None where nothing is missing."""
+        return None
+
     def doubt(self, schedule: Schedule) -> str | None:
         """What speaks against these settings, and what to do; None where nothing is known to."""
         return None
@@ -97,7 +105,9 @@ class Sampler(ABC):
 
 
 def check_sampler(sampler: Sampler, denoiser: Denoiser) -> None:
-    """Raises a UserError where a model's estimates are none that a sampler can go by."""
+    """Raises a UserError where a sampler is not ready, or cannot go by a model's estimates."""
+    if missing := sampler.missing():
+        raise UserError(missing)
     if sampler.reach in denoiser.reaches:
         return
     asked = f"sampler={sampler.name}"

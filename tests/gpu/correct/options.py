@@ -30,6 +30,7 @@ _DRAWING = ("sampler", "sampler/grid", "guidance", "threshold")
 _TRAINING = ("objective", "prediction", "schedule", "weighting", "times")
 _ALONE = {
     "sampler/grid=fitted": "is fitted to a run",
+    "sampler=fitted": "is fitted to a run",
     "guidance=attributes": "takes labels of several attributes",
 }
 """What takes more than a denoiser of classes, and is so left out here."""
