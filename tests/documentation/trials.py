@@ -49,7 +49,7 @@ LACKING = {
     r"experiment=": "a data set that is not there",
     r"(weights|ema)=0": "a run with ema=posthoc; has its own tests",
     r"sweep=study": "a data set that is not there",
-    r"cat,dog|Young|angle: 30|part=field": "a run on another data set",
+    r"cat,dog|Young|Group_|angle: 30|part=field": "a run on another data set",
     r"extractor=inception": "weights that are fetched",
     r"grid=fitted|sample\.py .*sampler=fitted": "what was fitted for so many steps",
     r"samples=": "pictures of others",
