@@ -3,6 +3,8 @@
 import logging
 import os
 import socket
+import urllib.request
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -10,7 +12,7 @@ from ccdiff.demo.studio import Studio
 from ccdiff.errors import UserError
 from ccdiff.trained.model import load_model
 
-__all__ = ["free_port", "run_demo"]
+__all__ = ["free_port", "run_demo", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ def run_demo(cfg: DictConfig) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     try:
-        from ccdiff.demo.page import CSS, build, theme
+        import ccdiff.demo.page  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"the page needs the extra `demo` ({error}): uv sync --extra demo, or "
@@ -46,20 +48,45 @@ def run_demo(cfg: DictConfig) -> None:
     log.info("%r", studio.model)
     log.info("drawing once, which makes the first click quick")
     log.info("the first picture took %.1f s", studio.warm_up())
+    page = serve(studio, port, browser=cfg.open)
     log.info("the page is on port %d of this machine (%s); Ctrl-C ends it", port, _HERE)
-    build(studio).launch(
+    page.block_thread()
+
+
+def serve(studio: Studio, port: int, *, browser: bool = False) -> Any:
+    """Serves the page of a studio to this machine, in the background.
+
+    Arguments:
+        studio: What it draws with.
+        port: A free one.
+        browser: Whether to open it in the user's browser.
+
+    Returns:
+        The ``gradio.Blocks``, to be closed.
+    """
+    from ccdiff.demo.page import CSS, build, theme
+
+    page = build(studio)
+    page.launch(
         server_name=_HERE,
         server_port=port,
         share=False,
-        inbrowser=cfg.open,
+        inbrowser=browser,
         quiet=True,
         footer_links=[],
         theme=theme(),
         css=CSS,
         ssr_mode=False,
         enable_monitoring=False,
-        prevent_thread_lock=False,
+        prevent_thread_lock=True,
+        # It would give up where the page takes more than 3 s to come, as on a busy machine.
+        _frontend=False,
     )
+    # The first one to come takes longer, too; never by a proxy.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{_HERE}:{port}/") as answer:
+        answer.read()
+    return page
 
 
 def free_port(first: int) -> int:

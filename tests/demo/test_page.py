@@ -10,7 +10,7 @@ from faults import composed, train
 from PIL import Image
 
 import ccdiff
-from ccdiff.demo.job import free_port
+from ccdiff.demo.job import free_port, serve
 from ccdiff.demo.studio import Studio, Wish
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Those of gradio and its friends.
@@ -32,20 +32,8 @@ def studio(tmp_path_factory) -> Studio:
 
 @pytest.fixture(scope="module")
 def address(studio):
-    from ccdiff.demo.page import CSS, build, theme
-
-    page, port = build(studio), free_port(17860)
-    page.launch(
-        server_name="127.0.0.1",
-        server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        ssr_mode=False,
-        theme=theme(),
-        css=CSS,
-        footer_links=[],
-    )
+    port = free_port(17860)
+    page = serve(studio, port)
     yield f"http://127.0.0.1:{port}/"
     page.close()
 
