@@ -89,7 +89,7 @@ def test_a_damaged_or_hostile_export_is_refused(out, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["run=null"], "which run"), (["weights=best"], "ema or raw"), (["run=nowhere"], "nowhere")],
+    [(["run=null"], "which run"), (["weights=best"], "ema, raw"), (["run=nowhere"], "nowhere")],
     ids=" ".join,
 )
 def test_what_cannot_be_exported_is_told(run, arguments, told):
