@@ -47,9 +47,14 @@ def _shades(end: str, *, night: bool) -> dict[str, str]:
         "line": ("border_color_primary", "block_border_color", "input_border_color"),
         "field": ("input_background_fill", "block_background_fill"),
         "hover": ("background_fill_secondary", "button_secondary_background_fill"),
-        "mark": ("button_primary_background_fill", "slider_color", "color_accent"),
+        "mark": (
+            "button_primary_background_fill",
+            "button_primary_background_fill_hover",
+            "slider_color",
+            "color_accent",
+        ),
     }
-    # Of the day alone, since by night it is the same name.
+    # Of one name for both, which is the one by day.
     found = {f"{name}{end}": shade[key] for key, all_of in names.items() for name in all_of}
     return {k: v for k, v in found.items() if k != "color_accent_dark"}
 
