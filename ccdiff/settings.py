@@ -125,6 +125,8 @@ class TrainerSettings:
     """Keeps fewer where they take more than so many GiB together; the newest always stays."""
     max_time: str | None = None
     """Saves and stops this long after the start: hours:minutes, such as 11:30, or seconds."""
+    stop_at: str | None = None
+    """Ends the run where a figure is so good: ``label_agreement_classifier>=0.95``; `` and ``."""
     on_nonfinite: OnNonFinite = OnNonFinite.stop
     profile: int = 0
     """Steps of this launch to profile; 0 for none."""

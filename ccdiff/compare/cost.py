@@ -5,6 +5,7 @@ those that did would be the better, the more fail.
 """
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from ccdiff.compare.read import Curve, Job
 from ccdiff.compare.table import Comparison, Setting, direction
 from ccdiff.errors import UserError
+from ccdiff.metrics.goals import crossing, full_name, spent
 from ccdiff.metrics.over_seeds import Spread, over_seeds
 
 __all__ = [
@@ -70,10 +72,7 @@ def step_of(curve: Curve, threshold: float, *, higher: bool) -> float | None:
     for i, value in enumerate(curve.values):
         if sign * value < sign * threshold:
             continue
-        if i == 0:
-            return float(curve.steps[0])  # It was not looked at before.
-        share = (threshold - curve.values[i - 1]) / (value - curve.values[i - 1])
-        return curve.steps[i - 1] + share * (curve.steps[i] - curve.steps[i - 1])
+        return crossing(curve.steps, curve.values, threshold, at=i)
     return None
 
 
@@ -92,11 +91,7 @@ def cost_at(job: Job, step: float, by: str) -> float | None:
         each = job.record.flops_per_image if job.record else None
         return None if each is None else images * each
     clock = job.timing if by == "seconds" else job.cpu
-    if not len(clock) or step > clock.steps[-1]:
-        return None
-    at, took = [0, *clock.steps], [0.0, *clock.values]
-    i = next(i for i in range(1, len(at)) if at[i] >= step)
-    return took[i - 1] + (took[i] - took[i - 1]) * (step - at[i - 1]) / max(at[i] - at[i - 1], 1)
+    return spent(clock.steps, clock.values, step)
 
 
 def reaches(
@@ -144,13 +139,13 @@ def _eased(value: float, *, higher: bool) -> float:
 
 
 def parse_thresholds(text: str) -> Mapping[str, list[float]]:
-    """Reads ``label_agreement_classifier:0.9,0.95``.
+    """Reads ``label_agreement_classifier:0.9,0.95``, or ``>=`` or ``<`` in place of the colon.
 
     Raises:
         UserError: Where it is not that, or it is not known which way of the figure is better.
     """
-    figure, colon, numbers = text.rpartition(":")
-    name = figure if "/" in figure else f"evaluate/{figure}"
+    figure, colon, numbers = re.sub("[<>]=?", ":", text, count=1).rpartition(":")
+    name = full_name(figure.strip())
     try:
         levels = [float(number) for number in numbers.split(",")]
     except ValueError:

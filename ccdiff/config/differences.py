@@ -13,6 +13,7 @@ WITHOUT_EFFECT = (
     # How long.
     "trainer.steps",
     "trainer.max_time",
+    "trainer.stop_at",
     # Who is told, and when.
     "tracker",
     "trainer.log_every",

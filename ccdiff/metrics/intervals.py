@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ccdiff.seeding import generator_for
 
-__all__ = ["Interval", "bootstrap", "half_samples", "student_t"]
+__all__ = ["Interval", "bootstrap", "half_samples", "of_variance", "student_t"]
 
 _DRAWS = 1000
 _HALVES = 20
@@ -43,6 +43,12 @@ def bootstrap(values: Tensor) -> Interval:
     )
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval(low, high)
+
+
+def of_variance(mean: float, variance: float) -> Interval:
+    """The interval of a mean whose own variance is known, and which is about normal."""
+    half = _WIDTH * variance**0.5
+    return Interval(mean - half, mean + half)
 
 
 def half_samples(

@@ -193,13 +193,16 @@ class Judge:
 
     def readings(self, images: Tensor, y: Tensor, heldout: Sketch) -> dict[str, Reading]:
         """The figures of :meth:`glance` with the intervals that an evaluation gives them."""
-        judged = self.judged([(self.look(images), y)])
+        return self.readings_of(self.judged([(self.look(images), y)]), heldout)
+
+    def readings_of(self, judged: Judged, heldout: Sketch) -> dict[str, Reading]:
+        """The same of images that have been looked at."""
         values = self.in_short(judged, heldout)
 
         def of_half(part: Tensor) -> list[float]:
             return [frechet_distance(judged.sketch.part(part).moments, heldout.moments)]
 
-        (span,) = half_samples(of_half, len(images), [values[self.distance_name]])
+        (span,) = half_samples(of_half, len(judged.agreement), [values[self.distance_name]])
         spans = [bootstrap(judged.agreement), Interval(max(0.0, span.low), span.high)]
         return {
             name: Reading(value, interval)

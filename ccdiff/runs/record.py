@@ -86,6 +86,9 @@ class Record:
         images_seen: Training images, each as often as it was taken.
         training_seconds: In the training loop, over all sessions.
         result: Last ``heldout/eps_mse``.
+        stop_at: What was to be reached, where a run is asked to end there.
+        reached: What it cost to get there, as :class:`~ccdiff.metrics.goals.Reached` has it; None
+            where it was never reached.
         tracker_id: Identity that the tracker knows the run by.
         tracker_seal: That it was this user who tracked it, and where; see :meth:`tracked`.
         python: Version.
@@ -109,6 +112,8 @@ class Record:
     images_seen: int = 0
     training_seconds: float = 0.0
     result: float | None = None
+    stop_at: str | None = None
+    reached: dict[str, float | None] | None = None
     tracker_id: str | None = None
     tracker_seal: str | None = None
     python: str = field(default_factory=platform.python_version)
@@ -141,9 +146,14 @@ class Record:
             return None
         return f"{self.status}: {self.error}" if self.error else self.status
 
-    def finished(self, *, steps: int) -> bool:
-        """Whether there is a result of ``steps`` steps, so that nothing is left to train."""
-        return self.status == FINISHED and self.result is not None and self.step >= steps
+    def finished(self, *, steps: int, stop_at: str | None = None) -> bool:
+        """Whether there is a result of ``steps`` steps, so that nothing is left to train.
+
+        Or of fewer, where the run ended as it was good enough, by the same ``stop_at``.
+        """
+        enough = self.reached is not None and self.stop_at == stop_at
+        done = self.step >= steps or enough
+        return self.status == FINISHED and self.result is not None and done
 
     @property
     def rank(self) -> tuple[bool, float]:

@@ -16,14 +16,16 @@ from ccdiff.config.build import (
     save_config,
 )
 from ccdiff.data import Batches, DataSet, describe
-from ccdiff.diffusion.denoiser import compile_network
+from ccdiff.diffusion.continuous import Continuous
+from ccdiff.diffusion.denoiser import Denoiser, compile_network
 from ccdiff.diffusion.levels import Reach
 from ccdiff.diffusion.samplers import check_sampler
 from ccdiff.distributed.group import broadcast, first
 from ccdiff.distributed.ranks import is_main, local_rank, rank, slice_of, world_size
 from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import Pipeline
-from ccdiff.metrics.extractors import Material
+from ccdiff.metrics.extractors import ClassifierSource, Material
+from ccdiff.metrics.goals import Goal, check_goals, parse_goals
 from ccdiff.runs.checkpoints import Checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog
@@ -53,6 +55,7 @@ from ccdiff.training.monitor.first import FirstPictures
 from ccdiff.training.monitor.hooks import DrawGrids, HeldOutLoss, showcase
 from ccdiff.training.monitor.profiling import Profile
 from ccdiff.training.monitor.quality import WatchQuality
+from ccdiff.training.monitor.reaching import StopAt
 from ccdiff.training.monitor.speed import Speed, matmul_peak
 from ccdiff.training.monitor.timing import StepTimer, clock_of
 from ccdiff.training.posthoc import PostHoc, SaveSnapshot
@@ -111,6 +114,7 @@ class Training:
         _check_average(cfg.ema)
         if cfg.evaluate.every:
             _check_place(Path(cfg.evaluate.cache).expanduser(), "evaluate.cache")
+        self.goals = self._goals(denoiser)
         check_augment(instantiate(cfg.augment), self.data.image_shape)
         if (labels := self.data.known_labels) is not None:
             denoiser.conditioning.check(labels)
@@ -186,7 +190,29 @@ class Training:
             save=OnMain(save, saves=True),
             stop=stop,
             rollback=RollBack(run=run, run_log=run_log) if rolls_back else None,
+            stop_at=StopAt(goals=self.goals, run_log=run_log, batch_size=settings.batch_size)
+            if self.goals
+            else None,
         )
+
+    def _goals(self, denoiser: Denoiser) -> list[Goal]:
+        """What is to be reached, of figures that the run logs with an interval."""
+        if self.settings.stop_at is None:
+            return []
+        goals, figures = parse_goals(self.settings.stop_at), ["heldout/eps_mse"]
+        if self.cfg.evaluate.every:
+            source = instantiate(self.cfg.extractor)
+            numbers = isinstance(denoiser.conditioning, Continuous)
+            name = "exact" if self.data.exact else "regressor" if numbers else "classifier"
+            against = "null" if denoiser.conditioning.drop else "wrong_label"
+            figures += [
+                f"evaluate/label_{'error' if numbers else 'agreement'}_{name}",
+                f"evaluate/label_gain_{against}",
+            ]
+            if isinstance(source, ClassifierSource):
+                figures.append(f"evaluate/fd_{name}_to_heldout")
+        check_goals(goals, figures)
+        return goals
 
     def _update(self) -> Update:
         """Takes one optimizer step after the other."""
@@ -237,6 +263,7 @@ class Training:
                     batch_size=settings.batch_size,
                     run_log=run_log,
                     exact=self.data.exact,
+                    interval=any(goal.figure == "heldout/eps_mse" for goal in self.goals),
                 )
             ),
             OnMain(
@@ -288,6 +315,7 @@ class Training:
                 save=save.write,
                 run=self.run,
                 run_log=run_log,
+                intervals=frozenset(goal.figure for goal in self.goals),
             )
         ]
 

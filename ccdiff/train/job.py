@@ -20,6 +20,7 @@ from ccdiff.config.saved import load_config
 from ccdiff.distributed import group as distributed
 from ccdiff.distributed.ranks import is_main, rank, world_size
 from ccdiff.errors import UserError
+from ccdiff.metrics.goals import reached, shown
 from ccdiff.runs.checkpoints import open_checkpoint
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import RunLog, Unlogged, read_metrics
@@ -203,9 +204,32 @@ def _recorded(
                 split = training.timer.totals.items()
                 record.sessions[-1].seconds = {part: round(s, 3) for part, s in split}
                 log.info("time: %s", training.timer.summary)
+                _note_reached(record, run, training)
         record.finish(_last_heldout_error(run))
     seconds = training.state.seconds
     log.info("trained for %.0f s; samples and checkpoints are in %s", seconds, run.path)
+
+
+def _note_reached(record: Record, run: Run, training: Training) -> None:
+    """Notes what it cost to reach what was asked for, where that is the case."""
+    goals, settings = training.goals, training.settings
+    record.stop_at, record.reached = settings.stop_at, None
+    if not goals:
+        return
+    rows = read_metrics(run.metrics)
+    found = reached(
+        goals,
+        rows,
+        batch_size=settings.batch_size,
+        flops_per_image=record.flops_per_image,
+        devices=world_size() if training.device.type == "cuda" else 0,
+    )
+    asked = " and ".join(map(str, goals))
+    if found is None:
+        log.info("%s was not reached: %s", asked, shown(goals, rows))
+        return
+    record.reached = asdict(found)
+    log.info("%s was reached at %s", asked, found)
 
 
 def _taken_up(cfg: DictConfig, job: HydraConf, run: Run, start: Start) -> Record:

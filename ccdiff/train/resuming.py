@@ -113,6 +113,7 @@ def decide(run: Found, record: Record | None, cfg: DictConfig) -> Finished | Sta
         UserError: Where what is there is not what was asked for, with what differs.
     """
     steps = cfg.trainer.steps
+    stop_at = cfg.trainer.get("stop_at")
     by_itself = run.sweep or cfg.resume == "auto"
     named = cfg.resume not in (None, "auto")
     if run.holds_checkpoints and not (by_itself or named):
@@ -121,17 +122,27 @@ def decide(run: Found, record: Record | None, cfg: DictConfig) -> Finished | Sta
             f"hydra.run.dir"
         )
     if by_itself and record is not None:
-        if run.sweep or record.finished(steps=steps):
+        if run.sweep or record.finished(steps=steps, stop_at=stop_at):
             _refuse_another(run, record, cfg)
         if record.finished(steps=0):
             _refuse_longer(run, record.step, steps)
-        if record.finished(steps=steps):
+        if record.finished(steps=steps, stop_at=stop_at):
             return Finished(reason=f"finished earlier: {record.line}", result=record.result)
     open_it = named or (by_itself and run.holds_checkpoints)
     checkpoint = run.open_checkpoint() if open_it else None
     if checkpoint is None:
         return Start(checkpoint=None, same_run=run.sweep)
     _refuse_longer(run, checkpoint["step"], steps)
+    if (
+        named
+        and record is not None
+        and record.finished(steps=steps, stop_at=stop_at)
+        and checkpoint["step"] == record.step < steps
+    ):
+        raise UserError(
+            f"{run.path} has reached {stop_at} after {record.step} steps; to go on, pass "
+            f"trainer.stop_at=null or another one"
+        )
     if checkpoint["step"] == steps and not checkpoint["pending"]:
         all_taken = f"{run.path} has taken all its {steps} steps"
         if named:

@@ -17,6 +17,7 @@ from ccdiff.settings import TrainerSettings
 from ccdiff.system.console import beside_bars
 from ccdiff.system.stopping import Interrupted, Preempted, Stop, heed
 from ccdiff.training.ddp import memory
+from ccdiff.training.monitor.reaching import StopAt
 from ccdiff.training.monitor.speed import Speed
 from ccdiff.training.monitor.timing import StepTimer
 from ccdiff.training.nonfinite import Diverged
@@ -47,8 +48,9 @@ def train(
     after_step: Callable[[], None] | None = None,
     stop: Stop | None = None,
     rollback: Rollback | None = None,
+    stop_at: StopAt | None = None,
 ) -> None:
-    """Trains up to ``update.settings.steps``.
+    """Trains up to ``update.settings.steps``, or until it is good enough.
 
     Arguments:
         update: Takes a step; its state may be past step 0.
@@ -60,6 +62,7 @@ def train(
         after_step: Called after every step, whose outcome may not be certain yet.
         stop: Says when to save and leave before the last step.
         rollback: Called where the loss or its gradient stops being finite.
+        stop_at: Says, after looks, whether the run is as good as was asked for.
 
     Raises:
         Diverged: Where the loss or its gradient stops being finite; no weight is touched.
@@ -85,7 +88,9 @@ def train(
     with bar, beside_bars():
         look.take_up(hooks)
         cpu_seconds = run_log.last.get("train/cpu_seconds", 0.0)
-        while state.step < settings.steps:
+        if stop_at is not None and agreed(stop_at() or None):
+            look.end(hooks)  # It was left after the looks, and before the end.
+        while state.step < settings.steps and not state.ended:
             started, cpu_started = time.perf_counter(), time.process_time()
             last = state.step + 1 == settings.steps
             logs = (state.step + 1) % settings.log_every == 0
@@ -119,7 +124,14 @@ def train(
             look(due)
             if after_step is not None:
                 after_step()
+            if stop_at is not None and due:
+                if not logs:
+                    stop_at.note(state, cpu_seconds=cpu_seconds)
+                if agreed(stop_at() or None) and not last:
+                    look.end([hook for hook in hooks if hook not in due or hook.name == "grids"])
             timer.lap("hooks")
+            if state.ended:
+                break
             reason = None if stop is None or last else agreed(stop.reason)
             if reason is not None:
                 try:
@@ -169,6 +181,11 @@ class _Looks:
                     f"{', '.join(state.pending)}"
                 ) from None
             state.denoiser.train()
+
+    def end(self, hooks: Sequence[Hook]) -> None:
+        """Calls hooks as after the last step, and saves: the run is good enough."""
+        self.state.ended = True
+        self([*hooks, self.save])
 
     def take_up(self, hooks: Sequence[Hook]) -> None:
         """Calls those of ``hooks`` that an earlier launch was interrupted in."""

@@ -32,6 +32,8 @@ class TrainState:
     loss_sum: Tensor = field(init=False)
     """Sum of the losses since their mean was last logged, on the device."""
     loss_count: int = 0
+    ended: bool = False
+    """Whether it is as good as was asked for, before the last step."""
     pending: list[str] = field(default_factory=list)
     """Names of hooks that are still to be called after this step, where they were interrupted."""
     base_rates: list[float] = field(init=False)

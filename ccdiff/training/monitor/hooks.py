@@ -15,6 +15,8 @@ from ccdiff.diffusion.oracle import LabelledOracle
 from ccdiff.generation.film import FILM_COLUMNS, Frames, film
 from ccdiff.generation.labels import frequent_rows, label_title
 from ccdiff.generation.pipeline import NotFinite, Pipeline, sample_seeds
+from ccdiff.metrics.goals import bounds
+from ccdiff.metrics.intervals import of_variance
 from ccdiff.metrics.label_use import BIN_EDGES, by_level, eps_errors
 from ccdiff.pictures import columns_shown, grid, places_shown, save_png
 from ccdiff.runs.folder import Run
@@ -91,6 +93,7 @@ class HeldOutLoss:
         run_log: Where to.
         exact: The exact denoiser of the data, where it is known: how far the model is from it is
             logged too.
+        interval: Whether to log the 95 % interval of the error, for want of images.
     """
 
     every: int
@@ -99,6 +102,7 @@ class HeldOutLoss:
     batch_size: int
     run_log: RunLog
     exact: LabelledOracle | None = None
+    interval: bool = False
     name: ClassVar[str] = "held-out loss"
 
     def __call__(self, state: TrainState) -> None:
@@ -121,6 +125,9 @@ class HeldOutLoss:
                 state.averaged, self.split, batch_size=self.batch_size, exact=self.exact
             )
             row["heldout/excess_eps_mse"] = excess.mean().item()
+        if self.interval:
+            interval = of_variance(ours, of_heldout)
+            row |= zip(bounds("heldout/eps_mse"), interval, strict=True)
         for low, high, error in zip(BIN_EDGES, BIN_EDGES[1:], errors.tolist(), strict=False):
             row[f"heldout/eps_mse_log_snr_{low}_to_{high}"] = error
         self.run_log.metrics(row, step=state.step)
@@ -207,7 +214,7 @@ class DrawGrids:
 
     def __call__(self, state: TrainState) -> None:
         for name, denoiser in (("raw", state.denoiser), ("ema", state.averaged)):
-            filmed = name == "ema" and state.step == self.last_step
+            filmed = name == "ema" and (state.step == self.last_step or state.ended)
             try:
                 images, frames = self.pipeline(
                     denoiser.eval(),

@@ -16,7 +16,9 @@ from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.generation.pipeline import NotFinite, Pipeline
 from ccdiff.metrics.copies import Copies, count_copies
 from ccdiff.metrics.extractors import Material, Source
-from ccdiff.metrics.judge import Judge
+from ccdiff.metrics.goals import bounds
+from ccdiff.metrics.intervals import Interval, bootstrap
+from ccdiff.metrics.judge import Judge, Judged, Reading
 from ccdiff.metrics.label_use import label_use
 from ccdiff.metrics.neighbours import copying, nearest
 from ccdiff.metrics.references import asked_labels, reference, shuffled
@@ -53,6 +55,7 @@ class WatchQuality:
         save: Writes a checkpoint to a path.
         run: Whose best checkpoint it is.
         run_log: Where figures go.
+        intervals: Figures whose 95 % intervals are logged too.
     """
 
     every: int
@@ -63,6 +66,7 @@ class WatchQuality:
     save: Callable[[TrainState, Path], None]
     run: Run
     run_log: RunLog
+    intervals: frozenset[str] = frozenset()
     name: ClassVar[str] = "quality"
 
     def __post_init__(self) -> None:
@@ -140,7 +144,19 @@ class WatchQuality:
         found = self._judge.in_short(judged, self._heldout)
         if 2 <= len(material.train) <= _MOST_TRAINING_IMAGES:
             found |= self._copying(images, judged.sketch.features)
-        return {f"evaluate/{name}": value for name, value in found.items()}
+        row = {f"evaluate/{name}": value for name, value in found.items()}
+        for name, reading in self._readings(judged).items():
+            row |= self._span(f"evaluate/{name}", reading.interval)
+        return row
+
+    def _readings(self, judged: Judged) -> dict[str, Reading]:
+        """Figures with intervals, which are measured anew on halves; none where none is wanted."""
+        keys = {f"evaluate/{self._judge.agreement_name}", self._distance}
+        return self._judge.readings_of(judged, self._heldout) if self.intervals & keys else {}
+
+    def _span(self, key: str, interval: Interval) -> dict[str, float]:
+        """Both ends of an interval, where they are wanted."""
+        return dict(zip(bounds(key), interval, strict=True)) if key in self.intervals else {}
 
     def _copying(self, images: Tensor, features: Tensor) -> dict[str, float]:
         """Whether samples are training images over again, by features and by pixels."""
@@ -164,9 +180,11 @@ class WatchQuality:
         )
         if use.blind:
             log.warning("%s", use.warning)
+        key = f"evaluate/label_gain_{use.against}"
         return {
-            f"evaluate/label_gain_{use.against}": use.gain.mean().item(),
+            key: use.gain.mean().item(),
             "evaluate/label_certainty": use.certainty,
+            **(self._span(key, bootstrap(use.gain)) if key in self.intervals else {}),
         }
 
 
