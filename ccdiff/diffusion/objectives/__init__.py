@@ -4,5 +4,6 @@ from ccdiff.diffusion.objectives.consistency import Consistency
 from ccdiff.diffusion.objectives.core import Draw, Objective
 from ccdiff.diffusion.objectives.denoising import Denoising
 from ccdiff.diffusion.objectives.meanflow import MeanFlow
+from ccdiff.diffusion.objectives.model_guidance import ModelGuidance
 
-__all__ = ["Consistency", "Denoising", "Draw", "MeanFlow", "Objective"]
+__all__ = ["Consistency", "Denoising", "Draw", "MeanFlow", "ModelGuidance", "Objective"]
