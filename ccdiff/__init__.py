@@ -26,7 +26,7 @@ def load(path: Any, *, device: str = "auto") -> Any:
     Arguments:
         path: A folder of ``python -m ccdiff.export``, ``hub:user/name`` where one was pushed to
             the Hugging Face hub, a run, its directory, a checkpoint, or ``latest``.
-        device: auto, cpu, cuda or cuda:<n>.
+        device: auto, cpu, cuda, cuda:<n> or mps.
 
     Returns:
         A :class:`ccdiff.trained.model.Model`, whose ``sample(["cat", "dog"])`` gives

@@ -102,7 +102,7 @@ class TrainerSettings:
     precision: Precision = Precision.auto
     compile: Compile = Compile.auto
     device: str = "auto"
-    """auto, cpu, cuda or cuda:<n>."""
+    """auto, cpu, cuda, cuda:<n> or mps."""
     deterministic: bool = False
     """Whether a GPU shall give the same bits each time, at some cost of speed; a CPU does."""
     warmup: int = 100

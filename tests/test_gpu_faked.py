@@ -18,7 +18,7 @@ from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ccdiff.diffusion import schedules
+from ccdiff.diffusion import schedules, widest
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.guidance import CFG, AutoGuidance, Guidance, NoGuidance
 from ccdiff.diffusion.levels import Reach
@@ -47,6 +47,25 @@ class Faked(TorchDispatchMode):
             return func(*args, **kwargs)
         with no_dispatch():
             return func(*args, **kwargs)
+
+
+class WithoutFloat64(TorchDispatchMode):
+    """Has the faked device refuse float64, as a Mac's GPU does."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for one in tree_leaves(found):
+            if isinstance(one, FakeTensor) and one.device.type == "cuda":
+                assert one.dtype is not torch.float64, f"{func} gives float64 on the device"
+        return found
+
+
+@pytest.fixture
+def mac(monkeypatch) -> Iterator[None]:
+    monkeypatch.setattr(widest, "WITHOUT_FLOAT64", ("cuda",))
+    schedules._log_alpha_bar.cache_clear()
+    with WithoutFloat64():
+        yield
 
 
 class Small(nn.Module):
@@ -198,3 +217,27 @@ def test_muon_does_not_wait_for_a_step_that_may_be_left_out():
     assert _skips(optimizer)
     optimizer.found_inf = torch.zeros((), device="cuda")
     optimizer.step()
+
+
+def test_float64_on_the_device_would_be_seen(mac, y):
+    with pytest.raises(AssertionError, match="gives float64"):
+        y.to("cuda").double()
+
+
+def test_a_device_without_float64_draws_and_learns(mac, make_small, y, schedule):
+    draw(make_small(schedule=schedule), y, schedule=Linear())
+    lose(make_small(schedule=schedule), y)
+
+
+@pytest.mark.parametrize("cls", concrete(Sampler), ids=lambda cls: cls.__name__)
+def test_every_sampler_does_without_float64(mac, make_small, y, cls):
+    denoiser = make_small()
+    denoiser.reaches = frozenset(Reach)
+    draw(denoiser, y, sampler=cls(steps=STEPS))
+
+
+@pytest.mark.parametrize("objective", concrete(Objective), ids=lambda cls: cls.__name__)
+def test_every_objective_does_without_float64(mac, make_small, y, objective):
+    denoiser = make_small()
+    denoiser.reaches = objective.reaches | {Reach.END}
+    lose(denoiser, y, objective=objective)

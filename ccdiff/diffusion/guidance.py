@@ -19,6 +19,7 @@ from torch import Tensor
 from ccdiff.diffusion.conditioning import MultiHot, label_index
 from ccdiff.diffusion.denoiser import Denoise, Denoiser, bind_label
 from ccdiff.diffusion.levels import Level, expand_like
+from ccdiff.diffusion.widest import widest_dtype
 from ccdiff.errors import UserError
 
 __all__ = ["CFG", "AttributeGuidance", "AutoGuidance", "Guidance", "NoGuidance"]
@@ -243,7 +244,7 @@ class AttributeGuidance(_Extrapolation):
         weights = [self.scale] * len(names)
         for name, weight in (self.weights or {}).items():
             weights[label_index(name, names)] = weight
-        of_attribute = torch.tensor(weights, dtype=torch.float64, device=y.device)
+        of_attribute = torch.tensor(weights, dtype=widest_dtype(y.device), device=y.device)
         drop = (drop if drop.ndim == 2 else drop.unsqueeze(1)).expand(len(y), len(names))
         in_use = of_attribute.expand_as(drop)[~drop].unique().tolist()
         groups = sorted((w for w in in_use if w != 0), key=lambda w: abs(w - 1))

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ccdiff.diffusion.levels import Level
+from ccdiff.diffusion.widest import widest, widest_dtype
 
 __all__ = [
     "Cosine",
@@ -95,12 +96,12 @@ class Schedule(ABC):
         return self.at(t).sigma
 
     def time(self, log_snr: Tensor) -> Tensor:
-        """The inverse of :meth:`log_snr`, by bisection in float64.
+        """The inverse of :meth:`log_snr`, by bisection in float64 where there is any.
 
         Keeps the shape and dtype of its argument. Levels outside the range of the schedule
         give its nearest end, 0 or 1.
         """
-        level = log_snr.double()
+        level = widest(log_snr)
         low, high = torch.zeros_like(level), torch.ones_like(level)
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
@@ -167,7 +168,7 @@ class _Betas(VariancePreserving):
     def unclipped_log_snr(self, t: Tensor) -> Tensor:
         """From ``log alpha^2``, the running sum of ``log(1 - beta)``, interpolated linearly."""
         table = _log_alpha_bar(self, t.device)
-        n = t.double() * self.num_steps
+        n = widest(t) * self.num_steps
         i = n.long().clamp(0, self.num_steps - 1)
         log_alpha_bar = torch.lerp(table[i], table[i + 1], n - i)
         return (log_alpha_bar - (-torch.expm1(log_alpha_bar)).log()).to(t.dtype)
@@ -175,9 +176,9 @@ class _Betas(VariancePreserving):
 
 @lru_cache(maxsize=32)
 def _log_alpha_bar(schedule: _Betas, device: torch.device) -> Tensor:
-    """``log alpha^2`` after 0, 1, ..., T increments, float64 [T + 1]."""
+    """``log alpha^2`` after 0, 1, ..., T increments, [T + 1], as exact as the device has them."""
     steps = torch.log1p(-schedule.betas()).cumsum(0)
-    return torch.cat([steps.new_zeros(1), steps]).to(device)
+    return torch.cat([steps.new_zeros(1), steps]).to(device, widest_dtype(device))
 
 
 def _linspace(start: float, end: float, num: int) -> Tensor:

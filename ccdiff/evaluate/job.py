@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ccdiff.diffusion.denoiser import bind_label
 from ccdiff.diffusion.levels import Reach
+from ccdiff.diffusion.widest import WITHOUT_FLOAT64
 from ccdiff.distributed.group import first
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
@@ -218,6 +219,9 @@ def _likelihood(cfg: DictConfig, subject: Subject) -> Likelihood:
     index = shuffled(len(heldout))[: cfg.likelihood_images]
     if Reach.HERE not in denoiser.reaches:
         log.info("likelihoods are left out: the model learned no direction at each level")
+        index = index[:0]
+    elif device.type in WITHOUT_FLOAT64:
+        log.info("bits per dimension are left out: they take float64, which %s lacks", device)
         index = index[:0]
     generator = generator_for("likelihood")
     exact = subject.material.exact

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Beyond these, more images at a time are hardly faster, and hold up progress.
-_MOST = {"cpu": 256, "cuda": 1024}
+_MOST = {"cpu": 256, "cuda": 1024, "mps": 256}
 # Of what is free: libraries take working memory, and others live on the machine too.
 _SHARE = 0.5
 

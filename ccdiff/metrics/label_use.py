@@ -17,6 +17,7 @@ from ccdiff.data import Split, to_float
 from ccdiff.diffusion.conditioning import Conditioning
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.oracle import LabelledOracle
+from ccdiff.diffusion.widest import widest
 from ccdiff.seeding import generator_for
 
 __all__ = ["BIN_EDGES", "LabelUse", "by_level", "eps_errors", "held_out_levels", "label_use"]
@@ -85,7 +86,7 @@ def eps_errors(
         part = slice(start, start + batch_size)
         x0, told = to_float(split.images[part].to(device)), labels[part].to(device)
         drop = torch.ones(len(x0), dtype=torch.bool, device=device) if hide else None
-        level = denoiser.schedule.at_log_snr(levels[part].double())
+        level = denoiser.schedule.at_log_snr(widest(levels[part]))
         alpha, sigma = (u.float() for u in level.scales_like(x0))
         x_t = alpha * x0 + sigma * noise[part].to(device)
         wanted = x0 if exact is None else exact(x_t, level, told, drop)

@@ -74,10 +74,10 @@ class TrackioTracker(Tracker):
             level = trackio.AlertLevel.WARN if stopped else trackio.AlertLevel.ERROR
             with _quiet():
                 run.alert("stopped" if stopped else "failed", text=reason, level=level)
-                run.finish()
+                trackio.finish()
             raise
         with _quiet():
-            run.finish()
+            trackio.finish()
 
 
 class _TrackioSession(TrackerSession):

@@ -28,6 +28,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_DEVICES = "auto, cpu, cuda, cuda:<n> or mps"
 _WAIT = 5.0
 # From which on it pays to try several algorithms for each convolution.
 _MANY_STEPS = 20_000
@@ -35,6 +36,8 @@ _MANY_STEPS = 20_000
 
 def pick_device(name: str) -> torch.device:
     """The device called ``name``; ``auto`` is the first CUDA device, else the CPU.
+
+    ``mps``, the GPU of a Mac, is taken by its name alone: nobody has tried it here.
 
     Raises:
         UserError: Where there is no such device.
@@ -44,9 +47,14 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"device must be auto, cpu, cuda or cuda:<n>, got {name!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device must be auto, cpu, cuda or cuda:<n>, got {name!r}")
+        raise UserError(f"device must be {_DEVICES}, got {name!r}") from error
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"device must be {_DEVICES}, got {name!r}")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError(
+            f"device={name}, but torch finds no GPU of a Mac (macOS 14 or later on Apple silicon "
+            f"has one): use auto"
+        )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device={name}, but torch sees {torch.cuda.device_count()} CUDA devices: use auto"
@@ -95,12 +103,16 @@ def device_name(device: torch.device) -> str:
     """What a person calls the device: ``cuda:0 (NVIDIA H100)``, ``cpu (8 threads)``."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "mps":
+        return f"{device} (GPU of a Mac)"
     return f"{device} ({torch.get_num_threads()} threads)"
 
 
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "mps":
+        return False  # Whether it is the quicker one there is not known: precision=bf16 takes it.
     # Without such instructions bfloat16 on a CPU is emulated, and slower than float32.
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
@@ -135,6 +147,8 @@ def free_bytes(device: torch.device) -> float:
         # What torch holds without using it is free for tensors too.
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         return int(meminfo.read_text().partition("MemAvailable:")[2].split()[0]) * 1024

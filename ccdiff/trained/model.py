@@ -176,7 +176,7 @@ def load_model(path: str | Path | Run, *, device: str = "auto") -> Model:
 
     Arguments:
         path: Which; ``hub:user/name`` is an export on the Hugging Face hub, which is fetched.
-        device: auto, cpu, cuda or cuda:<n>.
+        device: auto, cpu, cuda, cuda:<n> or mps.
 
     Raises:
         UserError: Where there is none, or it is damaged.

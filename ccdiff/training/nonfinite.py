@@ -44,7 +44,10 @@ class Guard:
     def __init__(self, state: TrainState, objective: Objective) -> None:
         self.state = state
         self.objective = objective
-        self._flag = _Flag(state.loss_sum.device) if _skips(state.optimizer) else None
+        device = state.loss_sum.device
+        # On a Mac's GPU there is no event to ask whether a copy has come: it is waited for.
+        late = _skips(state.optimizer) and device.type != "mps"
+        self._flag = _Flag(device) if late else None
         self._diagnosing = False
 
     @property
