@@ -195,7 +195,7 @@ def test_all_of_it_in_miniature(data, tmp_path, capsys):
             assert row["training_seconds"] >= 0.05
             assert row["heldout_error"] > 0
             assert row["guided_fd"] >= 0
-    assert len(list(args.out.glob("*.png"))) == 2
+    assert len(list((args.out / "pictures").glob("*.png"))) == 2
     capsys.readouterr()
     ideas.compare(args, start="fork")
     assert capsys.readouterr().out.startswith("0 trainings"), "it goes on with what is missing"

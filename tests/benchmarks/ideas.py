@@ -4,7 +4,10 @@
 with the folder that ``tests.benchmarks.ideas_data`` wrote. Every training is a process of one
 thread, ``workers`` of them at once. ``rows.jsonl`` gets a row as each ends and ``table.md`` is
 written anew; the same command goes on with what is missing. ``only=vit,optimal`` takes ideas with
-these words beside the recipe itself, ``sets=mnist`` one data set, ``seeds=3`` so many seeds.
+these words beside the recipe itself, ``sets=mnist`` one data set, ``seeds=3`` so many seeds. The
+first seed leaves ``pictures/``, two or four files of each idea; ``pictures=false`` leaves none.
+
+Processes compose their configs as they begin, so leave the clone as it is meanwhile.
 
 Samples are drawn by UniPC in 20 steps, which suits a coupling, too.
 """
@@ -147,6 +150,7 @@ class Arguments:
     seeds: int = 3
     images: int = 500
     heldout_images: int = 1024
+    pictures: bool = True
     only: tuple[str, ...] = ()
     sets: tuple[str, ...] = ("mnist", "emoji")
     more: tuple[str, ...] = ()
@@ -167,6 +171,11 @@ def parse(words: Sequence[str]) -> Arguments:
             raise UserError(f"{word}: it takes key=value with a key of {', '.join(known)}")
         if key in ("only", "sets", "more"):
             given[key] = tuple(part.strip() for part in value.split(",") if part.strip())
+            continue
+        if key == "pictures":
+            if value not in ("true", "false"):
+                raise UserError(f"{word}: pictures must be true or false")
+            given[key] = value == "true"
             continue
         try:
             given[key] = _KINDS.get(key, float)(value)
@@ -212,7 +221,7 @@ def tasks_of(args: Arguments, data: dict[str, list[str]]) -> list[Any]:
             heldout_images=args.heldout_images,
             scale=_SCALE,
             cache=args.data / "cache",
-            picture=args.out / f"{name}-{_slug(title)}" if seed == 0 else None,
+            picture=_place(args, name, title) if args.pictures and seed == 0 else None,
         )
         for late in (False, True)
         for seed in range(args.seeds)
@@ -224,8 +233,9 @@ def tasks_of(args: Arguments, data: dict[str, list[str]]) -> list[Any]:
     ]
 
 
-def _slug(title: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in title).replace("--", "-").strip("-")
+def _place(args: Arguments, name: str, title: str) -> Path:
+    slug = "".join(c if c.isalnum() else "-" for c in title).replace("--", "-").strip("-")
+    return args.out / "pictures" / f"{name}-{slug}"
 
 
 def compare(
