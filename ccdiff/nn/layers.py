@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.nn.functional import interpolate
 
 __all__ = ["Downsample", "FiLM", "GroupNorm", "Modulation", "ResidualBlock", "Upsample"]
@@ -25,6 +26,11 @@ def _compiled_for_cuda(x: Tensor) -> bool:
     return x.device.type == "cuda" and torch.compiler.is_compiling()
 
 
+def _has_tangent(x: Tensor) -> bool:
+    """Whether a derivative is taken forwards, along with ``x``."""
+    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None
+
+
 class GroupNorm(nn.GroupNorm):
     """Group normalisation that leaves channels last where they are last.
 
@@ -33,10 +39,11 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, C, H, W] to the same shape, by statistics in float32 at least."""
-        if not _compiled_for_cuda(input):
-            return super().forward(input)
         # torch's own puts channels first on a GPU, up to torch 2.11 in what it compiles too, so
         # that every convolution copies its input. Spelled out, the compiler makes as few kernels.
+        # Nor can torch 2.11 take its derivative forwards where channels are last.
+        if not (_compiled_for_cuda(input) or _has_tangent(input)):
+            return super().forward(input)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         x = x.unflatten(1, (self.num_groups, -1))
         var, mean = torch.var_mean(x, dim=(2, 3, 4), correction=0, keepdim=True)

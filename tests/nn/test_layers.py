@@ -4,6 +4,7 @@ import pytest
 import torch
 from parts import awaken
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.functional import group_norm, interpolate
 
 from ccdiff.nn import layers
@@ -70,3 +71,17 @@ def test_no_convolution_is_handed_channels_that_come_first(spelled_out, make_une
     assert len(seen) > 10
     assert all(seen)
     assert {Downsample, Upsample} <= {type(m) for m in network.modules()}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*is deprecated")  # torch's own.
+def test_the_derivative_of_group_normalisation_is_taken_forwards_too():
+    """Along a direction, against a difference of two outputs."""
+    norm = GroupNorm(4, 16, dtype=torch.float64)
+    nn.init.normal_(norm.weight)
+    x, along = images(3, 16, 5, 7).detach(), images(3, 16, 5, 7).detach()
+    with forward_ad.dual_level():
+        value, derivative = forward_ad.unpack_dual(norm(forward_ad.make_dual(x, along)))
+    torch.testing.assert_close(value, norm(x), rtol=1e-12, atol=1e-12)
+    step = 1e-6
+    difference = (norm(x + step * along) - norm(x - step * along)) / (2 * step)
+    torch.testing.assert_close(derivative, difference, rtol=1e-6, atol=1e-8)
