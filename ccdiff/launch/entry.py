@@ -13,10 +13,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -44,6 +46,8 @@ log = logging.getLogger(__name__)
 _LINES = "\n\t"
 _typed: list[str] = []
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_PLUGINS = str(Path(__file__).parent / "plugins")
+"""Where a part of the namespace package is from which alone Hydra takes sweepers."""
 
 
 def command(
@@ -81,6 +85,7 @@ def command(
 
     def main() -> None:
         register()
+        _offer_sweeper()
         _typed[:] = [name, *sys.argv[1:]]
         try:
             given = text_arguments(flags_first(sys.argv[1:]), schema)
@@ -105,6 +110,14 @@ def command(
                 os.environ.pop(_FULL_ERROR, None)
 
     return main
+
+
+def _offer_sweeper() -> None:
+    """Makes ``hydra/sweeper=blocks`` known, also where Hydra has looked for plugins before."""
+    if _PLUGINS not in sys.path:
+        sys.path.append(_PLUGINS)
+    name = "hydra_plugins.ccdiff_blocks"
+    Plugins.instance().register(importlib.import_module(name).BlockSweeper)
 
 
 def typed_line() -> str:
