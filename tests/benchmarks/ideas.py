@@ -68,7 +68,7 @@ _PARTS = {
     "ema": _EMA,
     "sampler": ("sampler=unipc", "sampler.steps=20"),
 }
-"""The recipe: that of ``experiment=mnist_fast``, but for a longer training and the sampler."""
+"""The recipe: a small network trained for the velocity, with labels in every block."""
 _COMMON = (
     "conditioning.drop=0.1",
     "threshold=clip",
