@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
-from ccdiff.compare.table import SEED, Comparison, Setting, direction
+from ccdiff.compare.table import MAIN, SEED, Comparison, Setting, direction
 from ccdiff.metrics.over_seeds import Difference, difference
 
 __all__ = ["Standing", "standing"]
+
+_MISLEADS = "; careful: an error on the noise does not rank predictions: look at fd_classifier"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,16 +20,23 @@ class Standing:
         tied: Settings that the seeds do not tell apart from it.
         next: The one with the next best mean, and by how much the lead is off it; None where there
             is no other, or too few seeds to tell.
+        misleads: Whether the figure is one that does not compare what differs.
     """
 
     metric: str
     lead: Setting
     tied: tuple[Setting, ...]
     next: tuple[Setting, Difference] | None
+    misleads: bool = False
 
     @property
     def text(self) -> str:
         """In a line."""
+        told = self._told
+        return told + _MISLEADS if told and self.misleads else told
+
+    @property
+    def _told(self) -> str:
         spread = self.lead.spread(self.metric)
         if spread is None:
             return ""
@@ -63,7 +72,8 @@ def standing(comparison: Comparison, metric: str) -> Standing | None:
     ]
     following = None if not found or found[0][1] is None else (found[0][0], found[0][1])
     tied = tuple(other for other, by in found if by is None or not by.sure)
-    return Standing(metric=metric, lead=lead, tied=tied, next=following)
+    misleads = metric == MAIN and "prediction" in comparison.axes
+    return Standing(metric=metric, lead=lead, tied=tied, next=following, misleads=misleads)
 
 
 def _by_seed(setting: Setting, metric: str) -> dict[str, float]:

@@ -94,6 +94,15 @@ def test_only_what_differs_and_was_chosen_is_shown(sweep):
     assert comparison_of(sweep).axes == ["schedule", "optimizer.lr"]
 
 
+def test_the_held_out_error_is_doubted_where_predictions_differ(sweep):
+    comparison = comparison_of(sweep)
+    assert "careful" not in standing(comparison, MAIN).text
+    for setting in comparison.settings:
+        setting.values["prediction"] = setting.values.pop("schedule")
+    comparison.axes[0] = "prediction"
+    assert "careful: an error on the noise" in standing(comparison, MAIN).text
+
+
 def test_runs_without_a_record_are_compared_by_their_classes(tmp_path):
     for seed in (0, 1):
         for schedule in ("cosine", "linear"):
