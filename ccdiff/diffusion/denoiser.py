@@ -76,7 +76,7 @@ class Denoiser(nn.Module):
         if Reach.ANYWHERE in reaches and not self.interval:
             raise UserError(
                 "objective=meanflow teaches steps between any two noise levels, so the network "
-                "must be told both: pass model.interval=true, which U-Nets take and vit does not"
+                "must be told both: pass model.interval=true"
             )
         self.reaches = frozenset(reaches)
         self.network = network

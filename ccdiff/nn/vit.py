@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, silu
 from torch.utils.checkpoint import checkpoint
 
-from ccdiff.nn.embedding import NoiseEmbedding
+from ccdiff.nn.embedding import IntervalEmbedding, NoiseEmbedding
 from ccdiff.nn.layers import zero_init
 from ccdiff.nn.transformer import Block, grid_positions, modulated, rotation, sinusoids
 
@@ -48,6 +48,9 @@ class ViT(nn.Module):
             time on the way back, and does not keep them: less memory for a third more time (Chen
             et al., Training Deep Nets with Sublinear Memory Cost, 2016, arXiv:1604.06174).
             Gradients are the same.
+        interval: Whether the network is told a second noise level, toward which its estimates
+            shall lead.
+        noise_span: As ``span`` of :class:`~ccdiff.nn.embedding.NoiseEmbedding`.
 
     Raises:
         ValueError: Where a number is out of range, or a width does not divide into heads.
@@ -68,6 +71,8 @@ class ViT(nn.Module):
         context_start: int = 0,
         dropout: float = 0.0,
         gradient_checkpointing: bool = False,
+        interval: bool = False,
+        noise_span: float = 1000.0,
     ) -> None:
         super().__init__()
         positive = {"patch": patch, "depth": depth, "bottleneck": bottleneck}
@@ -95,7 +100,7 @@ class ViT(nn.Module):
         self.embed_patch = nn.Sequential(
             nn.Linear(pixels, bottleneck, bias=False), nn.Linear(bottleneck, width)
         )
-        self.embed_noise = NoiseEmbedding(width, out_dim=width)
+        self.embed_noise = NoiseEmbedding(width, out_dim=width, span=noise_span)
         self.embed_label = nn.Linear(token_dim, width)
         self.context = nn.Linear(token_dim, width)
         self.context_vectors = nn.Parameter(torch.zeros(context_tokens, width))
@@ -106,6 +111,11 @@ class ViT(nn.Module):
         )
         self.out_modulation = zero_init(nn.Linear(width, 2 * width))
         self.out = zero_init(nn.Linear(width, pixels))
+        self.interval = interval
+        # Last, so that the other weights are those of a network without it.
+        self.embed_interval = (
+            IntervalEmbedding(width, out_dim=width, span=noise_span) if interval else None
+        )
 
     def check_size(self, height: int, width: int) -> None:
         """Refuses images of which a patch is larger, so that most of it would be padding.
@@ -119,8 +129,14 @@ class ViT(nn.Module):
                 f"quarter of their side or less tells the network where things are"
             )
 
-    def forward(self, x: Tensor, log_snr: Tensor, tokens: Tensor) -> Tensor:
-        """``F`` [B, C, H, W] for images of that shape, noise levels [B] and tokens [B, L, D]."""
+    def forward(
+        self, x: Tensor, log_snr: Tensor, tokens: Tensor, toward: Tensor | None = None
+    ) -> Tensor:
+        """``F`` [B, C, H, W] for images of that shape, noise levels [B] and tokens [B, L, D].
+
+        ``toward`` [B] are the levels to which estimates shall lead, with ``interval`` alone; None
+        is those of the images.
+        """
         height, width = x.shape[-2:]
         x = pad(x, (0, -width % self.patch, 0, -height % self.patch))
         rows, columns = x.shape[-2] // self.patch, x.shape[-1] // self.patch
@@ -130,7 +146,10 @@ class ViT(nn.Module):
         positions = grid_positions(rows, columns, like=weights)
         # Of the weights' type, and not of autocast's, so that the sum over the blocks is exact.
         h = h + sinusoids(*positions, h.shape[-1]).to(weights.dtype)
-        embedding = silu(self.embed_noise(log_snr) + self.embed_label(tokens.mean(1)))
+        noise = self.embed_noise(log_snr)
+        if self.embed_interval is not None:
+            noise = noise + self.embed_interval(log_snr, log_snr if toward is None else toward)
+        embedding = silu(noise + self.embed_label(tokens.mean(1)))
         context = (self.context(tokens).unsqueeze(2) + self.context_vectors).flatten(1, 2)
 
         angles = rotation(*positions, self.head_channels)

@@ -30,6 +30,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+_COUNTED = 20
+"""Images of a batch whose operations are counted, where images differ in them."""
 _GRAY_LEVEL = 2 / 255
 _NUM_DRAWS = 1 << 16
 # In gray levels. Rounding to 8 bits moves a pixel by as much.
@@ -70,19 +72,33 @@ def measure(denoiser: Denoiser, objective: Objective, split: Split) -> Size:
     """Counts parameters and operations without computing anything (on the meta device).
 
     Operations are those of convolutions and matrix products; what is computed a second time to
-    save memory is not counted.
+    save memory is not counted. Of an objective of two noise levels it is the mean over images, of
+    which not all may take the further calls that it makes.
     """
     # Networks recompute activations in training mode only.
     ghost = copy.deepcopy(denoiser).to("meta").eval()
     one = split.take(1)
     x0, y = to_float(one.images.to("meta")), one.labels.to("meta")
     draw = Draw(torch.zeros(1, device="meta"), torch.zeros_like(x0), None)
+    n, generator = 1, torch.Generator().manual_seed(0)
+    shape = torch.Size((_COUNTED, *x0.shape[1:]))
+    drawn = objective.draw(denoiser, torch.empty(shape), generator)
+    if drawn.toward is not None:
+        n = _COUNTED
+        x0, y = x0.expand(shape), y.expand(n, *y.shape[1:])
+        draw = Draw(
+            torch.zeros(n, device="meta"),
+            torch.zeros_like(x0),
+            None,
+            toward=drawn.toward.to("meta"),
+            ahead=drawn.ahead,
+        )
     with FlopCounterMode(display=False) as counter:
         loss = objective.at(ghost, x0, y, draw).sum()
         flops = counter.get_total_flops()
         loss.backward()
     parameters = sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
-    return Size(parameters, flops, counter.get_total_flops())
+    return Size(parameters, flops // n, counter.get_total_flops() // n)
 
 
 def check_augment(augmentation: Augmentation, image_shape: tuple[int, int, int]) -> None:

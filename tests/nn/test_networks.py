@@ -28,11 +28,15 @@ SETTINGS = {
 def make_network(request):
     """Builds a small network of a class, awake; a class without settings above fails."""
 
-    def make(channels: int = 1, *, size=(8, 8), asleep: bool = False) -> nn.Module:
+    def make(channels: int = 1, *, size=(8, 8), asleep: bool = False, interval: bool = False) -> nn.Module:
         cls = getattr(ccdiff.nn, request.param)
         settings = {"token_dim": 8, **SETTINGS[request.param]}
         if "image_size" in inspect.signature(cls).parameters:
             settings["image_size"] = size
+        if interval:
+            if "interval" not in inspect.signature(cls).parameters:
+                pytest.skip(f"{request.param} is told of one noise level")
+            settings["interval"] = True
         network = cls(channels, **settings)
         return network if asleep else awaken(network)
 
@@ -129,3 +133,21 @@ def test_it_is_one_graph_for_a_compiler(make_network):
     batch = inputs(2, 1, 9, 8)
     whole = torch.compile(network, backend="eager", fullgraph=True)
     torch.testing.assert_close(whole(*batch), network(*batch))
+
+
+def test_a_network_that_is_told_a_second_level_begins_as_one_that_is_not(make_network):
+    """Weights of a denoiser are a start; then the second level has a part in the output."""
+    torch.manual_seed(1)
+    plain = make_network(asleep=True)
+    torch.manual_seed(1)
+    told = make_network(asleep=True, interval=True)
+    assert told.interval
+    shared = plain.state_dict()
+    assert all(told.state_dict()[name].equal(value) for name, value in shared.items())
+    awaken(plain)
+    told.load_state_dict({**told.state_dict(), **plain.state_dict()})
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    assert told(x, log_snr, tokens, log_snr + 4).equal(plain(x, log_snr, tokens))
+    awaken(told)
+    assert not torch.allclose(told(x, log_snr, tokens, log_snr + 4), told(x, log_snr, tokens))
+    assert told(x, log_snr, tokens, log_snr).equal(told(x, log_snr, tokens))

@@ -6,18 +6,22 @@ import pytest
 import torch
 from cli import ROOT
 
+import ccdiff.nn
 from ccdiff.config.build import build_objective, instantiate
 from ccdiff.data import Split
+from ccdiff.diffusion.conditioning import OneHot
 from ccdiff.diffusion.couplings import Independent, Optimal
-from ccdiff.diffusion.objectives import Denoising, Objective
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.levels import Reach
+from ccdiff.diffusion.objectives import Consistency, Denoising, MeanFlow, Objective
 from ccdiff.diffusion.predictions import EDM, Clean, FlowVelocity, Noise, Velocity
 from ccdiff.diffusion.samplers import DDIM, DDPM
 from ccdiff.diffusion.samplers.grids import Karras
 from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Quadratic, Sigmoid
 from ccdiff.diffusion.times import LogitNormal, Stratified, UniformTimes
-from ccdiff.diffusion.weightings import SNR
+from ccdiff.diffusion.weightings import SNR, FlowWeighting
 from ccdiff.errors import UserError
-from ccdiff.training.checks import check_coupling, check_noise, check_size, check_used
+from ccdiff.training.checks import check_coupling, check_noise, check_size, check_used, measure
 from ccdiff.training.monitor import hooks
 from ccdiff.training.monitor.hooks import HeldOutLoss
 from tests.config.test_configs import composed
@@ -151,3 +155,37 @@ def test_overfitting_is_measured_and_told(
     assert log.row["heldout/gap"] == pytest.approx(heldout - 1)
     assert log.row["heldout/eps_mse"] == pytest.approx(heldout)
     assert ("overfitting" in caplog.text) == warned
+
+
+@pytest.mark.parametrize("network", ["UNet", "ViT"])
+def test_further_calls_of_an_objective_are_counted(network):
+    """MeanFlow's derivative for a share of the images, guidance for all, consistency's target."""
+    small = {
+        "UNet": {"channels": [8, 16], "bottleneck": 16, "attention": [False, True], "groups": 4},
+        "ViT": {"patch": 4, "width": 16, "depth": 2, "bottleneck": 8},
+    }[network]
+    denoiser = Denoiser(
+        getattr(ccdiff.nn, network)(1, token_dim=8, head_channels=8, interval=True, **small),
+        conditioning=OneHot(["a", "b"], dim=8, drop=0.1),
+        prediction=FlowVelocity(),
+        schedule=Flow(),
+        reaches=frozenset(Reach),
+    )
+    split = Split(images=torch.zeros(3, 1, 8, 8, dtype=torch.uint8), labels=torch.zeros(3).long())
+    parts = {"weighting": FlowWeighting(), "times": UniformTimes()}
+    plain = measure(denoiser, Denoising(**parts), split)
+
+    def forwards(objective) -> float:
+        """The operations without gradients, in calls of the network."""
+        size = measure(denoiser, objective, split)
+        more = size.training_flops - plain.training_flops
+        assert more == pytest.approx(size.flops - plain.flops, rel=1e-2)
+        return more / plain.flops
+
+    quarter, half, all_of_them = (forwards(MeanFlow(share=s, **parts)) for s in (0.25, 0.5, 1.0))
+    assert 2 <= all_of_them <= 3.1  # The call itself and its derivative.
+    assert half == pytest.approx(all_of_them / 2, rel=1e-2)
+    assert quarter == pytest.approx(all_of_them / 4, rel=1e-2)
+    guided = forwards(MeanFlow(share=0.5, guidance=2.0, **parts))
+    assert guided == pytest.approx(half + 2, rel=5e-2)
+    assert forwards(Consistency(**parts)) == pytest.approx(1, rel=1e-2)
