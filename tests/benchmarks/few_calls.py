@@ -2,16 +2,17 @@
 
 ``uv run --group bench python -m tests.benchmarks.few_calls <run> ...`` prints a table for each
 run, best first. Every scheduler of diffusers that solves the ODE is driven by our model, on every
-spacing that it offers, with our alphas and the same noise; ours are on their default grid, and on
-one fitted to other noise where that is asked for. What is compared is the root mean square to the
-fine solution, over all pixels, and with ``--judge`` the distance of the classifier's features to
-held-out images.
+spacing that it offers, with our alphas and the same noise; ours are on their default grid, and,
+where that is asked for, with a grid or coefficients fitted to other noise. What is compared is the
+root mean square to the fine solution, over all pixels, and with ``--judge`` the distance of the
+classifier's features to held-out images, also of diffusers' best with twice the calls.
 """
 
 import argparse
 import inspect
 import itertools
 import logging
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from torch import Tensor
 from ccdiff.data import to_uint8
 from ccdiff.diffusion.denoiser import Denoise, Denoiser, bind_label
 from ccdiff.diffusion.samplers import DDIM, DPMpp2M, GivenNoise, Heun, Sampler, UniPC, sample
+from ccdiff.diffusion.samplers.coefficients import Batch, fit_coefficients
 from ccdiff.diffusion.samplers.fitting import fine_solution, fit_levels
 from ccdiff.diffusion.samplers.grids import Fitted, Logistic
 from ccdiff.diffusion.schedules import Schedule
@@ -37,6 +39,7 @@ from ccdiff.trained.run import OpenedRun, open_run
 __all__ = ["Way", "drive", "main", "schedulers", "table"]
 
 _STEPS = 1000
+_BATCH = 48
 _OURS = (UniPC, DPMpp2M, DDIM, Heun)
 
 
@@ -160,7 +163,7 @@ def compared(
     exact: Tensor,
     *,
     calls: int,
-    fitted: Callable[[Sampler], Sampler] | None = None,
+    fitted: Callable[[int], dict[str, Sampler]] | None = None,
 ) -> list[Way]:
     """All ways with at most so many calls, best first; what fails is left out, and said.
 
@@ -170,7 +173,7 @@ def compared(
         eps: Noise to start from.
         exact: Where the ODE leads.
         calls: The most that a way may take.
-        fitted: Gives a sampler its fitted grid.
+        fitted: Gives samplers that were fitted for so many calls, by their names.
     """
     ways = []
 
@@ -184,14 +187,12 @@ def compared(
         rms = (x - exact).square().mean().sqrt().item()
         ways.append(Way(name=name, calls=counted.calls, rms=rms, x=x))
 
+    ours: dict[str, Sampler] = {}
     for cls in _OURS:
         steps = (calls + 1) // 2 if cls is Heun else calls
-        sampler: Sampler = cls(steps=steps, grid=Logistic())
-        ours = {f"ccdiff {cls.__name__}": sampler}
-        if fitted is not None and cls is UniPC:
-            ours["ccdiff UniPC fitted"] = fitted(sampler)
-        for name, made in ours.items():
-            add(name, partial(_draw, made, schedule, eps))
+        ours[f"ccdiff {cls.__name__}"] = cls(steps=steps, grid=Logistic())
+    for name, made in {**ours, **(fitted(calls) if fitted else {})}.items():
+        add(name, partial(_draw, made, schedule, eps))
     for name, make in schedulers(schedule):
         steps = _fewest_steps(name, calls)
         add(name, partial(drive, make(), schedule, eps, steps))
@@ -222,15 +223,30 @@ def table(
 
 
 def _fitting(
-    denoiser: Denoiser, y: Tensor, eps: Tensor, tries: int
-) -> Callable[[Sampler], Sampler]:
+    denoiser: Denoiser, y: Tensor, eps: Tensor, *, tries: int, rounds: int
+) -> Callable[[int], dict[str, Sampler]]:
     """Fits to noise of its own, never to that of the comparison."""
-    schedule, denoise = denoiser.schedule, bind_label(denoiser, y)
-    exact = fine_solution(denoise, schedule, eps, steps=100)
+    schedule = denoiser.schedule
+    batches = []
+    for part, labels in zip(eps.split(_BATCH), y.split(_BATCH), strict=True):
+        denoise = bind_label(denoiser, labels)
+        batches.append(Batch(denoise, part, fine_solution(denoise, schedule, part, steps=100)))
+    first = batches[0]
 
-    def fit(sampler: Sampler) -> Sampler:
-        levels = fit_levels(sampler, denoise, schedule, eps, exact, tries=tries)
-        return replace(sampler, grid=Fitted(levels=levels))
+    def fit(calls: int) -> dict[str, Sampler]:
+        starts = [cls(steps=calls, grid=Logistic()) for cls in (UniPC, DPMpp2M, DDIM)]
+        found: dict[str, Sampler] = {}
+        if tries:
+            unipc = starts[0]
+            levels = fit_levels(
+                unipc, first.denoise, schedule, first.eps, first.exact, tries=tries
+            )
+            found["ccdiff UniPC, fitted grid"] = replace(unipc, grid=Fitted(levels=levels))
+        if rounds:
+            started = time.process_time()
+            found["ccdiff fitted"] = fit_coefficients(starts, schedule, batches, rounds=rounds)
+            print(f"coefficients: {time.process_time() - started:.0f} CPU seconds", flush=True)
+        return found
 
     return fit
 
@@ -258,6 +274,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--fine", type=int, default=200, help="steps of the fine solution")
     parser.add_argument("--tries", type=int, default=0, help="of fitting a grid; 0 leaves it out")
+    parser.add_argument("--rounds", type=int, default=0, help="of fitting coefficients; 0: none")
+    parser.add_argument("--fit-to", type=int, default=192, help="images")
     parser.add_argument("--judge", help="folder of the classifier that measures distances")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # Those of diffusers: it hands tensors to numpy, and log 0.
@@ -268,18 +286,33 @@ def main() -> None:
         y = heldout.labels[: args.images]
         shape = (args.images, *run.image_shape)
         eps, other = (
-            torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+            torch.randn((n, *shape[1:]), generator=torch.Generator().manual_seed(seed))
+            for seed, n in enumerate((args.images, args.fit_to))
         )
         denoise, schedule = bind_label(run.denoiser, y), run.denoiser.schedule
         distance = None if args.judge is None else _judge(run, args.judge, y)
         with torch.no_grad():
             exact = fine_solution(denoise, schedule, eps, steps=args.fine)
-            few = min(args.images, 48)
-            fit = _fitting(run.denoiser, y[:few], other[:few], args.tries) if args.tries else None
+            fit = None
+            if args.tries or args.rounds:
+                several = heldout.labels[: args.fit_to]
+                fit = _fitting(
+                    run.denoiser,
+                    several,
+                    other[: len(several)],
+                    tries=args.tries,
+                    rounds=args.rounds,
+                )
             for calls in args.calls:
                 ways = compared(denoise, schedule, eps, exact, calls=calls, fitted=fit)
                 print(f"\n{path}, {calls} calls, {args.images} images\n")
                 print(table(ways, distance=distance), flush=True)
+                if distance is not None:
+                    twice = compared(denoise, schedule, eps, exact, calls=2 * calls)
+                    peer = next(way for way in twice if not way.name.startswith("ccdiff"))
+                    print(f"\ndiffusers' best with {2 * calls} calls: {peer.name}, RMS "
+                          f"{peer.rms:.4f}, fd_classifier {distance(peer.x):.4g}; the fine "
+                          f"solution: {distance(exact):.4g}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
