@@ -28,7 +28,9 @@ SETTINGS = {
 def make_network(request):
     """Builds a small network of a class, awake; a class without settings above fails."""
 
-    def make(channels: int = 1, *, size=(8, 8), asleep: bool = False, interval: bool = False) -> nn.Module:
+    def make(
+        channels: int = 1, *, size=(8, 8), asleep: bool = False, interval: bool = False
+    ) -> nn.Module:
         cls = getattr(ccdiff.nn, request.param)
         settings = {"token_dim": 8, **SETTINGS[request.param]}
         if "image_size" in inspect.signature(cls).parameters:
