@@ -3,7 +3,7 @@
 ``uv run --group bench python -m tests.benchmarks.few_calls <run> ...`` prints a table for each
 run, best first. Every scheduler of diffusers that solves the ODE is driven by our model, on every
 spacing that it offers, with our alphas and the same noise; ours are on their default grid, and,
-where that is asked for, with a grid or coefficients fitted to other noise. What is compared is the
+where that is asked for, with the coefficients that were fitted to the run. What is compared is the
 root mean square to the fine solution, over all pixels, and with ``--judge`` the distance of the
 classifier's features to held-out images, also of diffusers' best with twice the calls.
 """
@@ -12,10 +12,9 @@ import argparse
 import inspect
 import itertools
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,22 +23,23 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from ccdiff.config.build import instantiate
+from ccdiff.config.options import compose_option
 from ccdiff.data import to_uint8
-from ccdiff.diffusion.denoiser import Denoise, Denoiser, bind_label
+from ccdiff.diffusion.denoiser import Denoise, bind_label
 from ccdiff.diffusion.samplers import DDIM, DPMpp2M, GivenNoise, Heun, Sampler, UniPC, sample
-from ccdiff.diffusion.samplers.coefficients import Batch, fit_coefficients
-from ccdiff.diffusion.samplers.fitting import fine_solution, fit_levels
-from ccdiff.diffusion.samplers.grids import Fitted, Logistic
+from ccdiff.diffusion.samplers.fitting import fine_solution
+from ccdiff.diffusion.samplers.grids import Logistic
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.metrics.extractors import ClassifierSource, Material
 from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.references import reference
+from ccdiff.trained.grids import fill_in_grid
 from ccdiff.trained.run import OpenedRun, open_run
 
 __all__ = ["Way", "drive", "main", "schedulers", "table"]
 
 _STEPS = 1000
-_BATCH = 48
 _OURS = (UniPC, DPMpp2M, DDIM, Heun)
 
 
@@ -222,33 +222,12 @@ def table(
     return "\n".join(lines)
 
 
-def _fitting(
-    denoiser: Denoiser, y: Tensor, eps: Tensor, *, tries: int, rounds: int
-) -> Callable[[int], dict[str, Sampler]]:
-    """Fits to noise of its own, never to that of the comparison."""
-    schedule = denoiser.schedule
-    batches = []
-    for part, labels in zip(eps.split(_BATCH), y.split(_BATCH), strict=True):
-        denoise = bind_label(denoiser, labels)
-        batches.append(Batch(denoise, part, fine_solution(denoise, schedule, part, steps=100)))
-    first = batches[0]
-
-    def fit(calls: int) -> dict[str, Sampler]:
-        starts = [cls(steps=calls, grid=Logistic()) for cls in (UniPC, DPMpp2M, DDIM)]
-        found: dict[str, Sampler] = {}
-        if tries:
-            unipc = starts[0]
-            levels = fit_levels(
-                unipc, first.denoise, schedule, first.eps, first.exact, tries=tries
-            )
-            found["ccdiff UniPC, fitted grid"] = replace(unipc, grid=Fitted(levels=levels))
-        if rounds:
-            started = time.process_time()
-            found["ccdiff fitted"] = fit_coefficients(starts, schedule, batches, rounds=rounds)
-            print(f"coefficients: {time.process_time() - started:.0f} CPU seconds", flush=True)
-        return found
-
-    return fit
+def _fitted(run: OpenedRun, calls: int) -> dict[str, Sampler]:
+    """What ``python -m ccdiff.fit run=<run> sampler=fitted`` has kept in the run."""
+    node = compose_option("sampler", "fitted").copy()
+    node.steps = calls
+    fill_in_grid(node, run.run)
+    return {"ccdiff fitted": instantiate(node)}
 
 
 def _judge(run: OpenedRun, cache: str, y: Tensor) -> Callable[[Tensor], float]:
@@ -273,9 +252,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, nargs="+", default=[5, 10])
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--fine", type=int, default=200, help="steps of the fine solution")
-    parser.add_argument("--tries", type=int, default=0, help="of fitting a grid; 0 leaves it out")
-    parser.add_argument("--rounds", type=int, default=0, help="of fitting coefficients; 0: none")
-    parser.add_argument("--fit-to", type=int, default=192, help="images")
+    parser.add_argument("--fitted", action="store_true", help="coefficients kept in the run, too")
     parser.add_argument("--judge", help="folder of the classifier that measures distances")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # Those of diffusers: it hands tensors to numpy, and log 0.
@@ -285,24 +262,12 @@ def main() -> None:
         _, heldout = run.data_set().load()
         y = heldout.labels[: args.images]
         shape = (args.images, *run.image_shape)
-        eps, other = (
-            torch.randn((n, *shape[1:]), generator=torch.Generator().manual_seed(seed))
-            for seed, n in enumerate((args.images, args.fit_to))
-        )
+        eps = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         denoise, schedule = bind_label(run.denoiser, y), run.denoiser.schedule
         distance = None if args.judge is None else _judge(run, args.judge, y)
         with torch.no_grad():
             exact = fine_solution(denoise, schedule, eps, steps=args.fine)
-            fit = None
-            if args.tries or args.rounds:
-                several = heldout.labels[: args.fit_to]
-                fit = _fitting(
-                    run.denoiser,
-                    several,
-                    other[: len(several)],
-                    tries=args.tries,
-                    rounds=args.rounds,
-                )
+            fit = partial(_fitted, run) if args.fitted else None
             for calls in args.calls:
                 ways = compared(denoise, schedule, eps, exact, calls=calls, fitted=fit)
                 print(f"\n{path}, {calls} calls, {args.images} images\n")
