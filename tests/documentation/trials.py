@@ -51,7 +51,7 @@ LACKING = {
     r"sweep=study": "a data set that is not there",
     r"cat,dog|Young|Group_|angle: 30|part=field": "a run on another data set",
     r"extractor=inception": "weights that are fetched",
-    r"grid=fitted|sample\.py .*sampler=fitted": "what was fitted for so many steps",
+    r"sampler=fitted sampler\.steps": "what was fitted for so many steps",
     r"samples=": "pictures of others",
     r"push=|hub:": "the Hugging Face hub, and has its own tests",
     r"format=(onnx|web)": "the extra onnx, and has its own tests",
