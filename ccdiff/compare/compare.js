@@ -135,7 +135,7 @@ function parallelAxis(title, values, ends) {
   }
   const all = [...new Set(values)].sort(compareValues);
   const at = (value) => (all.length === 1 ? 0.5 : all.indexOf(value) / (all.length - 1));
-  return { title, at, labels: all.map((value) => [at(value), value]) };
+  return { title, at, labels: all.map((value) => [at(value), ends ? figure(value) : value]) };
 }
 
 function drawParallel(key) {
@@ -176,7 +176,8 @@ function drawDots(key) {
 }
 
 function drawMap() {
-  const enough = state.metric !== null && data.axes.length > 0 && data.settings.length > 1;
+  const known = state.metric === null ? 0 : data.settings.filter((s) => s.metrics[state.metric]).length;
+  const enough = data.axes.length > 0 && known > 1;
   $("map-section").hidden = !enough;
   if (!enough) return;
   const cells = data.axes.length === 2 ? distinct(data.axes[0]).length * distinct(data.axes[1]).length : Infinity;
