@@ -130,6 +130,7 @@ IDEAS = {
         more=("objective=meanflow", "model.interval=true", "model.noise_span=10.0"),
         late=True,
     ),
+    "objective=model_guidance": Idea(more=("objective=model_guidance",), late=True),
     "times=stratified": Idea(parts={"times": ("times=stratified",)}, late=True),
     "prediction=noise weighting=snr": Idea(
         parts={"loss": (*_VELOCITY[:2], "prediction=noise", "weighting=snr")}, late=True
