@@ -125,7 +125,7 @@ def train(
             if after_step is not None:
                 after_step()
             if stop_at is not None and due:
-                if not logs:
+                if not (logs or last):
                     stop_at.note(state, cpu_seconds=cpu_seconds)
                 if agreed(stop_at() or None) and not last:
                     look.end([hook for hook in hooks if hook not in due or hook.name == "grids"])

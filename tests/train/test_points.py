@@ -112,6 +112,7 @@ def test_the_field_is_drawn_beside_the_exact_one(run):
     assert (run.parent / "counts" / "contact_sheet.png").exists()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit(tmp_path):
     whole = (*DATA, *QUICK, *rarely(6), "evaluate.every=0", "trainer.checkpoint_every=3")
     succeed("train.py", *whole, "hydra.run.dir=run", cwd=tmp_path)
