@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from omegaconf import DictConfig
 
 from ccdiff.config.build import build_denoiser
 from ccdiff.config.saved import load_config
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.errors import UserError
+from ccdiff.nn.unfilled import unfilled
 from ccdiff.runs.exports import CONFIG_FILE, WEIGHTS_FILE
 
 __all__ = ["Export", "read_export"]
@@ -39,7 +39,7 @@ def read_export(folder: Path) -> Export:
     try:
         config = load_config(folder / CONFIG_FILE)
         state = load_file(folder / WEIGHTS_FILE)
-        with torch.device("meta"):
+        with unfilled():
             denoiser = build_denoiser(config)
         denoiser.load_state_dict(state, assign=True)
     except UserError:

@@ -23,6 +23,7 @@ from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.samplers import Sampler, check_sampler
 from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import Pipeline
+from ccdiff.nn.unfilled import unfilled
 from ccdiff.runs.checkpoints import Checkpoint, open_checkpoint
 from ccdiff.runs.exports import HUB, export_folder
 from ccdiff.runs.folder import Run, output_folder, run_of
@@ -190,7 +191,7 @@ def trained_denoiser(
         raise UserError(
             f"weights must be ema, raw or the width of an average, such as 0.12, got {weights!r}"
         )
-    with torch.device("meta"):
+    with unfilled():
         denoiser = build_denoiser(config)
     try:
         denoiser.load_state_dict(state, assign=True)
