@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,9 +29,10 @@ from ccdiff.evaluate.report import (
     sample_figures,
     seen_by,
 )
-from ccdiff.evaluate.shards import Shard, Shards, looks
+from ccdiff.evaluate.shards import Draw, Shard, Shards, looks
 from ccdiff.evaluate.subject import Subject, open_subject
 from ccdiff.generation.pipeline import Pipeline
+from ccdiff.generation.turns import Advance
 from ccdiff.metrics.figures import Figure, compare
 from ccdiff.metrics.label_use import eps_errors, label_use
 from ccdiff.metrics.likelihood import Likelihood, bits_per_dimension, dequantise, log_density
@@ -112,6 +113,7 @@ def _draw_and_measure(cfg: DictConfig, subject: Subject, earlier: Sequence[Figur
         _draw(cfg, subject, pipeline),
         size=pipeline.batch_size,
         extractors=subject.judge.eyes,
+        steps=pipeline.sampler.steps,
     )
     if is_main():
         report = _measure(cfg, subject, shards, batch_size=min(pipeline.batch_size, _MEASURED))
@@ -156,11 +158,11 @@ def _check(cfg: DictConfig) -> None:
     check_format(cfg.format)
 
 
-def _draw(cfg: DictConfig, subject: Subject, pipeline: Pipeline) -> Callable[[range], Tensor]:
-    def draw(numbers: range) -> Tensor:
+def _draw(cfg: DictConfig, subject: Subject, pipeline: Pipeline) -> Draw:
+    def draw(numbers: range, advance: Advance) -> Tensor:
         seeds = [seed_for(cfg.seed, "evaluate", i) for i in numbers]
         labels = subject.y[numbers.start : numbers.stop]
-        return pipeline(subject.trained.denoiser, labels, None, seeds=seeds)[0]
+        return pipeline(subject.trained.denoiser, labels, None, seeds=seeds, on_step=advance)[0]
 
     return draw
 

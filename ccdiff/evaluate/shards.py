@@ -18,20 +18,20 @@ from tqdm import tqdm
 
 from ccdiff.distributed.group import barrier, broadcast
 from ccdiff.distributed.ranks import is_main
-from ccdiff.generation.turns import by_turns, parts_of
+from ccdiff.generation.turns import Advance, by_turns, parts_of
 from ccdiff.metrics.cache import keep, kept
 from ccdiff.metrics.extractors import Extractor, Seen
 from ccdiff.metrics.judge import Judge, Look
 from ccdiff.system.background import Background
 
-__all__ = ["Numbered", "Shard", "Shards", "looks"]
+__all__ = ["Draw", "Numbered", "Shard", "Shards", "looks"]
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"(\d{8})-(\d{8})\.pt")
 
-Draw = Callable[[range], Tensor]
-"""Sample numbers to images, uint8 [B, C, H, W]."""
+Draw = Callable[[range, Advance], Tensor]
+"""Sample numbers to images, uint8 [B, C, H, W]; tells how many have taken one more step."""
 
 
 class Numbered(Protocol):
@@ -115,7 +115,13 @@ class Shards:
         return self.done()
 
     def complete(
-        self, n: int, draw: Draw, *, size: int, extractors: Sequence[Extractor] = ()
+        self,
+        n: int,
+        draw: Draw,
+        *,
+        size: int,
+        extractors: Sequence[Extractor] = (),
+        steps: int = 1,
     ) -> list[Shard]:
         """Draws what is missing of ``n`` samples and returns all parts.
 
@@ -124,6 +130,7 @@ class Shards:
             draw: Draws samples.
             size: How many at a time, which are kept together.
             extractors: What looks at new samples, at once; it is kept too.
+            steps: That a sample takes, of which ``draw`` tells.
         """
         done = broadcast(self._tidied() if is_main() else [])
         missing = [part for gap in _gaps(done, n) for part in parts_of(gap, size)]
@@ -133,12 +140,12 @@ class Shards:
         progress = _Progress(have, n)
         with Background() as background:
 
-            def work(numbers: range) -> None:
-                images = draw(numbers)
+            def work(numbers: range, advance: Advance) -> None:
+                images = draw(numbers, advance)
                 seen = [(extractor, extractor.see(images)) for extractor in extractors]
                 background(partial(self.shard(numbers).keep, images, seen))
 
-            for numbers, _ in by_turns(missing, work, before=have):
+            for numbers, _ in by_turns(missing, work, before=have, steps=steps):
                 progress.add(len(numbers))
         # Only now is everything on the disk.
         barrier()

@@ -19,7 +19,7 @@ from ccdiff.generation.film import FILM_COLUMNS, Frames, film
 from ccdiff.generation.images import save_arrays
 from ccdiff.generation.labels import parse_labels
 from ccdiff.generation.pipeline import sample_seeds
-from ccdiff.generation.turns import by_turns, parts_of
+from ccdiff.generation.turns import Advance, by_turns, parts_of
 from ccdiff.launch.entry import typed_line
 from ccdiff.pictures import SHOWN_COLUMNS, columns_shown, grid, picture, places_shown, save_png
 from ccdiff.runs.folder import output_folder, refuse_filled
@@ -82,7 +82,7 @@ def _sample(cfg: DictConfig) -> Path:
     points = in_plane(trained.image_shape)
     filmed_columns = columns_shown(columns, most=FILM_COLUMNS, points=points)
 
-    def draw(numbers: range) -> tuple[Tensor, Frames]:
+    def draw(numbers: range, advance: Advance) -> tuple[Tensor, Frames]:
         """Some images, and the frames of those that the film shows."""
         here = slice(numbers.start, numbers.stop)
         filmed = places_shown(numbers, columns, rows=_FILM_ROWS, most=filmed_columns)
@@ -92,12 +92,14 @@ def _sample(cfg: DictConfig) -> Path:
             None if drop is None else drop[here],
             seeds=seeds[here],
             num_frames=_FRAMES if filmed else 0,
+            on_step=advance,
         )
         return images, frames.of(filmed)
 
     images, films = [], []
     with Background() as background:
-        for part, (batch, film) in by_turns(parts_of(range(len(y)), pipeline.batch_size), draw):
+        parts = parts_of(range(len(y)), pipeline.batch_size)
+        for part, (batch, film) in by_turns(parts, draw, steps=pipeline.sampler.steps):
             if not points:
                 background(
                     partial(_write_pngs, out / "images", batch, part, titles, columns, cfg.seed)

@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -29,6 +31,7 @@ from ccdiff.runs.tracker import NoSession, RunInfo
 from ccdiff.settings import TrainerSettings
 from ccdiff.system.device import device_name, own_gpu, pick_device
 from ccdiff.system.stopping import Preempted, Stop, StoppedAtOnce
+from ccdiff.system.typed import as_typed
 from ccdiff.train.assembly import Training
 from ccdiff.train.resuming import Finished, Found, Start, decide
 from ccdiff.train.titles import run_title
@@ -208,6 +211,16 @@ def _recorded(
         record.finish(_last_heldout_error(run))
     seconds = training.state.seconds
     log.info("trained for %.0f s; samples and checkpoints are in %s", seconds, run.path)
+    if not sweep:
+        _tell_what_next(run)
+
+
+def _tell_what_next(run: Run) -> None:
+    """Names the picture to look at, and the command that draws more."""
+    grid = run.samples / "grid.png"
+    if grid.exists():
+        log.info("look at %s", grid)
+    log.info("to draw more: %s run=%s", as_typed("sample"), shlex.quote(os.path.relpath(run.path)))
 
 
 def _note_reached(record: Record, run: Run, training: Training) -> None:

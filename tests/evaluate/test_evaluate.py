@@ -327,7 +327,7 @@ def test_labels_come_by_turns(folder):
 
 
 def test_attributes_are_judged_one_by_one(tmp_path):
-    def images(numbers: range) -> Tensor:
+    def images(numbers: range, _: object) -> Tensor:
         return torch.randint(256, (len(numbers), 1, 8, 8)).to(torch.uint8)
 
     torch.manual_seed(0)
@@ -348,7 +348,7 @@ def test_gaps_between_the_parts_are_filled(tmp_path):
     """As several processes leave them that were stopped; parts that overlap are left alone."""
     drawn = []
 
-    def draw(numbers: range) -> Tensor:
+    def draw(numbers: range, _: object = None) -> Tensor:
         drawn.append(numbers)
         return torch.tensor(numbers).to(torch.uint8).reshape(-1, 1, 1, 1)
 

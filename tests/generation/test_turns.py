@@ -16,12 +16,13 @@ import pytest
 from cli import ROOT, TINY, Done, call, rarely, succeed
 from PIL import Image
 from processes import launch
+from tqdm import tqdm
 
 from ccdiff.errors import UserError
 from ccdiff.evaluate import job as evaluate_run
 from ccdiff.evaluate import shards as evaluate_shards
 from ccdiff.generation.pipeline import Pipeline
-from ccdiff.generation.turns import by_turns, parts_of
+from ccdiff.generation.turns import Advance, by_turns, parts_of
 from ccdiff.sample import job as sampling
 from ccdiff.system.locks import locked
 from tests.evaluate.test_evaluate import untrained
@@ -84,10 +85,37 @@ def test_lines_beside_the_bar_outlive_a_closed_pipe(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", Closed())
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [logging.StreamHandler(sys.stdout)])
-    drawn = list(by_turns([range(2)], lambda part: root.warning("the model is odd")))
+    drawn = list(by_turns([range(2)], lambda *_: root.warning("the model is odd")))
     assert drawn == [(range(2), None)]
     assert left == [True]
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_bar_counts_steps_and_not_batches(monkeypatch):
+    shown: list[list[int]] = []
+    told = 5
+
+    class Bar(tqdm):
+        def update(self, n: float = 1) -> None:
+            self.n += n
+            shown[-1].append(self.n)
+
+    monkeypatch.setattr("ccdiff.generation.turns.tqdm", Bar)
+
+    def work(part: range, advance: Advance) -> range:
+        shown.append([])
+        for _ in range(told):
+            advance(len(part))
+        return part
+
+    parts = [range(4), range(4, 6)]
+    assert list(by_turns(parts, work, before=10, steps=5)) == [(p, p) for p in parts]
+    assert shown[0][:2] == [54, 58]
+    assert [bar[-1] for bar in shown] == [70, 80]
+    told = 2  # Where a part tells less than it was to, all of it counts.
+    shown.clear()
+    list(by_turns(parts, work, before=10, steps=5))
+    assert [bar[-1] for bar in shown] == [70, 80]
 
 
 def test_samples_are_the_same_for_any_number_of_processes(run, drawn_by_one):
@@ -194,11 +222,11 @@ def test_one_command_at_a_time_evaluates_in_a_folder(run, judged_by_one, monkeyp
     def watch(owner, name):
         plain = getattr(owner, name)
 
-        def watched(*arguments):
+        def watched(*arguments, **settings):
             with pytest.raises(UserError, match="held by"), locked(folder / ".lock", busy=refuse):
                 pass
             held.append(name)
-            return plain(*arguments)
+            return plain(*arguments, **settings)
 
         monkeypatch.setattr(owner, name, watched)
 

@@ -182,7 +182,7 @@ def test_bad_input_is_one_clear_error(arguments, parts, run):
 def test_a_folder_that_cannot_be_made_is_told_before_drawing(run, monkeypatch):
     folder = run.parent.parent
     (folder / "text").write_text("no folder")
-    monkeypatch.setattr("ccdiff.sample.job.by_turns", lambda parts, draw: pytest.fail("drew"))
+    monkeypatch.setattr("ccdiff.sample.job.by_turns", lambda *_, **__: pytest.fail("drew"))
     done = call("sample.py", "run=outputs/one", "out=text", *QUICK, cwd=folder)
     assert done.status != 0
     assert "out=text is a file" in done.printed
