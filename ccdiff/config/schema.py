@@ -108,6 +108,8 @@ def typed(cfg: DictConfig, schema: type) -> DictConfig:
     except OmegaConfBaseException as error:
         reason = str(error).strip().splitlines()[0]
         key = getattr(error, "full_key", None)
+        if "is not a ListConfig" in reason:
+            reason = f"it takes a list, such as {key}=[1,2]"
         raise UserError(f"{key}: {reason}" if key else reason) from error
     seed = merged.get("seed")
     if isinstance(seed, int) and not -_SEEDS <= seed < _SEEDS:

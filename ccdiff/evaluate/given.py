@@ -232,8 +232,10 @@ def _labels_like(like: Tensor, labels: np.ndarray, path: str, *, num_labels: int
     whole = np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool
     most = 1 if many else num_labels - 1
     if not whole or list(labels.shape) != shape or labels.min() < 0 or labels.max() > most:
+        found = f"{labels.dtype} {list(labels.shape)}"
+        if whole and labels.size:
+            found += f" from {labels.min()} to {labels.max()}"
         raise UserError(
-            f"samples={path}: labels are whole numbers {shape} from 0 to {most}, got "
-            f"{labels.dtype} {list(labels.shape)}"
+            f"samples={path}: labels are whole numbers {shape} from 0 to {most}, got {found}"
         )
     return torch.from_numpy(labels.astype(np.uint8 if many else np.int64))

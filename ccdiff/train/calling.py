@@ -38,11 +38,17 @@ def train(overrides: Sequence[str] = (), *, out: str | Path | None = None) -> Ru
         UserError: For what the command line refuses, and for what it does with several runs.
         KeyboardInterrupt: Where it was interrupted; everything is saved.
     """
+    if isinstance(overrides, str):
+        raise UserError(f"pass a list of overrides, such as [{overrides!r}]")
     asked = list(overrides)
     for override in asked:
+        if not isinstance(override, str):
+            raise UserError(f"an override is text, as 'trainer.steps=100', got {override!r}")
         key, _, value = override.partition("=")
         if key == "resume" and value not in ("auto", "null"):
             raise UserError(f"{override}: pass out=<the run> and resume=auto to go on with a run")
+        if key.lstrip("+") in ("sweep", "hydra.mode") and value != "null":
+            raise UserError(f"{override}: this trains one run; a sweep is started from a shell")
         if override.startswith("-") or key == "hydra.run.dir":
             raise UserError(f"{override}: an override is key=value, and out= names the folder")
     try:

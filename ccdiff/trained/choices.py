@@ -1,5 +1,6 @@
 """How to draw, chosen by the names that the command line has for it, or by objects."""
 
+import operator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ from ccdiff.generation.pipeline import Pipeline
 from ccdiff.runs.folder import Run
 from ccdiff.trained.grids import fill_in_grid
 
-__all__ = ["chosen_pipeline"]
+__all__ = ["chosen_pipeline", "whole"]
 
 
 def chosen_pipeline(
@@ -49,10 +50,18 @@ def chosen_pipeline(
             own,
             sampler=_sampler(own.sampler, run, sampler, grid, steps),
             guidance=_guidance(own.guidance, guidance),
-            threshold=_option("threshold", threshold) or own.threshold,
+            threshold=_option("threshold", threshold, Threshold) or own.threshold,
         )
     except ValueError as error:  # What a constructor refuses is what the user gave.
         raise UserError(str(error)) from error
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of any type as an int; None for what is none."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def _sampler(
@@ -62,20 +71,22 @@ def _sampler(
     grid: str | Grid | None,
     steps: int | None,
 ) -> Sampler:
+    if steps is not None and whole(steps) is None:
+        raise UserError(f"steps must be a whole number, got {steps!r}")
     if isinstance(sampler, str):
         node = _composed("sampler", sampler).copy()
-        node.steps = node.steps if steps is None else steps
+        node.steps = node.steps if steps is None else int(steps)
         if run is not None:
             fill_in_grid(node, run)
         asked: Sampler = instantiate(node)
     else:
         # Before the grid, which may depend on them.
-        asked = sampler or own
-        asked = asked if steps is None else replace(asked, steps=steps)
+        asked = _option("sampler", sampler, Sampler) or own
+        asked = asked if steps is None else replace(asked, steps=int(steps))
     if grid is None:
         return asked
     if not isinstance(grid, str):
-        return replace(asked, grid=grid)
+        return replace(asked, grid=_option("sampler/grid", grid, Grid))
     node = _composed("sampler", "ddim", f"sampler/grid={grid}").copy()
     node.name, node.steps = asked.name, asked.steps
     if run is not None:
@@ -84,14 +95,21 @@ def _sampler(
 
 
 def _guidance(own: Guidance, asked: str | float | Guidance | None) -> Guidance:
-    if isinstance(asked, int | float):
+    if isinstance(asked, int | float) and not isinstance(asked, bool):
         return NoGuidance() if asked == 1 else CFG(scale=asked)
-    return _option("guidance", asked) or own
+    return _option("guidance", asked, Guidance) or own
 
 
-def _option(group: str, asked: Any) -> Any:
+def _option(group: str, asked: Any, kind: type) -> Any:
     """The object that is asked for, by its name or itself; None where nothing is."""
-    return instantiate(_composed(group, asked)) if isinstance(asked, str) else asked
+    if isinstance(asked, str):
+        return instantiate(_composed(group, asked))
+    if asked is not None and not isinstance(asked, kind):
+        raise UserError(
+            f"{group} must be the name of an option, or a {kind.__name__} that is made, got "
+            f"{asked!r}"
+        )
+    return asked
 
 
 @lru_cache(maxsize=256)

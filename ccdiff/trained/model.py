@@ -1,6 +1,7 @@
 """A trained model to draw images with: from an exported folder, a run or a checkpoint."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ccdiff.runs.checkpoints import open_checkpoint
 from ccdiff.runs.exports import export_folder
 from ccdiff.runs.folder import Run, run_of
 from ccdiff.system.device import pick_device
-from ccdiff.trained.choices import chosen_pipeline
+from ccdiff.trained.choices import chosen_pipeline, whole
 from ccdiff.trained.doubts import coupling_of, tell_doubts
 from ccdiff.trained.exports import read_export
 from ccdiff.trained.run import trained_config, trained_denoiser
@@ -92,10 +93,8 @@ class Model:
         Raises:
             UserError: Where a label or an option is unknown, or there is nothing to draw.
         """
-        if num_per_label < 1:
-            raise UserError(f"num_per_label must be at least 1, got {num_per_label}")
-        if frames < 0:
-            raise UserError(f"frames must be at least 0, got {frames}")
+        num_per_label = _count("num_per_label", num_per_label, least=1)
+        frames = _count("frames", frames, least=0)
         y, drop, titles = parse_labels(
             list(labels) if isinstance(labels, tuple) else labels, self.denoiser.conditioning
         )
@@ -163,12 +162,24 @@ class Model:
         )
 
 
+def _count(name: str, value: int, *, least: int) -> int:
+    """A whole number of its least size or more, whatever type of whole number it is."""
+    if (number := whole(value)) is None:
+        raise UserError(f"{name} must be a whole number, got {value!r}")
+    if number < least:
+        raise UserError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
 def _seeds(seed: int | Sequence[int], titles: Sequence[str], num_per_label: int) -> list[int]:
-    if isinstance(seed, int):
-        return sample_seeds(seed, titles, num_per_label)
-    if len(seed) != len(titles) * num_per_label:
-        raise UserError(f"there are {len(seed)} seeds for {len(titles) * num_per_label} images")
-    return list(seed)
+    if (number := whole(seed)) is not None:
+        return sample_seeds(number, titles, num_per_label)
+    seeds = [] if isinstance(seed, str) or not isinstance(seed, Iterable) else list(seed)
+    if not seeds or any(whole(one) is None for one in seeds):
+        raise UserError(f"seed must be a whole number, or one for each image, got {seed!r}")
+    if len(seeds) != len(titles) * num_per_label:
+        raise UserError(f"there are {len(seeds)} seeds for {len(titles) * num_per_label} images")
+    return [int(one) for one in seeds]
 
 
 def load_model(path: str | Path | Run, *, device: str = "auto") -> Model:
@@ -182,6 +193,8 @@ def load_model(path: str | Path | Run, *, device: str = "auto") -> Model:
         UserError: Where there is none, or it is damaged.
     """
     path = path.path if isinstance(path, Run) else path
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"a model is opened by its path, or by latest, got {path!r}")
     run, step = None, None
     if (folder := export_folder(path)) is not None:
         config, denoiser = read_export(folder)

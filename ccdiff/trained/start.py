@@ -40,6 +40,8 @@ def start_from(denoiser: Denoiser, reference: str, *, weights: str = "ema") -> d
         UserError: Where there is no such run, a shape differs, or nothing matches; then nothing
             is changed.
     """
+    if not reference.strip():
+        raise UserError("init_from= names no run: a run directory, a checkpoint file, or latest")
     path, checkpoint = open_checkpoint(reference)
     before = trained_denoiser(checkpoint, weights=weights)
     theirs, ours = before.state_dict(), denoiser.state_dict()

@@ -1,5 +1,7 @@
 """A trained model in Python: drawing by names, numbers and objects; what comes of it."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,37 @@ def test_images_are_pictures_arrays_and_names(model, tmp_path):
             action()
 
 
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"num_per_label": 1.5}, "num_per_label must be a whole number, got 1.5"),
+        ({"frames": 1.5}, "frames must be a whole number"),
+        ({"steps": 2.5}, "steps must be a whole number, got 2.5"),
+        ({"steps": "two"}, "steps must be a whole number, got 'two'"),
+        ({"seed": 1.5}, "seed must be a whole number, or one for each image"),
+        ({"seed": "a"}, "seed must be"),
+        ({"seed": ["a"]}, "seed must be"),
+        ({"sampler": DDIM}, "sampler must be the name of an option, or a Sampler that is made"),
+        ({"sampler": 3}, "sampler must be the name"),
+        ({"grid": 3}, "sampler/grid must be the name of an option, or a Grid"),
+        ({"guidance": True}, "guidance must be the name"),
+        ({"threshold": 3}, "threshold must be the name"),
+    ],
+    ids=str,
+)
+def test_what_is_of_another_type_is_told(model, settings, told):
+    with pytest.raises(UserError, match=re.escape(told)):
+        model.sample("3", **{"steps": 2, **settings})
+
+
+def test_whole_numbers_of_any_type_will_do(model):
+    mine = model.sample("3", steps=2, seed=5)
+    theirs = model.sample("3", steps=np.int64(2), seed=np.int64(5), num_per_label=np.int32(1))
+    assert torch.equal(mine.tensor, theirs.tensor)
+    with pytest.raises(UserError, match="a model is opened by its path"):
+        ccdiff.load(3)
+
+
 def test_a_film_ends_with_the_images(model, tmp_path):
     images = model.sample(["3", "7"], sampler="ddim", steps=6, frames=3)
     assert images.frames.x_t.shape == images.frames.x0_hat.shape == (3, 2, 1, 8, 8)
@@ -190,6 +223,8 @@ def test_training_from_python_is_that_of_the_command_line(run, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("override", "told"),
     [
+        ("sweep=learning_rate", "this trains one run"),
+        (3, "an override is text"),
         ("schedule=cosin", "there is no schedule=cosin: did you mean cosine?"),
         ("trainer.step=3", "did you mean trainer.steps?"),
         ("hydra.run.dir=here", "out="),
@@ -211,3 +246,8 @@ def test_a_notebook_shows_figures_grid_and_curves(run):
     assert html.count('alt="') == 2
     assert "heldout/eps_mse" in html
     assert "<script" not in html
+
+
+def test_overrides_are_a_list():
+    with pytest.raises(UserError, match=re.escape("pass a list of overrides, such as ['seed=1']")):
+        ccdiff.train("seed=1")
