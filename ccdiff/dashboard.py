@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from ccdiff.errors import UserError
-from ccdiff.launch.entry import plain_command
+from ccdiff.launch.running import plain_command
 
 __all__ = ["main", "make_dashboard", "workspace"]
 

@@ -36,7 +36,12 @@ def prepare_data(cfg: DictConfig) -> None:
     print(f"{shape} each")
 
 
-main = command("prepare", job="ccdiff.prepare:prepare_data", schema=PrepareConfig)
+main = command(
+    "prepare",
+    about="Fetches, decodes and checks a data set ahead of training.",
+    job="ccdiff.prepare:prepare_data",
+    schema=PrepareConfig,
+)
 
 if __name__ == "__main__":
     main()

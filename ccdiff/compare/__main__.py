@@ -12,7 +12,7 @@ from ccdiff.compare.read import Job, find_runs, read_job
 from ccdiff.compare.standing import standing
 from ccdiff.compare.table import MAIN, Comparison, compare, direction
 from ccdiff.errors import UserError
-from ccdiff.launch.entry import plain_command
+from ccdiff.launch.running import plain_command
 from ccdiff.runs.folder import Run
 from ccdiff.system.atomic import made_folder, write_text
 from ccdiff.system.console import guard_console

@@ -87,7 +87,11 @@ def _is_map(arguments: list[str]) -> bool:
 
 
 main = command(
-    "curve", job="ccdiff.curve.job:run_curve", schema=CurveConfig, rewrite=list_arguments
+    "curve",
+    about="Compares quality against cost, over samplers and numbers of steps.",
+    job="ccdiff.curve.job:run_curve",
+    schema=CurveConfig,
+    rewrite=list_arguments,
 )
 
 if __name__ == "__main__":

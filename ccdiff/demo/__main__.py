@@ -23,7 +23,12 @@ class DemoConfig:
 ConfigStore.instance().store(name="demo_schema", node=DemoConfig)
 
 
-main = command("demo", job="ccdiff.demo.job:run_demo", schema=DemoConfig)
+main = command(
+    "demo",
+    about="Serves a page that draws, on this machine.",
+    job="ccdiff.demo.job:run_demo",
+    schema=DemoConfig,
+)
 
 if __name__ == "__main__":
     main()

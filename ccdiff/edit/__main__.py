@@ -98,7 +98,13 @@ for _name, _node in _TASKS.items():
     ConfigStore.instance().store(group="task", name=_name, node=_node)
 
 
-main = command("edit", job="ccdiff.edit.job:run_edit", schema=EditConfig, rewrite=label_arguments)
+main = command(
+    "edit",
+    about="Inpaints, varies, interpolates and inverts images.",
+    job="ccdiff.edit.job:run_edit",
+    schema=EditConfig,
+    rewrite=label_arguments,
+)
 
 if __name__ == "__main__":
     main()

@@ -59,13 +59,19 @@ class JudgeConfig:
 
 _evaluate = command(
     "evaluate",
+    about="Says in figures how good the samples of a run are.",
     job="ccdiff.evaluate.job:run_evaluation",
     schema=EvaluateConfig,
     rewrite=sampling_arguments,
     several=True,
 )
 
-_judge = command("evaluate_samples", job="ccdiff.evaluate.given:run_judging", schema=JudgeConfig)
+_judge = command(
+    "evaluate_samples",
+    about="Says in figures how good pictures are that others made.",
+    job="ccdiff.evaluate.given:run_judging",
+    schema=JudgeConfig,
+)
 
 
 def main() -> None:

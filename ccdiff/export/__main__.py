@@ -29,7 +29,12 @@ class ExportConfig:
 ConfigStore.instance().store(name="export_schema", node=ExportConfig)
 
 
-main = command("export", job="ccdiff.export.job:run_export", schema=ExportConfig)
+main = command(
+    "export",
+    about="Puts a trained model into a folder to hand on.",
+    job="ccdiff.export.job:run_export",
+    schema=ExportConfig,
+)
 
 if __name__ == "__main__":
     main()

@@ -34,7 +34,12 @@ class FitConfig:
     data: schema.MovedData = field(default_factory=schema.MovedData)
 
 
-main = command("fit", job="ccdiff.fit.job:run_fit", schema=FitConfig)
+main = command(
+    "fit",
+    about="Fits grids of times to a run, for few steps.",
+    job="ccdiff.fit.job:run_fit",
+    schema=FitConfig,
+)
 
 if __name__ == "__main__":
     main()

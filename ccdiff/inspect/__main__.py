@@ -58,9 +58,15 @@ def list_arguments(arguments: list[str]) -> list[str]:
     return rewritten
 
 
-_inspect = command("inspect", job="ccdiff.inspect.job:run_inspection", schema=InspectConfig)
+_inspect = command(
+    "inspect",
+    about="Shows what a data set holds.",
+    job="ccdiff.inspect.job:run_inspection",
+    schema=InspectConfig,
+)
 _picture = command(
     "inspect_curves",
+    about="Shows schedules, or which noise levels look alike to a network.",
     job="ccdiff.inspect.curves:run_picturing",
     schema=CurvesConfig,
     rewrite=list_arguments,

@@ -1,7 +1,5 @@
 """Samples from a trained run: ``python sample.py run=latest labels=[3,7] num_per_label=8``."""
 
-from ccdiff.config.schema import SampleConfig
-from ccdiff.launch.arguments import sampling_arguments
 from ccdiff.launch.entry import command
 
 __all__ = ["main"]
@@ -9,9 +7,10 @@ __all__ = ["main"]
 main = command(
     "sample",
     job="ccdiff.sample.job:run_sampling",
-    schema=SampleConfig,
-    rewrite=sampling_arguments,
+    schema="ccdiff.config.schema:SampleConfig",
+    rewrite="ccdiff.launch.arguments:sampling_arguments",
     several=True,
+    about="Draws images from a trained run.",
 )
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Trains one run, or a sweep of them: ``python train.py``; conf/train.yaml lists the groups."""
 
-from ccdiff.config.schema import TrainConfig
-from ccdiff.launch.arguments import resume_arguments
 from ccdiff.launch.entry import command
 
 __all__ = ["main"]
@@ -9,10 +7,11 @@ __all__ = ["main"]
 main = command(
     "train",
     job="ccdiff.train.job:train_job",
-    schema=TrainConfig,
-    rewrite=resume_arguments,
+    schema="ccdiff.config.schema:TrainConfig",
+    rewrite="ccdiff.launch.arguments:resume_arguments",
     several=True,
     sweeps=True,
+    about="Trains a class-conditional diffusion model, or a sweep of them.",
 )
 
 if __name__ == "__main__":

@@ -110,6 +110,8 @@ def test_options_of_ones_own_are_found_for_a_run(tmp_path):
         ("ccdiff.edit", ["task=strip", "task.frame=3"], "did you mean task.frames?"),
         ("ccdiff.export", ["outt=3"], "did you mean out?"),
         ("ccdiff.export", ["run="], "run= names no run"),
+        ("train.py", ["init_from="], "init_from= names no run"),
+        ("ccdiff.fit", ["run=x", "steps=5"], "it takes a list, such as steps=[1,2]"),
         ("sample.py", [f"run='{FIXTURE / 'run'}'", "out="], "out= names no folder"),
         ("sample.py", [f"run='{FIXTURE / 'run'}'", "out=."], "out=. is not empty: pass another"),
         ("train.py", ["tracker.entity=a/b"], "tracker.entity must be"),

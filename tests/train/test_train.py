@@ -156,7 +156,7 @@ for script in sys.argv[1].split():
         GlobalHydra.instance().clear()
         with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
             run(script, run_name="__main__")
-        wanted = "Powered by Hydra" if flags == "--help" else ":"
+        wanted = "usage: " if flags == "--help" else ":"
         assert wanted in printed.getvalue(), (sys.argv, printed.getvalue())
         loaded = {"torch", "wandb", "matplotlib"} & set(sys.modules)
         assert not loaded, (sys.argv, loaded)
