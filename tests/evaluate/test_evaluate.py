@@ -263,9 +263,9 @@ def test_more_samples_are_added_to_those_that_are_there(run, metrics, monkeypatc
     drawn = []
     whole = Pipeline.__call__
 
-    def counting(self, denoiser, y, drop, *, seeds):
+    def counting(self, denoiser, y, drop, *, seeds, on_step):
         drawn.extend(y.tolist())
-        return whole(self, denoiser, y, drop, seeds=seeds)
+        return whole(self, denoiser, y, drop, seeds=seeds, on_step=on_step)
 
     monkeypatch.setattr(Pipeline, "__call__", counting)
     succeed(COMMAND, f"run={run}", "name=whole", *QUICK, "n=64", cwd=run.parent)
