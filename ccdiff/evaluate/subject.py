@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def open_subject(cfg: DictConfig) -> Subject:
     # Before the classifier, whose training takes minutes.
     source.check()
     trained = open_run(cfg)
+    if not os.access(trained.run.path, os.W_OK):
+        raise UserError(f"{trained.run.path} cannot be written, where the evaluation is kept")
     trained.check_guidance(cfg)
     data = trained.data_set(root=cfg.data.root)
     train, heldout = data.load()

@@ -31,6 +31,8 @@ def explained(error: Exception, arguments: Sequence[str], name: str) -> str:
         name: Of the config.
     """
     message = "\n".join(filter(None, (str(error).strip(), _cause(error))))
+    if isinstance(error, ValueError) and isinstance(error.__cause__, OSError):
+        error = error.__cause__  # What logging says of it is that it cannot be configured.
     if isinstance(error, OSError) and error.filename is not None:
         return (
             f"{error.filename}: {error.strerror}. The folder of a run must be one that can be "

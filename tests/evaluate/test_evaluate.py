@@ -344,6 +344,14 @@ def test_attributes_are_judged_one_by_one(tmp_path):
     assert found.sketch.moments.n == 27
 
 
+def test_a_run_that_cannot_be_written_is_told_before_the_classifier(run, monkeypatch):
+    monkeypatch.setattr("ccdiff.evaluate.subject.os.access", lambda *_: False)
+    monkeypatch.setattr("ccdiff.evaluate.subject.Judge.open", lambda *_: pytest.fail("trained"))
+    done = call(COMMAND, f"run={run}", *QUICK, cwd=run.parent)
+    assert done.status == 1
+    assert "cannot be written, where the evaluation is kept" in done.printed
+
+
 def test_gaps_between_the_parts_are_filled(tmp_path):
     """As several processes leave them that were stopped; parts that overlap are left alone."""
     drawn = []

@@ -1,5 +1,6 @@
 """Command lines: flags anywhere, the nearest real key, one line for what is wrong, the wheel."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from packaging.specifiers import SpecifierSet
 from ccdiff.__main__ import COMMANDS
 from ccdiff.errors import UserError
 from ccdiff.launch.arguments import flags_first
+from ccdiff.launch.explain import explained
 from ccdiff.runs.tracker import WandbTracker
 
 FIXTURE = ROOT / "tests/runs/version_0_1_0"
@@ -129,6 +131,13 @@ def test_what_is_wrong_is_told_in_a_line(tmp_path, script, arguments, told):
     assert "Traceback" not in done.printed
     assert "HYDRA_FULL_ERROR" not in done.printed
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_log_that_cannot_be_written_is_told_by_its_file():
+    refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "run/train.log")
+    error = ValueError("Unable to configure handler 'file'")
+    error.__cause__ = refused
+    assert explained(error, [], "train").startswith("run/train.log: Permission denied. The folder")
 
 
 def test_nothing_of_a_runs_folder_is_composed_but_its_values(tmp_path):
