@@ -201,7 +201,6 @@ def test_the_wheel_holds_all_that_commands_read(wheel):
     assert {f"ccdiff/{path}" for path in confs} <= names
     assert {name.split("/")[0] for name in names} == {
         "ccdiff",
-        "hydra_plugins",
         f"ccdiff-{PROJECT['version']}.dist-info",
     }
 
