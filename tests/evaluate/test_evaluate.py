@@ -235,11 +235,11 @@ def test_resumed_equals_uninterrupted(run, folder, metrics, monkeypatch):
     calls = []
     whole = Pipeline.__call__
 
-    def failing(self, denoiser, y, drop, *, seeds):
+    def failing(self, denoiser, y, drop, *, seeds, on_step):
         calls.append(len(seeds))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(self, denoiser, y, drop, seeds=seeds)
+        return whole(self, denoiser, y, drop, seeds=seeds, on_step=on_step)
 
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "__call__", failing)
