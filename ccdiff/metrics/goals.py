@@ -154,10 +154,13 @@ def check_goals(goals: Sequence[Goal], figures: Sequence[str]) -> None:
             continue
         name = goal.figure.removeprefix("evaluate/")
         near = get_close_matches(name, [*short, *figures], n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}? " if near else ""
+        judged = any(figure != "heldout/eps_mse" for figure in figures)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        if not judged:
+            hint = ". What samples are like is looked at with evaluate.every=<steps>, which is 0"
         raise UserError(
-            f"trainer.stop_at: this run logs no {name} with an interval: {hint}(it logs "
-            f"{', '.join(short) or 'none'})"
+            f"trainer.stop_at: this run logs no {name} with an interval, but "
+            f"{', '.join(short) or 'nothing'}{hint}"
         )
 
 
