@@ -42,6 +42,7 @@ from ccdiff.train.resuming import check_config, check_data
 from ccdiff.trained.start import keep_scale, start_from
 from ccdiff.training.checks import (
     check_augment,
+    check_batch,
     check_coupling,
     check_fit,
     check_noise,
@@ -131,6 +132,11 @@ class Training:
         if world_size() > 1:
             check_used(denoiser, self.objective, self.train_split)
         check_noise(denoiser, self.objective, instantiate(cfg.sampler))
+        check_batch(
+            instantiate(cfg.auxiliary),
+            instantiate(cfg.coupling),
+            at_once=settings.batch_size // (settings.accumulate * world_size()),
+        )
         check_coupling(
             instantiate(cfg.coupling),
             instantiate(cfg.sampler),

@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ccdiff.data import Split, in_plane, to_float
 from ccdiff.diffusion.augmentations import Augmentation
-from ccdiff.diffusion.couplings import Coupling, Optimal, alike
+from ccdiff.diffusion.auxiliaries import Auxiliary, NoAuxiliary
+from ccdiff.diffusion.couplings import Coupling, Independent, Optimal, alike
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Reach
 from ccdiff.diffusion.objectives import Draw, Objective
@@ -20,6 +21,7 @@ from ccdiff.errors import UserError
 __all__ = [
     "Size",
     "check_augment",
+    "check_batch",
     "check_coupling",
     "check_fit",
     "check_noise",
@@ -234,6 +236,31 @@ def check_noise(denoiser: Denoiser, objective: Objective, sampler: Sampler) -> N
             noisiest.item(),
             min(-0.1, noisiest.item()),
         )
+
+
+def check_batch(auxiliary: Auxiliary, coupling: Coupling, *, at_once: int) -> None:
+    """Refuses what compares the images of a batch where there is one image at a time.
+
+    Arguments:
+        auxiliary: A loss beside the objective.
+        coupling: Of noises and images.
+        at_once: Images that are computed at once: a batch, or its part on a process.
+
+    Raises:
+        UserError: Where it would do nothing.
+    """
+    if at_once > 1:
+        return
+    for key, part, none in (
+        ("auxiliary", auxiliary, NoAuxiliary),
+        ("coupling", coupling, Independent),
+    ):
+        if not isinstance(part, none):
+            raise UserError(
+                f"{key}={type(part).__name__.lower()} compares images of a batch, of which one at "
+                f"a time is computed here: raise trainer.batch_size, lower trainer.accumulate, or "
+                f"use {key}={'none' if key == 'auxiliary' else 'independent'}"
+            )
 
 
 def check_coupling(

@@ -9,6 +9,7 @@ from cli import ROOT
 import ccdiff.nn
 from ccdiff.config.build import build_objective, instantiate
 from ccdiff.data import Split
+from ccdiff.diffusion.auxiliaries import Contrastive, NoAuxiliary
 from ccdiff.diffusion.conditioning import OneHot
 from ccdiff.diffusion.couplings import Independent, Optimal
 from ccdiff.diffusion.denoiser import Denoiser
@@ -21,7 +22,14 @@ from ccdiff.diffusion.schedules import Cosine, Flow, Linear, Quadratic, Sigmoid
 from ccdiff.diffusion.times import LogitNormal, Stratified, UniformTimes
 from ccdiff.diffusion.weightings import SNR, FlowWeighting
 from ccdiff.errors import UserError
-from ccdiff.training.checks import check_coupling, check_noise, check_size, check_used, measure
+from ccdiff.training.checks import (
+    check_batch,
+    check_coupling,
+    check_noise,
+    check_size,
+    check_used,
+    measure,
+)
 from ccdiff.training.monitor import hooks
 from ccdiff.training.monitor.hooks import HeldOutLoss
 from tests.config.test_configs import composed
@@ -78,6 +86,15 @@ def test_samplers_that_add_noise_are_warned_of_a_coupling(caplog):
     check_coupling(Optimal(), DDPM(steps=4), classes, batch_size=16)
     assert "coupling=optimal" in caplog.text
     assert "adds noise on its way" in caplog.text
+
+
+def test_one_image_at_a_time_has_none_to_be_compared_with():
+    check_batch(NoAuxiliary(), Independent(), at_once=1)
+    check_batch(Contrastive(), Optimal(), at_once=2)
+    with pytest.raises(UserError, match="auxiliary=contrastive compares"):
+        check_batch(Contrastive(), Independent(), at_once=1)
+    with pytest.raises(UserError, match=r"coupling=optimal compares.*coupling=independent"):
+        check_batch(NoAuxiliary(), Optimal(), at_once=1)
 
 
 def test_a_coupling_is_warned_of_labels_that_hardly_repeat(caplog):
