@@ -328,8 +328,16 @@ def limited(split: Split, n: int) -> Split:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 to float32 in [-1, 1], any shape; points, which are float, stay as they are."""
-    return images if images.is_floating_point() else images.float() / 127.5 - 1
+    """uint8 to float32 in [-1, 1], any shape; points, which are float, stay as they are.
+
+    Raises:
+        ValueError: For floats that are no points of the plane: their range is not known.
+    """
+    if not images.is_floating_point():
+        return images.float() / 127.5 - 1
+    if not in_plane(images.shape[-3:]):
+        raise ValueError(f"images must be uint8, got {images.dtype} {tuple(images.shape)}")
+    return images
 
 
 def to_uint8(x: Tensor) -> Tensor:

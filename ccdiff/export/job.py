@@ -47,9 +47,9 @@ def run_export(cfg: DictConfig) -> Path:
     refuse_filled(cfg.out)
     if cfg.format not in _FORMATS:
         raise UserError(f"format must be one of {', '.join(_FORMATS)}, got {cfg.format}")
+    sharing = None if cfg.push is None else check_push(cfg)
     if cfg.format != "safetensors":
         check_installed()
-    sharing = None if cfg.push is None else check_push(cfg)
     if cfg.run is None:
         raise UserError("which run? pass run=<run directory>, run=<checkpoint> or run=latest")
     path, checkpoint = open_checkpoint(cfg.run)

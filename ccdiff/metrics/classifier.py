@@ -277,7 +277,7 @@ def _shift(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each of the images [B, C, H, W] shifted by up to an eighth, its borders repeated."""
     n, _, height, width = images.shape
     reach = height // 8
-    padded = pad(images.float(), (reach,) * 4, mode="replicate")
+    padded = pad(images.float(), (reach,) * 4, mode="replicate").to(images.dtype)
     offsets = torch.randint(2 * reach + 1, (2, n, 1), generator=generator, device=generator.device)
     rows = offsets[0] + torch.arange(height, device=images.device)
     columns = offsets[1] + torch.arange(width, device=images.device)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ccdiff.data import Digits, Split
+from ccdiff.data import Digits, Split, to_float
 from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.classifier import (
     Classifier,
@@ -188,3 +188,8 @@ def test_shifts_move_pixels_and_invent_none(generator):
 def test_rectangles_are_judged(shape):
     classifier = Classifier(shape, num_labels=2).eval()
     assert classifier(torch.zeros(2, *shape)).logits.shape == (2, 2)
+
+
+def test_floats_that_are_no_points_are_no_images():
+    with pytest.raises(ValueError, match="images must be uint8"):
+        to_float(torch.rand(2, 1, 8, 8))

@@ -82,7 +82,7 @@ def test_a_mistyped_figure_is_told_the_nearest():
     for text, near in (
         ("label_agrement_classifier>=0.9", "did you mean label_agreement_classifier"),
         ("heldout/eps_mes<0.1", "did you mean heldout/eps_mse"),
-        ("evaluate/fd_inception<0.1", "it logs label_agreement_classifier, heldout/eps_mse"),
+        ("evaluate/fd_inception<0.1", "but label_agreement_classifier, heldout/eps_mse"),
     ):
         with pytest.raises(UserError, match=near):
             check_goals(parse_goals(text), known)

@@ -41,6 +41,7 @@ _WITH = {
     "sampler=consistency": ("objective=consistency",),
     "objective=meanflow": ("objective=meanflow", "model.interval=true"),
     "objective=consistency": ("objective=consistency",),
+    "objective=model_guidance": ("objective=model_guidance", "conditioning.drop=0.1"),
 }
 """What goes with another choice alone, and is so composed whole."""
 
