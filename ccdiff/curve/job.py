@@ -9,8 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ccdiff.config.build import instantiate
-from ccdiff.curve.choices import compose_sampler, labels_shown
+from ccdiff.curve.choices import compose_sampler
 from ccdiff.curve.draw import Draw, Progress
+from ccdiff.curve.judged import open_judged
 from ccdiff.curve.map import run_map
 from ccdiff.curve.plot import plot_curve
 from ccdiff.curve.table import Measurement, Row, Setting, summarise, table, write_csv
@@ -20,9 +21,6 @@ from ccdiff.diffusion.levels import Reach
 from ccdiff.diffusion.samplers import check_sampler
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.errors import UserError
-from ccdiff.metrics.extractors import Material
-from ccdiff.metrics.judge import Judge, images_like
-from ccdiff.metrics.references import reference
 from ccdiff.pages.figures import check_format
 from ccdiff.runs.folder import refuse_filled
 from ccdiff.system.console import beside_bars
@@ -75,17 +73,12 @@ def run_curve(cfg: DictConfig) -> Path:
     everything = [*([solution] if solution else []), compared_with, *settings]
     _check_samplers(everything, trained)
     trained.check_guidance(cfg)
-    data = trained.data_set(root=cfg.data.root)
-    train, heldout = data.load()
-    y, titles = labels_shown(heldout, len(data.names), cfg.num_per_label)
-    material = Material.of(data, train, heldout, cache=cfg.cache, device=trained.device)
-    judge = Judge.open(source, material)
-    against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
-    like = images_like(train, y)
-    real = judge.glance(like.images, like.labels.cpu(), against)
+    judged = open_judged(cfg, trained, source)
+    y, titles, judge = judged.y, judged.titles, judged.judge
+    against, real = judged.against, judged.real
     out = new_folder(cfg.out, trained.run.path / "curve", cfg)
     schedule = instantiate(cfg.schedule) if cfg.schedule else trained.denoiser.schedule
-    kept = _variances([compared_with, *settings], schedule, train)
+    kept = _variances([compared_with, *settings], schedule, judged.train)
     rows: list[Row] = []
     work = len(cfg.seeds) * len(y) * sum(setting.sampler.calls for setting in everything)
     log.info(

@@ -9,18 +9,16 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ccdiff.config.build import instantiate
-from ccdiff.curve.choices import compose_sampler, labels_shown
+from ccdiff.curve.choices import compose_sampler
 from ccdiff.curve.heat import plot_map
+from ccdiff.curve.judged import open_judged
 from ccdiff.curve.table import write_csv
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.guidance import CFG, Guidance, NoGuidance
 from ccdiff.diffusion.samplers import Sampler, check_sampler
 from ccdiff.errors import UserError
 from ccdiff.generation.pipeline import Pipeline, sample_seeds
-from ccdiff.metrics.extractors import Material
-from ccdiff.metrics.judge import Judge, images_like
 from ccdiff.metrics.over_seeds import Spread, over_seeds
-from ccdiff.metrics.references import reference
 from ccdiff.runs.folder import refuse_filled, run_of
 from ccdiff.trained.run import OpenedRun, new_folder, open_run, track, trained_denoiser
 
@@ -73,14 +71,9 @@ def run_map(cfg: DictConfig) -> Path:
         model = trained_denoiser(trained.checkpoint, weights=weights, run=run)
         model.autocast_dtype = trained.denoiser.autocast_dtype
         models[weights] = model.to(trained.device)
-    data = trained.data_set(root=cfg.data.root)
-    train, heldout = data.load()
-    y, titles = labels_shown(heldout, len(data.names), cfg.num_per_label)
-    material = Material.of(data, train, heldout, cache=cfg.cache, device=trained.device)
-    judge = Judge.open(source, material)
-    against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
-    like = images_like(train, y)
-    real = judge.glance(like.images, like.labels.cpu(), against)
+    judged = open_judged(cfg, trained, source)
+    y, titles, judge = judged.y, judged.titles, judged.judge
+    against, real = judged.against, judged.real
     out = new_folder(cfg.out, trained.run.path / "curve", cfg)
     pipeline = trained.pipeline(cfg, sampler)
     log.info(
