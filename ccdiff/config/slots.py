@@ -131,7 +131,10 @@ def _arguments(
         if name not in accepted and not open_ended:
             near = get_close_matches(str(name), accepted, n=1)
             hint = f"did you mean {key}.{near[0]}?" if near else f"it takes {', '.join(accepted)}"
-            raise UserError(f"{node['_target_']} takes no {key}.{name}: {hint}")
+            raise UserError(
+                f"{node['_target_']} takes no {key}.{name}: {hint} "
+                f"(~{key}.{name} leaves it out where an experiment set it for another {key})"
+            )
         if name in list(accepted)[:later]:
             raise UserError(f"{key}.{name} is no setting: it is given by what the run has already")
         parameter = accepted.get(name)
