@@ -22,7 +22,7 @@ from ccdiff.diffusion import schedules, widest
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.guidance import CFG, AutoGuidance, Guidance, NoGuidance
 from ccdiff.diffusion.levels import Reach
-from ccdiff.diffusion.objectives import Denoising, Draw, MeanFlow, Objective
+from ccdiff.diffusion.objectives import Denoising, Draw, MeanFlow, Objective, Shortcut
 from ccdiff.diffusion.samplers import DDIM, Sampler, sample
 from ccdiff.diffusion.samplers.grids import Grid
 from ccdiff.diffusion.schedules import Cosine, Linear, Schedule
@@ -180,6 +180,8 @@ def lose(
     draw = Draw(t, torch.randn_like(x0), torch.zeros(2, device="cuda") > 0, toward=9 * t)
     if objective is MeanFlow:
         draw = draw._replace(ahead=torch.tensor([True, False]))
+    if objective is Shortcut:
+        draw = draw._replace(ahead=torch.tensor([2, 0]))
     loss = objective(weighting=weighting or SNR(), times=UniformTimes())
     losses = loss.at(denoiser, x0, y.to("cuda"), draw)
     assert losses.device.type == "cuda"

@@ -73,10 +73,10 @@ class Denoiser(nn.Module):
         super().__init__()
         self.interval = bool(getattr(network, "interval", False))
         """Whether the network is told toward which level an estimate shall lead."""
-        if Reach.ANYWHERE in reaches and not self.interval:
+        if not self.interval and {Reach.ANYWHERE, Reach.HALVES} & reaches:
             raise UserError(
-                "objective=meanflow teaches steps between any two noise levels, so the network "
-                "must be told both: pass model.interval=true"
+                "this objective teaches steps between two noise levels, so the network must be "
+                "told both: pass model.interval=true"
             )
         self.reaches = frozenset(reaches)
         self.network = network

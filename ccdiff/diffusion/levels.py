@@ -26,6 +26,8 @@ class Reach(Enum):
     """Infinitely short steps: ``x0_hat`` is the mean ``E[x0 | x_t]``, and gives the direction."""
     ANYWHERE = "anywhere"
     """Steps to any cleaner level that is named (:attr:`Level.toward`): they end on the ODE."""
+    HALVES = "halves"
+    """Steps of uniform grids of 1, 2, 4, ... steps, each half as long as one before."""
     END = "end"
     """The one step to the clean image, where the ODE ends."""
 

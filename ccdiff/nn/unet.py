@@ -162,7 +162,7 @@ class UNet(nn.Module):
             them, for a fifth less work. Chaurasia & Culurciello, LinkNet, 2017
             (arXiv:1707.03718).
         interval: Whether the network is told a second noise level, toward which its estimates
-            lead, as objective=meanflow wants. It starts as a network that is not.
+            lead, as objective=meanflow and shortcut want. It starts as a network that is not.
         noise_span: What the angle of the noise level runs over, whose sinusoids are embedded; 10
             is best for objective=meanflow, which takes the derivative by it.
 

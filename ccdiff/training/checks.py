@@ -123,10 +123,10 @@ def check_fit(denoiser: Denoiser, objective: Objective, split: Split) -> None:
         UserError: Where labels, images and model do not fit together, with the fix.
     """
     denoiser.conditioning.check(split.labels)
-    if denoiser.interval and Reach.ANYWHERE not in denoiser.reaches:
+    if denoiser.interval and Reach.HALVES not in denoiser.reaches:
         log.warning(
             "model.interval=true tells the network of a second noise level, of which this "
-            "objective says nothing: it is for objective=meanflow"
+            "objective says nothing: it is for objective=meanflow and objective=shortcut"
         )
     with torch.no_grad():
         loss = _loss_of_two(denoiser, objective, split)

@@ -25,7 +25,7 @@ def untrained(train, *, num_labels: int, flip: bool, device: object) -> Classifi
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Three runs: one that denoises, and two that begin with its weights."""
+    """Four runs: one that denoises, and three that begin with its weights."""
     folder = tmp_path_factory.mktemp("few")
     succeed("train.py", *SMALL, "sampler.steps=2", "hydra.run.dir=denoising", cwd=folder)
     told = succeed(
@@ -41,6 +41,8 @@ def folder(tmp_path_factory) -> Path:
         *(*SMALL, "objective=consistency", "init_from=denoising", "hydra.run.dir=consistency"),
         cwd=folder,
     )
+    mine = ("objective=shortcut", "model.interval=true", "init_from=meanflow")
+    succeed("train.py", *SMALL, *mine, "hydra.run.dir=shortcut", cwd=folder)
     return folder
 
 
@@ -48,7 +50,7 @@ def draw(folder: Path, run: str, *arguments: str):
     return call("sample.py", f"run={run}", *FAST, *arguments, cwd=folder)
 
 
-@pytest.mark.parametrize("run", ["denoising", "meanflow", "consistency"])
+@pytest.mark.parametrize("run", ["denoising", "meanflow", "consistency", "shortcut"])
 def test_each_draws_by_its_own_sampler(folder, run):
     assert draw(folder, run).status == 0
 
@@ -62,6 +64,11 @@ def test_each_draws_by_its_own_sampler(folder, run):
         ("consistency", "meanflow", "such as consistency"),
         ("meanflow", "unipc", ""),
         ("meanflow", "consistency", ""),
+        ("meanflow", "shortcut", ""),
+        ("denoising", "shortcut", "train with objective=shortcut or meanflow"),
+        ("shortcut", "unipc", ""),
+        ("shortcut", "meanflow", "such as ddim or unipc"),
+        ("shortcut", "consistency", "such as ddim or unipc"),
     ],
 )
 def test_a_sampler_that_does_not_fit_is_told(folder, run, sampler, told):
@@ -108,6 +115,8 @@ def test_they_go_on_without_the_run_that_they_began_with(folder, tmp_path):
         (["objective=consistency", "sampler=ddim"], "use sampler=consistency"),
         (["objective=consistency", "objective.factor=1"], "objective.factor must be above 1"),
         (["objective=meanflow", "objective.share=2"], "objective.share must be in"),
+        (["objective=shortcut"], "pass model.interval=true"),
+        (["objective=shortcut", "objective.steps=100"], "objective.steps must be 2, 4, 8"),
         (
             ["objective=meanflow", "model.interval=true", "objective.guidance=2"],
             "pass conditioning.drop=0.1",

@@ -5,5 +5,14 @@ from ccdiff.diffusion.objectives.core import Draw, Objective
 from ccdiff.diffusion.objectives.denoising import Denoising
 from ccdiff.diffusion.objectives.meanflow import MeanFlow
 from ccdiff.diffusion.objectives.model_guidance import ModelGuidance
+from ccdiff.diffusion.objectives.shortcut import Shortcut
 
-__all__ = ["Consistency", "Denoising", "Draw", "MeanFlow", "ModelGuidance", "Objective"]
+__all__ = [
+    "Consistency",
+    "Denoising",
+    "Draw",
+    "MeanFlow",
+    "ModelGuidance",
+    "Objective",
+    "Shortcut",
+]

@@ -21,8 +21,9 @@ class Draw(NamedTuple):
     """The randomness of a batch: times [B], noise [B, C, H, W], labels to hide [B] or [B, K].
 
     Objectives of two levels draw besides the ``log_snr`` [B] of the cleaner one, and may say for
-    which images it is another one at all: bool [B] on the CPU, so that a GPU is not waited for.
-    And the numbers [B, P] by which an augmentation changes images, where there is one.
+    which images it is another one at all: bool [B], or how many steps ahead, [B], on the CPU, so
+    that a GPU is not waited for. And the numbers [B, P] by which an augmentation changes images,
+    where there is one.
     """
 
     t: Tensor
@@ -32,8 +33,8 @@ class Draw(NamedTuple):
     ahead: Tensor | None = None
     told: Tensor | None = None
 
-    def part(self, rows: slice) -> "Draw":
-        """The same for some rows of the batch."""
+    def part(self, rows: slice | Tensor) -> "Draw":
+        """The same for some rows of the batch, a slice or their numbers on the CPU."""
         rest = (None if values is None else values[rows] for values in self[2:])
         return Draw(self.t[rows], self.eps[rows], *rest)
 

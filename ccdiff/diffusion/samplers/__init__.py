@@ -15,7 +15,7 @@ from ccdiff.diffusion.samplers.core import (
     sample,
 )
 from ccdiff.diffusion.samplers.fitted import FittedMultistep
-from ccdiff.diffusion.samplers.learned import ConsistencySampler, MeanFlowSampler
+from ccdiff.diffusion.samplers.learned import ConsistencySampler, MeanFlowSampler, ShortcutSampler
 from ccdiff.diffusion.samplers.multistep import DPMpp2M, UniPC
 from ccdiff.diffusion.samplers.noise import AnyNoise, BatchNoise, GivenNoise, SampleNoise
 from ccdiff.diffusion.samplers.singlestep import Euler, Heun, StochasticHeun
@@ -37,6 +37,7 @@ __all__ = [
     "Past",
     "SampleNoise",
     "Sampler",
+    "ShortcutSampler",
     "StochasticHeun",
     "UniPC",
     "check_sampler",

@@ -119,6 +119,7 @@ def check_sampler(sampler: Sampler, denoiser: Denoiser) -> None:
     needed = {
         Reach.END: "objective=consistency, or objective=meanflow model.interval=true",
         Reach.ANYWHERE: "objective=meanflow model.interval=true",
+        Reach.HALVES: "objective=shortcut or meanflow, and model.interval=true",
     }[sampler.reach]
     other = "ddim or unipc" if Reach.HERE in denoiser.reaches else "consistency"
     raise UserError(

@@ -10,9 +10,11 @@ from torch import Tensor
 from ccdiff.diffusion.denoiser import Denoise
 from ccdiff.diffusion.levels import Level, Reach
 from ccdiff.diffusion.samplers.core import Past, Sampler
+from ccdiff.diffusion.samplers.grids import Uniform
 from ccdiff.diffusion.samplers.noise import AnyNoise
+from ccdiff.diffusion.schedules import Schedule
 
-__all__ = ["ConsistencySampler", "MeanFlowSampler"]
+__all__ = ["ConsistencySampler", "MeanFlowSampler", "ShortcutSampler"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,30 @@ class MeanFlowSampler(Sampler):
     ) -> Tensor:
         x0_hat = denoise(x_t, now.leading_to(after))
         return after.alpha * x0_hat + after.sigma * (x_t - now.alpha * x0_hat) / now.sigma
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortcutSampler(MeanFlowSampler):
+    """The same steps, of uniform grids of 1, 2, 4, ... steps, which are all that was learned.
+
+    Frans et al., One Step Diffusion via Shortcut Models, 2024 (arXiv:2410.12557), algorithm 2.
+    """
+
+    reach: ClassVar[Reach] = Reach.HALVES
+
+    def doubt(self, schedule: Schedule) -> str | None:
+        if self.steps & (self.steps - 1):
+            return (
+                f"sampler={self.name} has learned 1, 2, 4, 8, ... steps, each half as long, and "
+                f"none of length 1/{self.steps}: use sampler.steps="
+                f"{2 ** (self.steps.bit_length() - 1)}"
+            )
+        if not isinstance(self.grid, Uniform):
+            return (
+                f"sampler={self.name} has learned the steps of the uniform grid alone: use "
+                f"sampler/grid=uniform"
+            )
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

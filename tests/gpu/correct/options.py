@@ -38,8 +38,10 @@ _ALONE = {
 
 _WITH = {
     "sampler=meanflow": ("objective=meanflow", "model.interval=true"),
+    "sampler=shortcut": ("objective=shortcut", "model.interval=true"),
     "sampler=consistency": ("objective=consistency",),
     "objective=meanflow": ("objective=meanflow", "model.interval=true"),
+    "objective=shortcut": ("objective=shortcut", "model.interval=true"),
     "objective=consistency": ("objective=consistency",),
     "objective=model_guidance": ("objective=model_guidance", "conditioning.drop=0.1"),
 }

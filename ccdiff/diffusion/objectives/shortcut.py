@@ -1,0 +1,170 @@
+"""Long steps learned from two of half their length: shortcut models.
+
+Frans et al., One Step Diffusion via Shortcut Models, 2024 (arXiv:2410.12557). A network that is
+told how far a step goes learns the step of size ``2 d`` from its own two steps of size ``d``
+(eq. 4), and infinitely short ones from images (eq. 5). So it takes no solver and no derivative:
+two calls more, of some of the images.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ccdiff.diffusion.denoiser import Denoiser
+from ccdiff.diffusion.levels import Level, Reach, expand_like
+from ccdiff.diffusion.objectives.core import Draw, Objective, same_dropout
+from ccdiff.errors import UserError
+
+__all__ = ["Shortcut", "two_as_one"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortcut(Objective):
+    """``w(log_snr) |g - sg(g*)|^2`` of some images, and denoising of the others.
+
+    ``g`` is the estimate by which one step leads from ``t`` to ``t - size``, ``g*`` that of the
+    two steps of half the size, and ``sg`` takes no gradient of what it holds. Sizes are 1, 1/2,
+    1/4, ... 2/steps, each as often as any other, and ``t`` is a multiple of the size, so that what
+    is learned are the steps of uniform grids of 1, 2, 4, ... steps under any schedule. The halves
+    of the smallest go by estimates of their own level. All of this is the paper's (section 3.2),
+    with ``weighting=flow`` its error of the velocity too; but targets are by the network that is
+    trained, where the paper has its average.
+
+    Arguments:
+        weighting: ``w``, the weight on the squared error of the estimate.
+        times: Where the images that are denoised look.
+        share: Of the images that learn steps, in (0, 1]; the paper has 1/4.
+        steps: Of the finest grid, a power of two; the paper's 128.
+        guidance: The scale of classifier-free guidance by which the halves of the smallest steps
+            go, and so all that is learned from them; estimates of the level itself stay as they
+            are. 1 is none. Sampled by guidance=none.
+    """
+
+    share: float = 0.25
+    steps: int = 128
+    guidance: float = 1.0
+
+    reaches: ClassVar[frozenset[Reach]] = frozenset({Reach.HERE, Reach.HALVES})
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(
+                f"objective.share must be in (0, 1], got {self.share}: with 0 no long step is "
+                f"learned, which is objective=denoising"
+            )
+        if self.steps < 2 or self.steps & (self.steps - 1):
+            raise ValueError(f"objective.steps must be 2, 4, 8, 16, ..., got {self.steps}")
+        if self.guidance < 1:
+            raise ValueError(f"objective.guidance must be at least 1, got {self.guidance}")
+
+    def draw(
+        self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
+    ) -> Draw:
+        """The same, and of every so many images a step of the finest grid's 2, 4, 8, ... steps.
+
+        Raises:
+            UserError: Where guidance is asked for, and labels are never hidden.
+        """
+        if self.guidance != 1 and denoiser.conditioning.drop == 0:
+            raise UserError(
+                "objective.guidance leads away from the estimate without a label, which the model "
+                "never learns with conditioning.drop=0: pass conditioning.drop=0.1"
+            )
+        draw = super().draw(denoiser, x0, generator, step=step)
+        n, device = len(x0), draw.t.device
+        # The first is one of them, so that a batch of one shows all that may fail.
+        chosen = (self.share * torch.arange(n + 1, dtype=torch.float64)).ceil().diff() > 0
+        # In turn, and further at each step, as a small batch has not one of each size.
+        sizes = self.steps.bit_length() - 1
+        ahead = torch.where(chosen, 2 ** (1 + (chosen.cumsum(0) + step) % sizes), 0)
+        spans = ahead.to(device, non_blocking=True)
+        size = spans / self.steps
+        places = torch.rand(n, generator=generator, device=device) / size.clamp(min=1e-6)
+        t = torch.where(spans > 0, (places.floor() + 1) * size, draw.t)
+        t = torch.minimum(t, torch.ones_like(t))  # Should a random number be rounded up to 1.
+        return draw._replace(t=t, toward=denoiser.schedule.log_snr(t - size), ahead=ahead)
+
+    def at(self, denoiser: Denoiser, x0: Tensor, y: Tensor, draw: Draw) -> Tensor:
+        level = denoiser.schedule.at(draw.t)
+        after = level if draw.toward is None else denoiser.schedule.at_log_snr(draw.toward)
+        alpha, sigma = level.scales_like(x0)
+        x_t = alpha * x0 + sigma * draw.eps
+        correction = torch.zeros_like(x0)
+        if draw.ahead is not None and len(rows := draw.ahead.nonzero().squeeze(1)):
+            halved = self._halved(denoiser, x_t[rows], y[rows], draw.part(rows))
+            correction = correction.index_add(0, rows.to(x0.device), halved - x0[rows])
+        target = denoiser.prediction.target(x0, draw.eps, alpha, sigma)
+        output = denoiser.output(x_t, level.leading_to(after), y, draw.drop)
+        error = denoiser.coefficients(x0, level).c_out * (output - target) - correction
+        return self.weighting(level.log_snr) * error.square().flatten(1).mean(1)
+
+    @torch.no_grad()
+    def _halved(self, denoiser: Denoiser, x_t: Tensor, y: Tensor, draw: Draw) -> Tensor:
+        """``g*`` of images that all learn a step, [B, C, H, W]."""
+        assert draw.ahead is not None
+        assert draw.toward is not None
+        half = draw.ahead.to(x_t.device, non_blocking=True) / (2 * self.steps)
+        now, after = denoiser.schedule.at(draw.t), denoiser.schedule.at_log_snr(draw.toward)
+        middle = denoiser.schedule.at(draw.t - half)
+        smallest = draw.ahead == 2
+        first = self._estimate(denoiser, x_t, now, middle, y, draw, smallest)
+        x_m = step_by(first, x_t, now, middle)
+        second = self._estimate(denoiser, x_m, middle, after, y, draw, smallest)
+        return two_as_one(first, second, now, middle, after)
+
+    def _estimate(
+        self,
+        denoiser: Denoiser,
+        x_t: Tensor,
+        now: Level,
+        after: Level,
+        y: Tensor,
+        draw: Draw,
+        smallest: Tensor,
+    ) -> Tensor:
+        """By which half a step goes: of the smallest, that of the level itself, guided."""
+        by_itself = smallest.to(x_t.device, non_blocking=True)
+        toward = torch.where(by_itself, now.log_snr, after.log_snr)
+        led = now.leading_to(now.schedule.at_log_snr(toward))
+        # Not compiled, since batches of other sizes are compiled anew.
+        with denoiser.eager():
+            with same_dropout(denoiser, x_t.device):
+                estimate = denoiser(x_t, led, y, draw.drop)
+            rows = smallest.nonzero().squeeze(1)
+            if self.guidance == 1 or not len(rows):
+                return estimate
+            here = now.schedule.at_log_snr(now.log_snr[rows])
+            hidden = torch.ones_like(y[rows] if y.ndim == 1 else y[rows, 0], dtype=torch.bool)
+            with same_dropout(denoiser, x_t.device):
+                untold = denoiser(x_t[rows], here, y[rows], hidden)
+        pull = (self.guidance - 1) * (estimate[rows] - untold)
+        return estimate.index_add(0, rows.to(x_t.device), pull)
+
+
+def step_by(x0_hat: Tensor, x_t: Tensor, now: Level, after: Level) -> Tensor:
+    """Where the straight step by an estimate leads, [B, ...]: that of DDIM."""
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = now.scales_like(x_t), after.scales_like(x_t)
+    return alpha_s * x0_hat + sigma_s * (x_t - alpha_t * x0_hat) / sigma_t
+
+
+def two_as_one(first: Tensor, second: Tensor, now: Level, middle: Level, after: Level) -> Tensor:
+    """The estimate by which one straight step leads where two of them do.
+
+    ``(1 - c) first + c second``, where ``c = tau (tau_m - tau_s) / (tau_m (tau - tau_s))`` with
+    ``tau = sigma / (alpha + sigma)``, so that the way to the clean image is the second's alone.
+    On the straight path the mean of the two velocities, weighted by length: the paper's eq. 4.
+
+    Arguments:
+        first: Estimate of the step from ``now`` to ``middle``, [B, ...].
+        second: Of the step from there to ``after``, [B, ...].
+        now: Where the steps begin, [B].
+        middle: Where the first one ends, [B].
+        after: Where the second one ends, [B], at less noise.
+    """
+    tau, tau_m, tau_s = (
+        level.sigma / (level.alpha + level.sigma) for level in (now, middle, after)
+    )
+    c = expand_like(tau * (tau_m - tau_s) / (tau_m * (tau - tau_s)), first)
+    return first + c * (second - first)
