@@ -338,8 +338,8 @@ def test_long_steps_are_judged_alike():
             return {name: Reading(value=v, interval=None) for name, v in means.items()}
 
     ways = {
-        ("black", 1): lambda: -torch.ones(4, 1, 2, 2),
-        ("white", 2): lambda: torch.ones(4, 1, 2, 2),
+        ("black", 1): lambda y: -torch.ones(len(y), 1, 2, 2),
+        ("white", 2): lambda y: torch.ones(len(y), 1, 2, 2),
     }
     results = long_steps.judged(ways, Half(), torch.zeros(4).long(), None)
     assert [(r.name, r.calls, r.agreement, r.distance) for r in results] == [
@@ -347,3 +347,19 @@ def test_long_steps_are_judged_alike():
         ("white", 2, 0.5, 255.0),
     ]
     assert "| white | 2 | 50.0% | 255 |" in long_steps.table(results[::-1])
+
+
+def test_the_same_images_are_shown_in_more_and_more_calls():
+    ways = {
+        ("black", 1): lambda y: -torch.ones(len(y), 1, 2, 2),
+        ("gray", 2): lambda y: torch.zeros(len(y), 1, 2, 2),
+    }
+    shown = long_steps.side_by_side(ways, [0, 1, 2]).convert("L")
+    # On the left of eight columns, for two numbers of calls, are the names.
+    width, height = 58, shown.height // 2
+    left = shown.width - 8 * width
+    seen = [
+        [shown.getpixel((left + width * column + 20, height * row + 20)) for column in range(8)]
+        for row in range(2)
+    ]
+    assert seen == [[*[0] * 3, *[255] * 5], [*[255] * 4, *[128] * 3, 255]]

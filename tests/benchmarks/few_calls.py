@@ -4,8 +4,11 @@
 run, best first. Every scheduler of diffusers that solves the ODE is driven by our model, on every
 spacing that it offers, with our alphas and the same noise; ours are on their default grid, and,
 where that is asked for, with the coefficients that were fitted to the run. What is compared is the
-root mean square to the fine solution, over all pixels, and with ``--judge`` the distance of the
-classifier's features to held-out images, also of diffusers' best with twice the calls.
+root mean square to the fine solution, over all pixels.
+
+With ``--judge`` more images are drawn, from other noise, by our default, by what was fitted, and
+by diffusers' nearest two with as many calls and with twice as many; what is compared is the
+distance of the classifier's features to those of held-out images.
 """
 
 import argparse
@@ -17,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -32,12 +35,23 @@ from ccdiff.diffusion.samplers.fitting import fine_solution
 from ccdiff.diffusion.samplers.grids import Logistic
 from ccdiff.diffusion.schedules import Schedule
 from ccdiff.metrics.extractors import ClassifierSource, Material
-from ccdiff.metrics.judge import Judge
-from ccdiff.metrics.references import reference
+from ccdiff.metrics.judge import Judge, Reading
+from ccdiff.metrics.references import asked_labels, reference
 from ccdiff.trained.grids import fill_in_grid
 from ccdiff.trained.run import OpenedRun, open_run
 
-__all__ = ["Way", "drive", "main", "schedulers", "table"]
+__all__ = [
+    "Way",
+    "drive",
+    "judged_table",
+    "kept_in",
+    "main",
+    "nearest_of_diffusers",
+    "schedulers",
+    "table",
+]
+
+Draws = Callable[[Tensor, Denoise], Tensor]
 
 _STEPS = 1000
 _OURS = (UniPC, DPMpp2M, DDIM, Heun)
@@ -51,13 +65,18 @@ class Way:
         name: What it is.
         calls: Of the network.
         rms: To the fine solution.
-        x: What was drawn, [B, C, H, W].
+        draw: Draws so from noise [B, C, H, W] by any :data:`Denoise`.
     """
 
     name: str
     calls: int
     rms: float
-    x: Tensor
+    draw: "Draws"
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is not diffusers'."""
+        return self.name.startswith("ccdiff")
 
 
 class Counted:
@@ -120,7 +139,7 @@ def schedulers(schedule: Schedule) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 @torch.no_grad()
-def drive(scheduler: Any, schedule: Schedule, eps: Tensor, steps: int, denoise: Denoise) -> Tensor:
+def drive(scheduler: Any, schedule: Schedule, steps: int, eps: Tensor, denoise: Denoise) -> Tensor:
     """Draws by a scheduler of diffusers, whose times or noise levels are handed to our model."""
     scheduler.set_timesteps(steps)
     if hasattr(scheduler, "set_begin_index"):
@@ -177,74 +196,129 @@ def compared(
     """
     ways = []
 
-    def add(name: str, run: Callable[[Denoise], Tensor]) -> None:
+    def add(name: str, draw: Draws) -> None:
         counted = Counted(denoise)
         try:
-            x = run(counted)
+            x = draw(eps, counted)
         except (ValueError, NotImplementedError, IndexError, AttributeError, RuntimeError) as e:
             logging.warning("%s: %s", name, str(e).splitlines()[0] if str(e) else type(e).__name__)
             return
         rms = (x - exact).square().mean().sqrt().item()
-        ways.append(Way(name=name, calls=counted.calls, rms=rms, x=x))
+        ways.append(Way(name=name, calls=counted.calls, rms=rms, draw=draw))
 
     ours: dict[str, Sampler] = {}
     for cls in _OURS:
         steps = (calls + 1) // 2 if cls is Heun else calls
         ours[f"ccdiff {cls.__name__}"] = cls(steps=steps, grid=Logistic())
     for name, made in {**ours, **(fitted(calls) if fitted else {})}.items():
-        add(name, partial(_draw, made, schedule, eps))
+        add(name, partial(_draw, made, schedule))
     for name, make in schedulers(schedule):
         steps = _fewest_steps(name, calls)
-        add(name, partial(drive, make(), schedule, eps, steps))
+        add(name, partial(drive, make(), schedule, steps))
     known = [way for way in ways if way.rms == way.rms and way.calls <= calls]
     return sorted(known, key=lambda way: way.rms)
 
 
-def table(
-    ways: list[Way], *, shown: int = 8, distance: Callable[[Tensor], float] | None = None
-) -> str:
+def nearest_of_diffusers(ways: list[Way], n: int = 1) -> list[Way]:
+    """So many of diffusers' schedulers, each on its best spacing, nearest first."""
+    found: dict[str, Way] = {}
+    for way in ways:
+        if not way.ours:
+            found.setdefault(way.name.split()[0], way)
+    return list(found.values())[:n]
+
+
+def table(ways: list[Way], *, shown: int = 8) -> str:
     """Markdown of the best ways and all of ours, with ratios to the best of diffusers.
 
     Arguments:
         ways: Best first.
         shown: How many of the best.
-        distance: Of what was drawn to real images.
     """
-    peer = min(way.rms for way in ways if not way.name.startswith("ccdiff"))
+    (peer,) = nearest_of_diffusers(ways)
     lines = ["| way | calls | RMS to the ODE | against diffusers' best |", "|---|---|---|---|"]
-    if distance is not None:
-        lines = [lines[0] + " fd_classifier |", lines[1] + "---|"]
-    for i, way in enumerate(ways):
-        if i < shown or way.name.startswith("ccdiff"):
-            seen = "" if distance is None else f" {distance(way.x):.4g} |"
-            ratio = way.rms / peer
-            lines.append(f"| {way.name} | {way.calls} | {way.rms:.4f} | {ratio:.2f} |{seen}")
+    lines += [
+        f"| {way.name} | {way.calls} | {way.rms:.4f} | {way.rms / peer.rms:.2f} |"
+        for i, way in enumerate(ways)
+        if i < shown or way.ours
+    ]
     return "\n".join(lines)
 
 
-def _fitted(run: OpenedRun, calls: int) -> dict[str, Sampler]:
+def judged_table(ways: list[Way], distance: Callable[[Draws], Reading]) -> str:
+    """Markdown of how far what they draw is from real images, with intervals of 95 %."""
+    lines = ["| way | calls | RMS to the ODE | fd_classifier | of 95 % |", "|---|---|---|---|---|"]
+    for way in ways:
+        value, (low, high) = distance(way.draw)
+        span = f"{low:.4g} to {high:.4g}"
+        lines.append(f"| {way.name} | {way.calls} | {way.rms:.4f} | {value:.4g} | {span} |")
+    return "\n".join(lines)
+
+
+def kept_in(run: OpenedRun, calls: int) -> Sampler:
     """What ``python -m ccdiff.fit run=<run> sampler=fitted`` has kept in the run."""
     node = compose_option("sampler", "fitted").copy()
     node.steps = calls
     fill_in_grid(node, run.run)
-    return {"ccdiff fitted": instantiate(node)}
+    return cast(Sampler, instantiate(node))
 
 
-def _judge(run: OpenedRun, cache: str, y: Tensor) -> Callable[[Tensor], float]:
-    """The distance of the classifier's features to those of held-out images."""
+def _fitted(run: OpenedRun, calls: int) -> dict[str, Sampler]:
+    return {"ccdiff fitted": kept_in(run, calls)}
+
+
+def _judge(
+    run: OpenedRun, cache: str, *, images: int, batch: int = 100
+) -> Callable[[Draws], Reading]:
+    """Gives the distance of the classifier's features to those of held-out images."""
     data = run.data_set()
     train, heldout = data.load()
     material = Material.of(data, train, heldout, cache=Path(cache), device=torch.device("cpu"))
     judge = Judge.open(ClassifierSource(), material)
     against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
+    y = asked_labels(heldout, n=images, num_labels=len(data.names))
+    eps = torch.randn((images, *run.image_shape), generator=torch.Generator().manual_seed(1))
 
-    def distance(x: Tensor) -> float:
-        found = judge.readings(to_uint8(x), y, against)
-        return next(reading.value for name, reading in found.items() if name.startswith("fd_"))
+    def distance(draw: Draws) -> Reading:
+        parts = zip(eps.split(batch), y.split(batch), strict=True)
+        drawn = [draw(noise, bind_label(run.denoiser, label)) for noise, label in parts]
+        found = judge.readings(to_uint8(torch.cat(drawn)), y, against)
+        return found[judge.distance_name]
 
     return distance
 
 
+def compare(run: OpenedRun, args: argparse.Namespace) -> None:
+    """Prints the tables of a run, by what :func:`main` was asked."""
+    _, heldout = run.data_set().load()
+    y = heldout.labels[: args.images]
+    shape = (args.images, *run.image_shape)
+    eps = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    denoise, schedule = bind_label(run.denoiser, y), run.denoiser.schedule
+    exact = fine_solution(denoise, schedule, eps, steps=args.fine)
+    fit = partial(_fitted, run) if args.fitted else None
+    ways = {
+        calls: compared(
+            *(denoise, schedule, eps, exact),
+            calls=calls,
+            fitted=fit if calls in args.calls else None,
+        )
+        for calls in {*args.calls, *(2 * calls for calls in args.calls if args.judge)}
+    }
+    for calls in args.calls:
+        print(f"\n{run.run.path}, {calls} calls, {args.images} images\n")
+        print(table(ways[calls]), flush=True)
+    if args.judge is None:
+        return
+    distance = _judge(run, args.judge, images=args.judged)
+    for calls in args.calls:
+        ours = [w for w in ways[calls] if w.name in ("ccdiff fitted", "ccdiff UniPC")]
+        theirs = [w for n in (calls, 2 * calls) for w in nearest_of_diffusers(ways[n], 2)]
+        print(f"\n{run.run.path}, {calls} calls and twice as many, {args.judged} images\n")
+        print(judged_table([*ours, *theirs], distance), flush=True)
+
+
+@torch.no_grad()
 def main() -> None:
     """Compares on each run that is named."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -254,30 +328,12 @@ def main() -> None:
     parser.add_argument("--fine", type=int, default=200, help="steps of the fine solution")
     parser.add_argument("--fitted", action="store_true", help="coefficients kept in the run, too")
     parser.add_argument("--judge", help="folder of the classifier that measures distances")
+    parser.add_argument("--judged", type=int, default=500, help="images for a distance")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # Those of diffusers: it hands tensors to numpy, and log 0.
     for path in args.runs:
         asked = {"run": path, "weights": "ema", "device": "cpu", "precision": "fp32"}
-        run = open_run(OmegaConf.create(asked))
-        _, heldout = run.data_set().load()
-        y = heldout.labels[: args.images]
-        shape = (args.images, *run.image_shape)
-        eps = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        denoise, schedule = bind_label(run.denoiser, y), run.denoiser.schedule
-        distance = None if args.judge is None else _judge(run, args.judge, y)
-        with torch.no_grad():
-            exact = fine_solution(denoise, schedule, eps, steps=args.fine)
-            fit = partial(_fitted, run) if args.fitted else None
-            for calls in args.calls:
-                ways = compared(denoise, schedule, eps, exact, calls=calls, fitted=fit)
-                print(f"\n{path}, {calls} calls, {args.images} images\n")
-                print(table(ways, distance=distance), flush=True)
-                if distance is not None:
-                    twice = compared(denoise, schedule, eps, exact, calls=2 * calls)
-                    peer = next(way for way in twice if not way.name.startswith("ccdiff"))
-                    print(f"\ndiffusers' best with {2 * calls} calls: {peer.name}, RMS "
-                          f"{peer.rms:.4f}, fd_classifier {distance(peer.x):.4g}; the fine "
-                          f"solution: {distance(exact):.4g}", flush=True)  # fmt: skip
+        compare(open_run(OmegaConf.create(asked)), args)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,20 @@
 draws as many images of each class from each, and judges all by one classifier. The teacher is
 drawn from by UniPC in 20 calls, and by DPM-Solver++ of diffusers in fewer and fewer; each of its
 calls sees a doubled batch where it is guided. Tuned runs are drawn from by their own sampler.
+
+``--picture <file>`` shows the same noise and labels in 1, 2, 5, 10 and 20 calls of each way, by
+the teacher's own sampler too, and by coefficients that are kept in its run.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import Tensor
 
 from ccdiff.config.build import instantiate
@@ -27,9 +31,14 @@ from ccdiff.metrics.references import reference
 from ccdiff.metrics.sketch import Sketch
 from ccdiff.pictures import grid, save_png
 from ccdiff.trained.run import OpenedRun, open_run
-from tests.benchmarks.few_calls import drive
+from tests.benchmarks.few_calls import drive, kept_in
 
-__all__ = ["Result", "judged", "main", "table"]
+__all__ = ["Result", "judged", "main", "side_by_side", "table"]
+
+Draws = Callable[[Tensor], Tensor]
+"""Images [N, C, H, W] in [-1, 1] for labels [N], the i-th from seed i."""
+_SHOWN_CALLS = (1, 2, 5, 10, 20)
+_SHOWN_LABELS = (2, 3, 5, 8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +61,9 @@ class Result:
 
 
 def judged(
-    ways: dict[tuple[str, int], Callable[[], Tensor]], judge: Judge, y: Tensor, against: Sketch
+    ways: Mapping[tuple[str, int], Draws], judge: Judge, y: Tensor, against: Sketch
 ) -> list[Result]:
-    """Draws in each way and judges what comes, images [N, C, H, W] in [-1, 1].
+    """Draws in each way and judges what comes.
 
     Arguments:
         ways: By name and number of calls.
@@ -65,7 +74,7 @@ def judged(
     results = []
     for (name, calls), draw in ways.items():
         started = time.perf_counter()
-        images = to_uint8(draw())
+        images = to_uint8(draw(y))
         rate = len(y) / (time.perf_counter() - started)
         found = judge.readings(images, y, against)
         values = {key.partition("_")[0]: reading.value for key, reading in found.items()}
@@ -102,20 +111,16 @@ def _opened(path: str) -> OpenedRun:
     return open_run(OmegaConf.create(asked))
 
 
-def _of(
-    run: OpenedRun, sampler: Sampler, guidance: Guidance, y: Tensor, seeds: range
-) -> Callable[[], Tensor]:
-    def draw() -> Tensor:
+def _of(run: OpenedRun, sampler: Sampler, guidance: Guidance) -> Draws:
+    def draw(y: Tensor) -> Tensor:
         denoise = guidance(run.denoiser, y)
         shape = (len(y), *run.image_shape)
-        return sample(sampler, denoise, run.denoiser.schedule, shape, SampleNoise(seeds))
+        return sample(sampler, denoise, run.denoiser.schedule, shape, SampleNoise(range(len(y))))
 
     return draw
 
 
-def _by_diffusers(
-    run: OpenedRun, calls: int, guidance: Guidance, y: Tensor, seeds: range
-) -> Callable[[], Tensor]:
+def _by_diffusers(run: OpenedRun, calls: int, guidance: Guidance) -> Draws:
     from diffusers import DPMSolverMultistepScheduler
 
     schedule = run.denoiser.schedule
@@ -129,11 +134,51 @@ def _by_diffusers(
         lower_order_final=True,
     )
 
-    def draw() -> Tensor:
-        eps = SampleNoise(seeds).randn(torch.Size((len(y), *run.image_shape)))
-        return drive(scheduler, schedule, eps, calls, guidance(run.denoiser, y))
+    def draw(y: Tensor) -> Tensor:
+        eps = SampleNoise(range(len(y))).randn(torch.Size((len(y), *run.image_shape)))
+        return drive(scheduler, schedule, calls, eps, guidance(run.denoiser, y))
 
     return draw
+
+
+def _shown(
+    teacher: OpenedRun, tuned: Sequence[OpenedRun], guidance: Guidance
+) -> dict[tuple[str, int], Draws]:
+    """All ways of the picture, those of few calls last."""
+    ways: dict[tuple[str, int], Draws] = {}
+    own = instantiate(teacher.config.sampler)
+    for calls in _SHOWN_CALLS:
+        ways[own.name, calls] = _of(teacher, replace(own, steps=calls), guidance)
+        ways["DPM-Solver++, diffusers", calls] = _by_diffusers(teacher, calls, guidance)
+        ways["unipc", calls] = _of(teacher, UniPC(steps=calls, grid=Logistic()), guidance)
+    for calls in (5, 10):
+        ways["fitted", calls] = _of(teacher, kept_in(teacher, calls), guidance)
+    for run in tuned:
+        sampler = instantiate(run.config.sampler)
+        for calls in (1, 2):
+            ways[sampler.name, calls] = _of(run, replace(sampler, steps=calls), NoGuidance())
+    return ways
+
+
+def side_by_side(ways: Mapping[tuple[str, int], Draws], labels: Sequence[int]) -> Image.Image:
+    """A row for each way, and in it the same images in more and more calls; white where none is.
+
+    Arguments:
+        ways: By name and number of calls.
+        labels: What each image shall show.
+    """
+    names = list(dict.fromkeys(name for name, _ in ways))
+    calls = sorted({number for _, number in ways})
+    drawn = {key: to_uint8(draw(torch.tensor(labels))) for key, draw in ways.items()}
+    nothing = torch.full_like(next(iter(drawn.values())), 255)
+    cells = [
+        part
+        for name in names
+        for number in calls
+        for part in (drawn.get((name, number), nothing), nothing[:1])
+    ]
+    columns = len(calls) * (len(labels) + 1)
+    return grid(torch.cat(cells), columns=columns, titles=names)
 
 
 def main() -> None:
@@ -145,7 +190,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--judged-by", type=int, help="training images of the classifier")
     parser.add_argument("--cache", default=".ccdiff_cache")
-    parser.add_argument("--pictures", help="folder for a grid of each way")
+    parser.add_argument("--picture", help="file for some images of each way")
     args = parser.parse_args()
     teacher = _opened(args.teacher)
     train, heldout = teacher.data_set().load()
@@ -159,30 +204,29 @@ def main() -> None:
         device=torch.device("cpu"),
     )
     judge = Judge.open(ClassifierSource(), material)
-    y, seeds = torch.arange(args.images) % len(names), range(args.images)
+    y = torch.arange(args.images) % len(names)
     guided = NoGuidance() if args.scale == 1 else CFG(scale=args.scale)
-    ways: dict[tuple[str, int], Callable[[], Tensor]] = {
-        ("teacher, unipc", 20): _of(teacher, UniPC(steps=20, grid=Logistic()), guided, y, seeds)
+    tuned = {path: _opened(path) for path in args.tuned}
+    if args.picture:
+        with torch.no_grad():
+            shown = side_by_side(_shown(teacher, list(tuned.values()), guided), _SHOWN_LABELS)
+        save_png(shown, Path(args.picture))
+    ways: dict[tuple[str, int], Draws] = {
+        ("teacher, unipc", 20): _of(teacher, UniPC(steps=20, grid=Logistic()), guided)
     }
-    for path in args.tuned:
-        run = _opened(path)
+    for path, run in tuned.items():
         sampler = instantiate(run.config.sampler)
         for steps in (1, 2):
-            way = _of(run, replace(sampler, steps=steps), NoGuidance(), y, seeds)
+            way = _of(run, replace(sampler, steps=steps), NoGuidance())
             ways[f"{Path(path).name}, {sampler.name}", steps] = way
     for calls in (10, 8, 6, 5, 4, 3, 2):
-        way = _by_diffusers(teacher, calls, guided, y, seeds)
+        way = _by_diffusers(teacher, calls, guided)
         ways["teacher, DPM-Solver++ of diffusers", calls] = way
     with torch.no_grad():
-        next(iter(ways.values()))()  # The first batch of a process is slower than all others.
+        next(iter(ways.values()))(y)  # The first batch of a process is slower than all others.
         against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
         results = judged(ways, judge, y, against)
     print(table(results))
-    if args.pictures:
-        few = slice(0, 8 * len(names))
-        for (name, calls), draw in ways.items():
-            picture = grid(to_uint8(draw()[few]), columns=len(names), titles=[""] * 8)
-            save_png(picture, Path(args.pictures) / f"{name.replace(' ', '_')}_{calls}.png")
 
 
 if __name__ == "__main__":

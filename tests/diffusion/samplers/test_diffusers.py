@@ -32,6 +32,8 @@ from ccdiff.diffusion.samplers import (
 from ccdiff.diffusion.samplers.fitting import fine_solution
 from ccdiff.diffusion.samplers.grids import Grid, Karras, Logistic, Trailing, Uniform
 from ccdiff.diffusion.schedules import Linear
+from ccdiff.metrics.intervals import Interval
+from ccdiff.metrics.judge import Reading
 from tests.benchmarks import few_calls
 
 # Not ours: diffusers calls numpy.array on a tensor.
@@ -225,3 +227,17 @@ def test_the_benchmark_drives_them_to_where_the_ode_leads(monkeypatch):
     (row,) = (line for line in few_calls.table(ways).splitlines() if "ccdiff UniPC " in line)
     ours = next(way.rms for way in ways if way.name == "ccdiff UniPC")
     assert row.split("|")[4].strip() == f"{ours / best:.2f}"
+    # Judged are draws anew, of more images, of one spacing for each scheduler.
+    few = few_calls.nearest_of_diffusers(ways, 2)
+    assert [way.rms for way in few] == sorted(way.rms for way in ways if not way.ours)[:2]
+    more = torch.randn(9, 1, 2, 2, dtype=torch.float64)
+
+    def spread(draw):
+        x = draw(more, oracle)
+        assert len(x) == 9
+        return Reading(x.std().item(), Interval(1.0, 2.0))
+
+    lines = few_calls.judged_table(few, spread).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == [way.name for way in few]
+    expected = fine_solution(oracle, schedule, more, steps=300).std().item()
+    assert all(abs(float(line.split("|")[4]) - expected) < 0.02 for line in lines)
