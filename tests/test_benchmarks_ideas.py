@@ -18,6 +18,8 @@ from ccdiff.settings import TrainerSettings
 from ccdiff.training.state import learning_rate_factor
 from tests.benchmarks import ideas, ideas_training
 from tests.benchmarks.ideas_data import data_overrides, write_emoji, write_mnist
+from tests.benchmarks.ideas_montage import montage
+from tests.benchmarks.ideas_recipes import BASE, IDEAS, picture_prefix
 from tests.benchmarks.ideas_table import markdown
 from tests.benchmarks.ours import composed
 from tests.benchmarks.parallel import outcomes
@@ -158,9 +160,9 @@ def test_sets_are_written_as_they_are_read(data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("title", ideas.IDEAS)
+@pytest.mark.parametrize("title", IDEAS)
 def test_every_idea_is_a_config(title, data, tmp_path):
-    idea = ideas.IDEAS[title]
+    idea = IDEAS[title]
     for name in idea.sets or ("mnist", "emoji"):
         composed(*data_overrides(data / f"{name}.npz", cache=tmp_path), *idea.overrides())
 
@@ -185,7 +187,7 @@ def test_all_of_it_in_miniature(data, tmp_path, capsys):
     head, *rows = map(json.loads, (args.out / "rows.jsonl").read_text().splitlines())
     assert "0.05 CPU seconds" in head["training"]
     found = {(row["data"], row["idea"]): row for row in rows}
-    wanted = ("real images", ideas.BASE)
+    wanted = ("real images", BASE)
     assert found.keys() == {("emoji", idea) for idea in wanted}
     for (_, idea), row in found.items():
         assert 0 <= row["agreement"] <= 1
@@ -218,7 +220,27 @@ def test_what_is_asked_for_is_read(tmp_path):
         (task.seed, task.idea)
         for task in ideas.tasks_of(replace(args, only=(), seeds=2), {"mnist": []})
     ]
-    late = [idea for idea in ideas.IDEAS if ideas.IDEAS[idea].late]
-    assert titles[0] == (0, ideas.BASE)
+    late = [idea for idea in IDEAS if IDEAS[idea].late]
+    assert titles[0] == (0, BASE)
     assert titles[-1] == (1, late[-1])
     assert (0, "augment=flip") not in titles, "a digit in a mirror is none"
+
+
+def test_pictures_of_ideas_are_put_side_by_side(tmp_path):
+    """A row for each idea that left pictures, in the order of the table, of its first row."""
+    colours = {BASE: ("red", "lime"), "augment=flip": ("blue", "yellow")}
+    for title, (plain, guided) in reversed(colours.items()):
+        prefix = picture_prefix(tmp_path, "emoji", title)
+        prefix.parent.mkdir(exist_ok=True)
+        for kind, colour in (("drawn", plain), ("guided_drawn", guided)):
+            image = Image.new("RGB", (200, 40 * ideas_training.ROWS), "black")
+            image.paste(colour, (0, 0, 200, 40))
+            image.save(prefix.with_name(f"{prefix.name}-{kind}.png"))
+    pixels = np.asarray(montage(tmp_path, "emoji")).reshape(-1, 3)
+    seen = np.unique(pixels, axis=0, return_index=True)
+    order = [tuple(colour) for _, colour in sorted(zip(seen[1], seen[0].tolist(), strict=True))]
+    wanted = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
+    assert [colour for colour in order if colour in wanted] == wanted
+    assert (0, 0, 0) not in order, "no other row"
+    with pytest.raises(UserError, match="no pictures of mnist"):
+        montage(tmp_path, "mnist")

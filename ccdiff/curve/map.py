@@ -100,7 +100,7 @@ def run_map(cfg: DictConfig) -> Path:
     title = f"{trained.title}\n{len(y)} images per seed, {len(cfg.seeds)} seeds, {sampler.name}"
     plot_map(
         {
-            name: [[_mean(places, w, s, name) for s in scales] for w in widths]
+            name: [[_figure(places, w, s, name) for s in scales] for w in widths]
             for name in reversed(list(real))
         },
         rows=widths,
@@ -168,9 +168,9 @@ def _images(
     return pipeline(model, y, None, seeds=sample_seeds(seed, titles, 1))[0]
 
 
-def _mean(places: Sequence[Place], weights: str, scale: float | None, name: str) -> float:
+def _figure(places: Sequence[Place], weights: str, scale: float | None, name: str) -> Spread:
     (found,) = (p for p in places if (p.weights, p.scale) == (weights, scale))
-    return found.metrics[name].mean
+    return found.metrics[name]
 
 
 def _scale_name(scale: float | None) -> str:

@@ -6,7 +6,6 @@ from ccdiff.data.core import (
     ImageRows,
     Split,
     augment,
-    describe,
     image_shape,
     in_plane,
     order,
@@ -14,6 +13,7 @@ from ccdiff.data.core import (
     to_float,
     to_uint8,
 )
+from ccdiff.data.describing import describe
 from ccdiff.data.digits import Digits
 from ccdiff.data.files.celebahq import CelebAHQ
 from ccdiff.data.files.folder import Folder

@@ -6,6 +6,7 @@ thread, ``workers`` of them at once. ``rows.jsonl`` gets a row as each ends and 
 written anew; the same command goes on with what is missing. ``only=vit,optimal`` takes ideas with
 these words beside the recipe itself, ``sets=mnist`` one data set, ``seeds=3`` so many seeds. The
 first seed leaves ``pictures/``, two or four files of each idea; ``pictures=false`` leaves none.
+``tests.benchmarks.ideas_montage`` puts them side by side.
 
 Processes compose their configs as they begin, so leave the clone as it is meanwhile.
 
@@ -19,124 +20,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ccdiff.errors import UserError
+from tests.benchmarks.ideas_recipes import BASE, IDEAS, picture_prefix
 from tests.benchmarks.ideas_table import markdown
 from tests.benchmarks.parallel import outcomes
 
-__all__ = ["IDEAS", "Arguments", "Idea", "compare", "parse", "tasks_of"]
+__all__ = ["Arguments", "compare", "parse", "tasks_of"]
 
-_SMALL_UNET = (
-    "model=unet_mnist",
-    "model.channels=[32,32]",
-    "model.bottleneck=64",
-    "model.num_blocks=1",
-    "model.patch=2",
-    "model.skips=add",
-    "model.film=per_block",
-    "model.label_film=true",
-)
-_SMALL_VIT = (
-    "model=vit_small",
-    "model.patch=4",
-    "model.width=64",
-    "model.token_dim=64",
-    "model.depth=4",
-    "model.head_channels=32",
-    "model.bottleneck=16",
-)
-_VELOCITY = (
-    "schedule=cosine",
-    "schedule.min_log_snr=-9",
-    "prediction=velocity",
-    "weighting=edm",
-    "weighting.sigma_data=1.0",
-)
-_FLOW = ("schedule=flow", "schedule.min_log_snr=-9", "prediction=flow", "weighting=flow")
-_TIMES = ("times=logit_normal", "times.mean=0.5")
-_MUON = ("optimizer=muon", "optimizer.lr=5e-3", "optimizer.momentum=0.9")
-_EMA = ("ema=standard", "ema.update_every=4", "ema.power=0.15")
-
-_PARTS = {
-    "model": _SMALL_UNET,
-    "loss": _VELOCITY,
-    "times": _TIMES,
-    "optimizer": _MUON,
-    "ema": _EMA,
-    "sampler": ("sampler=unipc", "sampler.steps=20"),
-}
-"""The recipe: a small network trained for the velocity, with labels in every block."""
-_COMMON = (
-    "conditioning.drop=0.1",
-    "threshold=clip",
-    "tracker=none",
-    "evaluate.every=0",
-    "trainer.device=cpu",
-    "trainer.compile=none",
-    "trainer.batch_size=32",
-    "trainer.warmup=20",
-)
 _COOLDOWN = 0.8
 _SCALE = 2.0
-BASE = "base recipe"
-
 _PRELOADED = ("tests.benchmarks.ideas_training", "torch._inductor")
 """Imported once and not by each process; the second is wanted by torch's deterministic mode."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Idea:
-    """One change of the recipe.
-
-    Arguments:
-        parts: What stands in place of the recipe's parts, by their names.
-        more: Overrides beside them.
-        sets: The data sets that it is tried on; none for all.
-        late: Whether it comes after all seeds of the others.
-    """
-
-    parts: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    more: tuple[str, ...] = ()
-    sets: tuple[str, ...] = ()
-    late: bool = False
-
-    def overrides(self) -> tuple[str, ...]:
-        """What the recipe becomes."""
-        chosen = _PARTS | self.parts
-        return (*(word for part in chosen.values() for word in part), *_COMMON, *self.more)
-
-
-_CLEAN = (*_FLOW[:2], "prediction=clean", "weighting=flow")
-
-IDEAS = {
-    BASE: Idea(),
-    "model=vit_small of equal size": Idea(parts={"model": _SMALL_VIT}),
-    "the same, prediction=clean": Idea(parts={"model": _SMALL_VIT, "loss": _CLEAN}),
-    "prediction=clean weighting=flow": Idea(parts={"loss": _CLEAN}),
-    "prediction=flow": Idea(parts={"loss": _FLOW}),
-    "auxiliary=contrastive": Idea(more=("auxiliary=contrastive",)),
-    "auxiliary=dispersive": Idea(more=("auxiliary=dispersive",)),
-    "coupling=optimal": Idea(more=("coupling=optimal",)),
-    "augment=flip": Idea(more=("augment=flip",), sets=("emoji",)),
-    "augment=geometric": Idea(more=("augment=geometric",)),
-    "ema=karras": Idea(parts={"ema": ("ema=karras", "ema.update_every=4")}),
-    "optimizer=adamw": Idea(parts={"optimizer": ("optimizer=adamw", "optimizer.lr=2e-3")}),
-    "times=uniform": Idea(parts={"times": ("times=uniform",)}),
-    "objective=meanflow, 4 steps": Idea(
-        parts={"sampler": ("sampler=meanflow", "sampler.steps=4")},
-        more=("objective=meanflow", "model.interval=true", "model.noise_span=10.0"),
-        late=True,
-    ),
-    "objective=model_guidance": Idea(more=("objective=model_guidance",), late=True),
-    "times=stratified": Idea(parts={"times": ("times=stratified",)}, late=True),
-    "prediction=noise weighting=snr": Idea(
-        parts={"loss": (*_VELOCITY[:2], "prediction=noise", "weighting=snr")}, late=True
-    ),
-}
-"""In order of value; a comparison that is cut off lacks the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +120,7 @@ def tasks_of(args: Arguments, data: dict[str, list[str]]) -> list[Any]:
             heldout_images=args.heldout_images,
             scale=_SCALE,
             cache=args.data / "cache",
-            picture=_place(args, name, title) if args.pictures and seed == 0 else None,
+            picture=picture_prefix(args.out, name, title) if args.pictures and seed == 0 else None,
         )
         for late in (False, True)
         for seed in range(args.seeds)
@@ -232,11 +130,6 @@ def tasks_of(args: Arguments, data: dict[str, list[str]]) -> list[Any]:
         and (not idea.sets or name in idea.sets)
         and (not args.only or title == BASE or any(word in title for word in args.only))
     ]
-
-
-def _place(args: Arguments, name: str, title: str) -> Path:
-    slug = "".join(c if c.isalnum() else "-" for c in title).replace("--", "-").strip("-")
-    return args.out / "pictures" / f"{name}-{slug}"
 
 
 def compare(

@@ -22,11 +22,13 @@ from tests.benchmarks.ideas_data import Judged, open_judged
 from tests.benchmarks.kit import count
 from tests.benchmarks.ours import assembled, batches_of, updater
 
-__all__ = ["Task", "figures_of", "judged_samples", "run", "train_for"]
+__all__ = ["ROWS", "Task", "figures_of", "judged_samples", "run", "train_for"]
 
 _SLOW = 3
 """Steps at the start that say nothing of the rate."""
-_COLUMNS, _ROWS = 10, 4
+_COLUMNS = 10
+ROWS = 4
+"""Of a picture."""
 _BATCH = 128
 _NOISY = BIN_EDGES.index(3)
 """Bins up to a log-SNR of 3: beyond, noise is small beside what a clean estimate gets wrong."""
@@ -140,7 +142,7 @@ def figures_of(training: Training, judged: Judged, task: Task) -> dict[str, floa
             f"{name}{key}": value for key, value in judged_samples(images, y, judged).items()
         }
         if task.picture is not None:
-            few = images[: _COLUMNS * _ROWS]
+            few = images[: _COLUMNS * ROWS]
             path = task.picture.with_name(f"{task.picture.name}-{name}drawn.png")
             save_png(grid(few, columns=_COLUMNS), path)
     return found

@@ -102,6 +102,7 @@ def test_words_become_values(override, value):
         (["model.bottleneck=null"], "model.bottleneck must be a whole number"),
         (["model.dropout=yes"], "model.dropout must be a number"),
         (["+model.widht=3"], "takes no model.widht"),
+        (["experiment=mnist_fast", "ema=posthoc"], "~ema.update_every leaves it out"),
         (["conditioning.dim=1.5"], "conditioning.dim must be a whole"),
         (["sampler.grid=5"], "sampler.grid must be"),
         (["sampler.grid._target_=ccdiff.diffusion.schedules.Cosine"], "sampler.grid must be"),

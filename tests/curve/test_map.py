@@ -10,6 +10,7 @@ from PIL import Image
 from ccdiff.curve.__main__ import list_arguments
 from ccdiff.curve.heat import plot_map
 from ccdiff.metrics.classifier import Classifier
+from ccdiff.metrics.over_seeds import Spread
 
 COMMAND = "ccdiff.curve"
 
@@ -74,15 +75,17 @@ def test_the_best_is_framed_whichever_way_is_better(tmp_path):
     framed = {}
     for name, best in (("label_agreement_x", (0, 1)), ("fd_x", (1, 0))):
         path = tmp_path / f"{name}.png"
-        values = [[0.5, 0.9], [0.1, 0.5]]
+        values = [[Spread(v, 0.01, 2) for v in line] for line in ((0.5, 0.9), (0.1, 0.5))]
         plot_map(
             {name: values},
             rows=["a", "b"],
             columns=["c", "d"],
             real={name: 1.0},
-            paths=[path],
+            paths=[path, path.with_suffix(".svg")],
             title="",
         )
+        sd = "± 1.0" if name.startswith("label") else "± 0.010"
+        assert path.with_suffix(".svg").read_text().count(f">{sd}<") == 4
         with Image.open(path) as image:
             pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
             size = (image.height, image.width, 3)
