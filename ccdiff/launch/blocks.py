@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ccdiff.errors import UserError
 
-__all__ = ["in_recipe", "jobs"]
+__all__ = ["in_recipe", "jobs", "probes"]
 
 Choice = tuple[str, str]
 """A key with one of its values, as they are typed."""
@@ -39,12 +39,7 @@ def jobs(
     Raises:
         UserError: For what is no list of values, such as a range of a search.
     """
-    given = OverridesParser.create().parse_overrides(list(arguments))
-    asked = {override.get_key_element() for override in given}
-    fixed = [o.input_line or "" for o in given if not o.is_sweep_override()]
-    outer = [_choices(override) for override in given if override.is_sweep_override()]
-    if "seed" not in asked:
-        outer.insert(0, _values("seed", seeds))
+    fixed, outer, asked = _given(arguments, seeds)
     found: dict[tuple[Choice, ...], None] = {}
     for about in product(*outer):
         for block in blocks:
@@ -52,6 +47,50 @@ def jobs(
             for choices in product(*varied):
                 found.setdefault((*_differing(choices, recipe), *about))
     return [[*fixed, *(f"{key}={value}" for key, value in job)] for job in found]
+
+
+def probes(
+    blocks: Iterable[Mapping[str, Any]], *, seeds: str | int, arguments: Sequence[str]
+) -> list[list[str]]:
+    """As few jobs as have each value of each block, to look at before hundreds are launched.
+
+    What a block varies together stays together, since an option brings its keys along; beside it
+    stand values of other groups, which nothing that a job is looked at for depends on.
+
+    Arguments: as for :func:`jobs`.
+    """
+    fixed, outer, asked = _given(arguments, seeds)
+    parts = [[choice] for choices in outer for choice in choices]
+    for block in blocks:
+        lists = [_values(key, values) for key, values in block.items() if key not in asked]
+        # The n-th value of each key, of shorter lists from the beginning again.
+        for i in range(max(map(len, lists), default=0)):
+            parts.append([choices[i % len(choices)] for choices in lists])
+    packs: list[dict[str, list[Choice]]] = []
+    for part in parts:
+        groups = {key.partition(".")[0] for key, _ in part}
+        pack = next((p for p in packs if groups.isdisjoint(p)), None)
+        if pack is None:
+            packs.append(pack := {})
+        for key, value in part:
+            pack.setdefault(key.partition(".")[0], []).append((key, value))
+    return [
+        [*fixed, *(f"{key}={value}" for choices in pack.values() for key, value in choices)]
+        for pack in packs
+    ]
+
+
+def _given(
+    arguments: Sequence[str], seeds: str | int
+) -> tuple[list[str], list[list[Choice]], set[str]]:
+    """Of a command line the overrides of all jobs, values to vary by key, and all keys."""
+    given = OverridesParser.create().parse_overrides(list(arguments))
+    asked = {override.get_key_element() for override in given}
+    fixed = [o.input_line or "" for o in given if not o.is_sweep_override()]
+    outer = [_choices(override) for override in given if override.is_sweep_override()]
+    if "seed" not in asked:
+        outer.insert(0, _values("seed", seeds))
+    return fixed, outer, asked
 
 
 def in_recipe(config: DictConfig) -> Callable[[str, str], bool]:

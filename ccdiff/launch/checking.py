@@ -9,11 +9,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ccdiff.config.schema import typed
 from ccdiff.errors import UserError
+from ccdiff.launch.blocks import probes
 from ccdiff.launch.explain import explained
 from ccdiff.launch.texts import read_otherwise
 
@@ -48,7 +49,7 @@ def check_jobs(sweep: DictConfig, schema: type) -> None:
     """Refuses a sweep of which a job would be refused for what was typed, before any job starts.
 
     All combinations of values are looked at where they are few, and of many each value once; of
-    ranges the first and the last.
+    ranges the first and the last; of blocks each value in as few jobs as have them all.
 
     Arguments:
         sweep: The config of the sweep, with Hydra's part; call it while Hydra starts the sweep.
@@ -59,12 +60,17 @@ def check_jobs(sweep: DictConfig, schema: type) -> None:
     """
     loader = GlobalHydra.instance().config_loader()
     given = sweep.hydra.overrides
-    params = (sweep.hydra.sweeper.get("params") or {}).items()
+    sweeper = sweep.hydra.sweeper
+    params = (sweeper.get("params") or {}).items()
     typed_in = [*(f"{key}={value}" for key, value in params), *given.task]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(typed_in)
     refused: dict[str, list[str]] = {}
-    jobs = _jobs([_values(override) for override in parsed])
     varied = {override.get_key_element() for override in parsed if override.is_sweep_override()}
+    if "blocks" in sweeper:
+        jobs, keys = _jobs_of_blocks(sweeper, typed_in)
+        varied |= keys
+    else:
+        jobs = _jobs([_values(override) for override in parsed])
     for job in jobs:
         try:
             cfg = loader.load_sweep_config(sweep, job)
@@ -89,6 +95,25 @@ def check_jobs(sweep: DictConfig, schema: type) -> None:
             f"{number} of {len(jobs)} jobs tried would be refused, so none is started:\n"
             + "\n".join([*lines[:_SHOWN], *more])
         )
+
+
+def _jobs_of_blocks(
+    sweeper: DictConfig, arguments: Sequence[str]
+) -> tuple[list[list[str]], set[str]]:
+    """Jobs that have each value of each block, and the keys that blocks vary."""
+    blocks = sweeper.blocks
+    if OmegaConf.is_list(blocks):
+        blocks = OmegaConf.to_container(blocks)
+    if not (isinstance(blocks, list) and all(isinstance(block, dict) for block in blocks)):
+        raise UserError(
+            f"hydra.sweeper.blocks must be a list of keys with their values, such as "
+            f"[{{schedule: 'cosine,linear'}}], got {sweeper.blocks!r}"
+        )
+    try:
+        jobs = probes(blocks, seeds=sweeper.seeds, arguments=arguments)
+    except HydraException as error:
+        raise UserError(f"hydra.sweeper.blocks has values that cannot be read: {error}") from error
+    return jobs, {str(key) for block in blocks for key in block}
 
 
 def _values(override: Override) -> list[str]:

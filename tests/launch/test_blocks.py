@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli import ROOT, TINY, rarely, succeed
+from cli import ROOT, TINY, call, rarely, succeed
 from omegaconf import OmegaConf
 
+import ccdiff.train.job
 from ccdiff.config.options import compose, options
 from ccdiff.errors import UserError
-from ccdiff.launch.blocks import in_recipe, jobs
+from ccdiff.launch.blocks import in_recipe, jobs, probes
 from ccdiff.runs.folder import Run
 from ccdiff.runs.record import FINISHED, read_record
 
@@ -61,6 +62,45 @@ def test_what_is_asked_for_is_not_varied_by_blocks(recipe):
 def test_a_range_of_a_search_is_refused(recipe):
     with pytest.raises(UserError, match="takes values"):
         jobs([{"optimizer.lr": "interval(0,1)"}], seeds="0", arguments=[], recipe=recipe)
+
+
+def test_few_jobs_have_each_value_of_each_block():
+    for sweep, most in (("study", 12), ("study_emoji", 12)):
+        sweeper = compose("train", [f"sweep={sweep}"], with_hydra=True).hydra.sweeper
+        blocks = OmegaConf.to_container(sweeper.blocks)
+        given = {"seeds": sweeper.seeds, "arguments": ["trainer.steps=7", "data.flip=no,yes"]}
+        few = probes(blocks, **given)
+        assert len(few) <= most
+        assert all(job[0] == "trainer.steps=7" for job in few)
+        keys = [[o.partition("=")[0] for o in job] for job in few]
+        assert all(len(names) == len(set(names)) for names in keys)
+        every = jobs(blocks, **given, recipe=lambda key, value: False)
+        assert {o for job in few for o in job} == {o for job in every for o in job}
+        # Values of an option's keys are looked at with that option, and no other.
+        assert not [job for job in few if "optimizer=muon" in job and "optimizer.lr" in str(job)]
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "told"),
+    [
+        ("blocks=[{schedule: 'cosine,linaer'}]", "did you mean linear?"),
+        ("blocks=[{schedule: flow},{data.flip: 'no,si'}]", "data.flip=si: data.flip must be true"),
+        ("blocks=[{optimizer: adam,optimizer.lr: '1e-3,fast'}]", "optimizer.lr=fast"),
+        ("blocks=[{seed: '0,99999999999999999999'}]", "1 of 5 jobs tried would be refused"),
+        ("blocks=3", "must be a list of keys with their values"),
+        ("blocks=[{schedule: 'cosine,('}]", "values that cannot be read"),
+    ],
+)
+def test_nothing_is_trained_where_a_block_has_a_value_that_is_refused(
+    tmp_path, monkeypatch, sweeper, told
+):
+    monkeypatch.setattr(ccdiff.train.job, "run_experiment", lambda *_: pytest.fail("trained"))
+    arguments = ("sweep=study", "hydra.sweep.dir=sweep", f"hydra.sweeper.{sweeper}")
+    done = call("train.py", *arguments, cwd=tmp_path)
+    assert done.status == 1
+    assert told in done.printed
+    assert "Traceback" not in done.printed
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_blocks_run_from_the_command_line_and_go_on(tmp_path):

@@ -9,7 +9,7 @@ from cli import ROOT, call, succeed
 from omegaconf import OmegaConf
 
 from ccdiff.config.options import CONF, compose
-from ccdiff.launch import entry
+from ccdiff.launch import entry, layout
 from ccdiff.launch import help as page
 
 OPTIONS = sorted(
@@ -53,11 +53,11 @@ def test_all_options_of_all_groups_are_there_and_those_chosen_are_marked(printed
 def test_every_key_is_there_with_its_value(printed):
     config = OmegaConf.to_container(compose("train"), resolve=False, enum_to_str=True)
     lines = {line.split("  ")[0] for line in map(str.strip, printed.splitlines())}
-    leaves = dict(page._leaves(config, ""))
+    leaves = dict(layout._leaves(config, ""))
     assert len(leaves) > 60
     for key, value in leaves.items():
         if key not in ("experiment", "sweep"):
-            assert f"{key}={page._shown(value)}" in lines
+            assert f"{key}={layout._shown(value)}" in lines
     assert "Optimizer steps in all" in printed
     assert "at t = 0" in printed
 
@@ -103,7 +103,7 @@ def test_a_terminal_has_colours_and_lines_that_fit(monkeypatch, columns):
     # Only what is one word, or the name of an option, may be wider.
     assert all(len(line.split()) <= 3 for line in long), long
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not page._Page(terminal).colours
+    assert not layout.Page(terminal).colours
 
 
 def test_a_first_line_comes_before_what_takes_long(monkeypatch, capsys):
