@@ -101,10 +101,10 @@ def _count_operations_once() -> Iterator[None]:
     """Runs of one network and image size share the count, a quarter of the time of a tiny run."""
     counted: dict[object, Size] = {}
 
-    def once(denoiser: Denoiser, objective: Objective, split: Split) -> Size:
+    def once(denoiser: Denoiser, objective: Objective, split: Split, *, place: str) -> Size:
         key = repr(denoiser), repr(objective), split.images.shape[1:], split.labels.shape[1:]
         if key not in counted:
-            counted[key] = measure(denoiser, objective, split)
+            counted[key] = measure(denoiser, objective, split, place=place)
         return counted[key]
 
     with pytest.MonkeyPatch.context() as patch:

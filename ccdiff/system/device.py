@@ -136,7 +136,9 @@ def set_determinism(wanted: bool, *, steps: int) -> None:
     if wanted:
         # cuBLAS reads it when it is first used: https://docs.nvidia.com/cuda/cublas, 2.1.4.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
+    # It imports torch's compiler, 4 s, whatever is asked for.
+    if torch.are_deterministic_algorithms_enabled() != wanted:
+        torch.use_deterministic_algorithms(wanted)
     # The fastest may change with chance.
     torch.backends.cudnn.benchmark = not wanted and steps >= _MANY_STEPS
 

@@ -49,6 +49,7 @@ from ccdiff.training.checks import (
     check_size,
     check_used,
     measure,
+    place_to_count,
 )
 from ccdiff.training.ddp import OnMain, make_optimizer
 from ccdiff.training.loop import train
@@ -147,7 +148,8 @@ class Training:
         instantiate(cfg.guidance)(denoiser, self.train_split.labels[:1], None)
         for line in describe(self.train_split, self.heldout, self.data.names):
             log.info("%s", line)
-        size = measure(denoiser, self.objective, self.train_split)
+        place = place_to_count(device, self.data.image_shape)
+        size = measure(denoiser, self.objective, self.train_split, place=place)
         log.info("%s", size)
         denoiser.to(device).autocast_dtype = autocast_dtype(settings.precision, device)
         dtype = denoiser.autocast_dtype or torch.float32

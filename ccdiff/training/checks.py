@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ccdiff.data import Split, in_plane, to_float
 from ccdiff.diffusion.augmentations import Augmentation
@@ -17,6 +17,7 @@ from ccdiff.diffusion.levels import Reach
 from ccdiff.diffusion.objectives import Draw, Objective
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.errors import UserError
+from ccdiff.training.operations import OperationCounter
 
 __all__ = [
     "Size",
@@ -28,6 +29,7 @@ __all__ = [
     "check_size",
     "check_used",
     "measure",
+    "place_to_count",
 ]
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ _NEAR_LOG_SNR = 3.0
 # Stable Diffusion's 0.068 is known to keep its images from being dark or bright as a whole: Lin
 # et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023 (arXiv:2305.08891).
 _MAX_SIGNAL = 0.05
+# One such image takes 0.1 s and 150 MiB of unet_large. A larger one could take more memory than
+# the training, which may recompute activations.
+_FEW_PIXELS = 64 * 64
 # The share of a batch that has a partner for an exchange.
 _FEW_PAIRED = 0.1
 
@@ -70,18 +75,27 @@ class Size:
         )
 
 
-def measure(denoiser: Denoiser, objective: Objective, split: Split) -> Size:
-    """Counts parameters and operations without computing anything (on the meta device).
+def measure(
+    denoiser: Denoiser, objective: Objective, split: Split, *, place: str = "meta"
+) -> Size:
+    """Counts parameters and operations, by default without computing anything.
 
     Operations are those of convolutions and matrix products; what is computed a second time to
     save memory is not counted. Of an objective of two noise levels it is the mean over images, of
     which not all may take the further calls that it makes.
+
+    Arguments:
+        denoiser: The model.
+        objective: Its loss.
+        split: Of whose images the first is taken.
+        place: Device to count on. On ``meta`` nothing is computed, but what torch needs for that
+            takes 4 s to import; on ``cpu`` one image is passed through.
     """
     # Networks recompute activations in training mode only.
-    ghost = copy.deepcopy(denoiser).to("meta").eval()
+    ghost = copy.deepcopy(denoiser).to(place).eval()
     one = split.take(1)
-    x0, y = to_float(one.images.to("meta")), one.labels.to("meta")
-    draw = Draw(torch.zeros(1, device="meta"), torch.zeros_like(x0), None)
+    x0, y = to_float(one.images.to(place)), one.labels.to(place)
+    draw = Draw(torch.zeros(1, device=place), torch.zeros_like(x0), None)
     n, generator = 1, torch.Generator().manual_seed(0)
     shape = torch.Size((_COUNTED, *x0.shape[1:]))
     drawn = objective.draw(denoiser, torch.empty(shape), generator)
@@ -89,18 +103,26 @@ def measure(denoiser: Denoiser, objective: Objective, split: Split) -> Size:
         n = _COUNTED
         x0, y = x0.expand(shape), y.expand(n, *y.shape[1:])
         draw = Draw(
-            torch.zeros(n, device="meta"),
+            torch.zeros(n, device=place),
             torch.zeros_like(x0),
             None,
-            toward=drawn.toward.to("meta"),
+            toward=drawn.toward.to(place),
             ahead=drawn.ahead,
         )
-    with FlopCounterMode(display=False) as counter:
+    # Fused kernels of attention would be counted with what they compute a second time.
+    with OperationCounter() as counter, sdpa_kernel(SDPBackend.MATH):
         loss = objective.at(ghost, x0, y, draw).sum()
-        flops = counter.get_total_flops()
+        flops = counter.total
         loss.backward()
     parameters = sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
-    return Size(parameters, flops // n, counter.get_total_flops() // n)
+    return Size(parameters, flops // n, counter.total // n)
+
+
+def place_to_count(device: torch.device, image_shape: tuple[int, int, int]) -> str:
+    """Where :func:`measure` is to count: small images on the CPU, if that trains them."""
+    _, height, width = image_shape
+    quick = device.type == "cpu" and height * width <= _FEW_PIXELS
+    return "cpu" if quick else "meta"
 
 
 def check_augment(augmentation: Augmentation, image_shape: tuple[int, int, int]) -> None:

@@ -7,6 +7,7 @@ Weights, averaged weights and noise follow from the same arithmetic everywhere, 
 is ever sent, and checkpoints are those of one process.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +27,7 @@ from ccdiff.errors import UserError
 from ccdiff.seeding import seed_for
 from ccdiff.settings import Shard, TrainerSettings
 from ccdiff.system.stopping import Interrupted, asked_to_stop
+from ccdiff.training.optimizers import uncompiled
 from ccdiff.training.state import Hook, LabelledDraw, TrainState
 
 if TYPE_CHECKING:
@@ -98,7 +100,8 @@ def make_optimizer(
     """
     try:
         if shard is Shard.none or world_size() == 1:
-            return make(parameters)
+            # What wraps it in the config's name refuses settings as is done below.
+            return uncompiled(inspect.unwrap(make))(parameters)
         # Imported here: it takes seconds, which only a run that divides its optimizer should pay.
         from torch.distributed.optim import ZeroRedundancyOptimizer
 

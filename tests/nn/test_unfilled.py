@@ -1,29 +1,8 @@
 """Networks that are about to be given their weights are made in no time."""
 
-import subprocess
-import sys
-
 import torch
-from cli import ROOT
 
 from ccdiff.nn.unfilled import unfilled
-
-BUILD = """
-import sys
-from ccdiff.config.build import build_denoiser
-from ccdiff.config.options import compose, options
-from ccdiff.nn.unfilled import unfilled
-for overrides in (*([f"model={name}"] for name in options("model")), ["conditioning=multihot"]):
-    with unfilled():
-        network = build_denoiser(compose("train", overrides))
-    assert all(p.is_meta for p in network.parameters())
-sys.exit("torch._dynamo" in sys.modules)
-"""
-
-
-def test_torch_compile_is_not_imported_for_it():
-    done = subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_what_has_values_is_filled_as_ever():

@@ -144,6 +144,30 @@ def test_ctrl_c_while_libraries_load_ends_the_command(tmp_path):
     assert "interrupted" in done.stdout + done.stderr
 
 
+UNCOMPILED = """
+import runpy, sys
+from ccdiff.config.build import build_denoiser
+from ccdiff.config.options import compose, options
+from ccdiff.nn.unfilled import unfilled
+for overrides in (*([f"model={name}"] for name in options("model")), ["conditioning=multihot"]):
+    with unfilled():
+        network = build_denoiser(compose("train", overrides))
+    assert all(p.is_meta for p in network.parameters())
+assert "torch._dynamo" not in sys.modules, "opened"
+runpy.run_path(sys.argv[0], run_name="__main__")
+assert "torch._dynamo" not in sys.modules, "trained"
+"""
+
+
+def test_torch_compile_is_not_imported_where_nothing_is_compiled(tmp_path):
+    """It takes 4 s; a process of its own has nothing loaded before."""
+    code = f"import sys; sys.argv.pop(0){UNCOMPILED}"
+    arguments = (str(ROOT / "train.py"), *TINY, "trainer.steps=1", "tracker=none")
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
 COMMANDS = ("curve", "edit", "evaluate", "export", "inspect", "prepare")
 HELP = """
 import contextlib, io, runpy, sys

@@ -62,12 +62,13 @@ def test_operations_are_those_of_the_formula(make_denoiser, objective, split):
 
 
 def test_operations_counted_are_those_done(make_unet, make_denoiser, objective, split, generator):
-    """Counting needs no memory and no time, and comes to what a real step of a batch does.
+    """Counting comes to what a real step of a batch does, as torch counts it, wherever it is done.
 
     What gradient checkpointing does a second time is not counted.
     """
     denoiser = make_denoiser()
     size = measure(denoiser, objective, split)
+    assert size == measure(denoiser, objective, split, place="cpu")
     assert size == measure(make_denoiser(make_unet(gradient_checkpointing=True)), objective, split)
     assert denoiser.training
     with FlopCounterMode(display=False) as counter:
