@@ -116,14 +116,21 @@ def test_the_learner_of_this_suite_learns_from_its_overrides_and_draws_the_same_
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
-@pytest.mark.parametrize("kind", ["Diffusers", "DDPMPytorch", "Azula"])
-@pytest.mark.parametrize("patch", [1, 2])
-def test_a_peer_learns_and_draws_the_same_twice(kind, patch):
+@pytest.mark.parametrize(
+    ("kind", "patch", "clean"),
+    [
+        *(("Diffusers", 1, False), ("DDPMPytorch", 1, False), ("Azula", 1, False)),
+        *(("Diffusers", 2, True), ("DDPMPytorch", 2, False), ("Azula", 2, True)),
+    ],
+)
+def test_a_peer_learns_and_draws_the_same_twice(kind, patch, clean):
     pytest.importorskip("denoising_diffusion_pytorch")
     from tests.benchmarks import peer_learners
 
     split = Split(torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8), torch.arange(64) % 10)
-    recipe = peer_learners.Recipe(channels=(8, 8), blocks=1, patch=patch, batch_size=4, steps=8)
+    recipe = peer_learners.Recipe(
+        channels=(8, 8), blocks=1, patch=patch, batch_size=4, steps=8, clean=clean
+    )
     learner = getattr(peer_learners, kind)(split, recipe, seed=0)
     for _ in range(3):
         learner.step()

@@ -127,4 +127,6 @@ def machine() -> str:
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         name = names[0].partition(":")[2].strip() if names else name
+    # As limited by ATEN_CPU_CAPABILITY; oneDNN has a limit of its own, ONEDNN_MAX_CPU_ISA.
+    name = f"{name} ({torch.backends.cpu.get_cpu_capability()})"
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"

@@ -41,9 +41,11 @@ SIZE = 28
 class Recipe:
     """What was searched for each peer; the defaults are what is best for all.
 
-    They predict the velocity, in bfloat16: what was best for all, too.
+    Training is in bfloat16, which was best for all, too.
 
     Arguments:
+        clean: Whether the clean image is predicted, with plain squared error, as diffusers and
+            azula can; otherwise the velocity, of azula its own target.
         channels: Width of each resolution, finest first.
         blocks: Residual blocks per resolution; denoising-diffusion-pytorch has two, always.
         patch: Side of the squares of pixels that are made channels before anything else, which
@@ -66,6 +68,7 @@ class Recipe:
     """
 
     channels: Sequence[int]
+    clean: bool = False
     blocks: int = 2
     patch: int = 1
     lr: float = 2e-3
@@ -215,7 +218,8 @@ class Diffusers(_Peer):
         )
         super().__init__(split, recipe, network, seed=seed)
         self.scheduler = DDPMScheduler(
-            beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type="sample" if recipe.clean else "v_prediction",
         )
         self.sampler = DDPMScheduler.from_config(
             self.scheduler.config, clip_sample=False, timestep_spacing="trailing"
@@ -240,7 +244,7 @@ class Diffusers(_Peer):
         y = torch.where(torch.rand(len(y)) < self.recipe.drop, NULL, y)
         with self.autocast():
             output = self.network(self.scheduler.add_noise(x0, eps, t), t, y).sample
-        target = self.scheduler.get_velocity(x0, eps, t)
+        target = x0 if self.recipe.clean else self.scheduler.get_velocity(x0, eps, t)
         return (output.float() - target).square().mean()
 
     def average(self) -> None:
@@ -269,7 +273,10 @@ class Azula(_Peer):
         torch.manual_seed(seed)
         image_channels = recipe.shape["image_channels"]
         denoiser = labelled_azula(
-            recipe.channels, blocks=recipe.blocks, image_channels=image_channels
+            recipe.channels,
+            blocks=recipe.blocks,
+            image_channels=image_channels,
+            clean=recipe.clean,
         )
         super().__init__(split, recipe, denoiser, seed=seed)
         # A memory of ten steps, since the learning rate falls to zero.
@@ -280,8 +287,10 @@ class Azula(_Peer):
         mean = self.recipe.logit_mean
         t = torch.rand(len(x0)) if mean is None else (torch.randn(len(x0)) + mean).sigmoid()
         y = torch.where(torch.rand(len(y)) < self.recipe.drop, NULL, y)
+        # Its weight of the clean image is at least 1, at which it is cut off.
+        weighted = {"max_weight": 1.0} if self.recipe.clean else {}
         with self.autocast():
-            return self.network.loss(x0, t, y=y)
+            return self.network.loss(x0, t, y=y, **weighted)
 
     def average(self) -> None:
         self.averaged.update_parameters(self.network)

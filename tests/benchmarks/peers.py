@@ -258,15 +258,18 @@ def labelled_ddpm_pytorch(
     )
 
 
-def labelled_azula(channels: Sequence[int], *, blocks: int, image_channels: int) -> nn.Module:
+def labelled_azula(
+    channels: Sequence[int], *, blocks: int, image_channels: int, clean: bool = False
+) -> nn.Module:
     """azula's denoiser for labelled digits.
 
     Arguments:
         channels: Width of each resolution, finest first.
         blocks: Residual blocks per resolution, on the way down and on the way up.
         image_channels: C of the images.
+        clean: Whether the network predicts the clean image, or what EDM has it predict.
     """
-    from azula.denoise import KarrasDenoiser
+    from azula.denoise import KarrasDenoiser, SimpleDenoiser
     from azula.nn.unet import UNet
     from azula.noise import CosineSchedule
 
@@ -278,4 +281,5 @@ def labelled_azula(channels: Sequence[int], *, blocks: int, image_channels: int)
         hid_blocks=(blocks,) * len(channels),
         mod_features=features,
     )
-    return KarrasDenoiser(NoiseLevel(network, features, labels=NULL + 1), CosineSchedule())
+    kind = SimpleDenoiser if clean else KarrasDenoiser
+    return kind(NoiseLevel(network, features, labels=NULL + 1), CosineSchedule())

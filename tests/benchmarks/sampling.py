@@ -86,10 +86,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="both, unless given")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     print(f"{machine()}; {args.images} images in {args.steps} steps of DDIM\n")
-    for title, dtype in {"fp32": None, "bf16": torch.bfloat16}.items():
+    dtypes = {"fp32": None, "bf16": torch.bfloat16}
+    for title in (args.precision,) if args.precision else dtypes:
+        dtype = dtypes[title]
         cases = {
             "diffusers": diffusers(args, autocast=dtype is not None),
             "azula": azula(args, autocast=dtype is not None),

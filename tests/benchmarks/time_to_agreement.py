@@ -34,16 +34,28 @@ OURS = "experiment=mnist_fast"
 
 _PATCHED = Recipe(channels=(32, 32, 64), blocks=1, patch=2, scale_shift=True, logit_mean=0.5)
 
+_CLEAN = replace(_PATCHED, clean=True, scale=2.0)
+
 PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch] | type[Azula], Recipe]] = {
     "diffusers": (Diffusers, replace(_PATCHED, lr=4e-3, train_steps=400)),
     "diffusers with our optimizer": (
         Diffusers,
         replace(_PATCHED, muon=True, lr=6e-3, train_steps=150),
     ),
+    "diffusers, clean image": (Diffusers, replace(_CLEAN, lr=4e-3, train_steps=300)),
+    "diffusers, clean image, our optimizer": (
+        Diffusers,
+        replace(_CLEAN, muon=True, lr=8e-3, train_steps=150),
+    ),
     "azula": (Azula, replace(_PATCHED, lr=4e-3, train_steps=380)),
     "azula with our optimizer": (
         Azula,
         replace(_PATCHED, muon=True, lr=6e-3, train_steps=170),
+    ),
+    "azula, clean image": (Azula, replace(_CLEAN, lr=4e-3, train_steps=300)),
+    "azula, clean image, our optimizer": (
+        Azula,
+        replace(_CLEAN, muon=True, lr=8e-3, train_steps=170),
     ),
     "denoising-diffusion-pytorch": (
         DDPMPytorch,

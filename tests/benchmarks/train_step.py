@@ -96,11 +96,14 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="both, unless given")
+    parser.add_argument("--only", nargs="+", help="parts of the names of the cases to run")
     parser.add_argument("overrides", nargs="*", help="of ccdiff's config, as for train.py")
     args = parser.parse_intermixed_args()
     logging.disable(logging.WARNING)
     print(f"{machine()}; one step of {args.batch_size} images of 28 px")
-    for args.bf16 in (False, True):
+    for precision in (args.precision,) if args.precision else ("fp32", "bf16"):
+        args.bf16 = precision == "bf16"
         cases = {
             "denoising-diffusion-pytorch": ddpm_pytorch(args, channels_last=False),
             "the same, channels last": ddpm_pytorch(args, channels_last=True),
@@ -117,8 +120,10 @@ def main() -> None:
         if args.device != "cpu":
             cases["diffusers, compiled"] = diffusers(args, channels_last=True, compiled=True)
             cases["ccdiff, compiled"] = ours(args, compiled=True)
+        if args.only:
+            cases = {k: case for k, case in cases.items() if any(part in k for part in args.only)}
         taken = interleave(cases, rounds=args.rounds)
-        print(f"\n{'bf16' if args.bf16 else 'fp32'}\n\n{table(cases, taken)}")
+        print(f"\n{precision}\n\n{table(cases, taken)}")
 
 
 if __name__ == "__main__":
