@@ -17,6 +17,7 @@ from ccdiff.errors import UserError
 from ccdiff.runs.folder import Run
 from ccdiff.runs.log import thinned_rows
 from ccdiff.runs.record import Record, read_record
+from ccdiff.system.text import natural_key
 
 __all__ = ["Curve", "Job", "find_runs", "read_job"]
 
@@ -119,7 +120,9 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
     found: dict[Path, Run] = {}
     for path in paths:
         # A run has folders with configs of their own: Hydra's, and what was made from it.
-        inside = [path] if _is_run(Run(path)) else sorted(path.glob("[!.]*"))
+        # By numbers in names, so that data.limit-25 comes before data.limit-100.
+        children = sorted(path.glob("[!.]*"), key=lambda child: natural_key(child.name))
+        inside = [path] if _is_run(Run(path)) else children
         # A job of a sweep that ended before it had a record has only what Hydra composed.
         runs = [
             Run(child)

@@ -1,11 +1,11 @@
-"""Text that comes from data, made harmless wherever it goes: terminals, tables, Markdown."""
+"""Text that comes from data: harmless wherever it goes, and names in their natural order."""
 
 import re
 import unicodedata
 from html import escape
 from typing import Any
 
-__all__ = ["csv_cell", "html_text", "markdown", "printable"]
+__all__ = ["csv_cell", "html_text", "markdown", "natural_key", "printable"]
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of what moves the cursor, turns text around or breaks lines."""
@@ -49,3 +49,16 @@ def html_text(text: str) -> str:
 def markdown(text: str) -> str:
     """A text as itself within a line or a cell of Markdown: neither markup nor HTML."""
     return _MARKUP.sub(r"\\\1", escape(printable(text), quote=False)).replace("://", ":\\//")
+
+
+def natural_key(name: str) -> tuple[tuple[tuple[str, ...], ...], str]:
+    """Sorts ``2.jpg`` before ``10.jpg``, and a folder's files together."""
+    parts = (re.split("([0-9]+)", part) for part in name.split("/"))
+    key = tuple(tuple(_digits(p) if i % 2 else p for i, p in enumerate(part)) for part in parts)
+    return key, name
+
+
+def _digits(number: str) -> str:
+    """A text that sorts as the number does, however long; ``int`` takes 4,300 digits at most."""
+    digits = number.lstrip("0")
+    return f"{len(digits):012d}{digits}"

@@ -183,6 +183,13 @@ def test_a_run_is_one_run_whatever_its_folder_holds(tmp_path):
     assert [found.path for found in find_runs([tmp_path])] == [run]
 
 
+def test_runs_of_a_sweep_come_by_number(tmp_path):
+    names = ["data.limit-25", "data.limit-50", "data.limit-100"]
+    for name in reversed(names):
+        make_run(tmp_path / name)
+    assert [found.path.name for found in find_runs([tmp_path])] == names
+
+
 def test_runs_on_other_data_are_not_compared_in_silence(tmp_path):
     for name, size, root in (("a", 8, "x"), ("b", 8, "y"), ("c", 16, "x")):
         config = Run(make_run(tmp_path / name)).config

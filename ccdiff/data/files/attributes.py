@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.splits import read_bit
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
 __all__ = ["Rows", "missing", "read_attributes", "read_tags"]
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from ccdiff.data.files.delimited import read_annotations
 from ccdiff.data.files.image_files import FilesInFolder
-from ccdiff.data.files.listing import folders, inside, natural_key
+from ccdiff.data.files.listing import folders, inside
 from ccdiff.data.files.names import ONE_CLASS, NamedClasses, NameSettings, classes_by_name
 from ccdiff.data.files.parquet import find_parquet
 from ccdiff.data.files.source import Source
 from ccdiff.data.files.trees import FolderTree, TreeImages
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
 __all__ = ["CelebAHQ"]
 

@@ -21,7 +21,6 @@ import numpy as np
 
 from ccdiff.data.files.attributes import Rows, missing, read_attributes, read_tags
 from ccdiff.data.files.levels import MAX_COLUMNS, some
-from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.numbers import read_numbers
 from ccdiff.data.files.splits import (
     SPLIT_COLUMNS,
@@ -31,6 +30,7 @@ from ccdiff.data.files.splits import (
     read_split,
 )
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
 __all__ = ["ColumnSettings", "Labelled", "read_columns"]
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from ccdiff.data.files.cells import refuse_repeated, resolve, vectors
 from ccdiff.data.files.columns import ColumnSettings, Labelled, read_columns
-from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.names import NameSettings, classes_by_name
 from ccdiff.data.files.splits import split_of
 from ccdiff.data.files.table_choice import find_lists, find_tables
 from ccdiff.data.files.tables import Table
 from ccdiff.data.files.trees import Tree
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
 __all__ = ["Layout", "LayoutSettings", "read_layout"]
 

@@ -1,14 +1,14 @@
-"""Names of files: their natural order, and which of them are those of the operating system."""
+"""Names of files: folders, and which of them are those of the operating system."""
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
-__all__ = ["fingerprint", "folders", "inside", "is_system", "natural_key"]
+__all__ = ["fingerprint", "folders", "inside", "is_system"]
 
 # Of macOS, Synology and QNAP disk stations, Windows and Unix.
 _SYSTEM = frozenset(
@@ -26,19 +26,6 @@ _SYSTEM = frozenset(
         "icon\r",
     }
 )
-
-
-def natural_key(name: str) -> tuple[tuple[tuple[str, ...], ...], str]:
-    """Sorts ``2.jpg`` before ``10.jpg``, and a folder's files together."""
-    parts = (re.split("([0-9]+)", part) for part in name.split("/"))
-    key = tuple(tuple(_digits(p) if i % 2 else p for i, p in enumerate(part)) for part in parts)
-    return key, name
-
-
-def _digits(number: str) -> str:
-    """A text that sorts as the number does, however long; ``int`` takes 4,300 digits at most."""
-    digits = number.lstrip("0")
-    return f"{len(digits):012d}{digits}"
 
 
 def is_system(name: str) -> bool:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ccdiff.data.files.decode import BadImage
-from ccdiff.data.files.listing import fingerprint, inside, natural_key
+from ccdiff.data.files.listing import fingerprint, inside
 from ccdiff.data.files.splits import split_of
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
 __all__ = ["ParquetImages", "bytes_of", "find_parquet", "open_parquet"]
 

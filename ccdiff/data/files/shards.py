@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ccdiff.data.files.decode import MAX_BYTES, BadImage
-from ccdiff.data.files.listing import fingerprint, inside, is_system, natural_key
+from ccdiff.data.files.listing import fingerprint, inside, is_system
 from ccdiff.data.files.splits import split_of
 from ccdiff.data.files.trees import FolderTree, Tree
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
 __all__ = ["LmdbTree", "TarTree"]
 

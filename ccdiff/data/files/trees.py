@@ -13,8 +13,9 @@ from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 
 from ccdiff.data.files.decode import EXTENSIONS, MAX_BYTES, BadImage, looks_like_image, read_file
-from ccdiff.data.files.listing import fingerprint, inside, is_system, natural_key
+from ccdiff.data.files.listing import fingerprint, inside, is_system
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
 __all__ = ["FolderTree", "Tree", "TreeImages", "ZipTree"]
 

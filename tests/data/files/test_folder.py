@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from ccdiff.data import Folder, Split
-from ccdiff.data.files.listing import natural_key
 from ccdiff.data.files.trees import FolderTree
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.errors import UserError
+from ccdiff.system.text import natural_key
 
 NUM = 12
 
