@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 from ccdiff.compare.read import find_runs, read_job
 from ccdiff.metrics.over_seeds import Difference, Spread, over_seeds
 
-__all__ = ["Row", "markdown", "noise", "picture", "read", "rows_of"]
+__all__ = ["Row", "markdown", "noise", "picture", "read", "rows_of", "title_of"]
 
 AGREEMENT = "evaluate/label_agreement_classifier"
 DISTANCE = "evaluate/fd_classifier_to_heldout"
@@ -57,18 +57,22 @@ class Row:
 
 
 def read(folder: Path) -> dict[str, Figures]:
-    """The last figures of all finished runs by setting; the recipe is the empty one."""
+    """The last figures of all finished runs by setting, :data:`RECIPE` among them."""
     found: dict[str, Figures] = {}
     for run in find_runs([folder]):
         job = read_job(run)
         if job.problem is None:
-            parts = [part for part in run.path.name.split("+") if not part.startswith("seed-")]
-            setting = "+".join(parts)
-            of = found.setdefault(setting, {})
+            of = found.setdefault(title_of(run.path.name), {})
             for name in (AGREEMENT, DISTANCE):
                 if name in job.results:
                     of.setdefault(name, {})[str(job.config["seed"])] = job.results[name]
     return found
+
+
+def title_of(name: str) -> str:
+    """The setting that the folder of a run is named by, without its seed."""
+    parts = [part for part in name.split("+") if not part.startswith("seed-")]
+    return ", ".join(part.replace("-", "=", 1) for part in parts) or RECIPE
 
 
 def noise(found: Mapping[str, Figures]) -> tuple[float, int]:
@@ -92,21 +96,21 @@ def rows_of(found: Mapping[str, Figures], *, only: str = "") -> list[Row]:
     sd, freedom = noise(found)
     among = max(1, len(found) - 1)
     tail = float(stdtrit(freedom, 1 - 0.025 / among))
-    recipe = [math.log(value) for value in found[""][DISTANCE].values()]
+    recipe = [math.log(value) for value in found[RECIPE][DISTANCE].values()]
     rows = []
     for setting, of in found.items():
         spreads = [over_seeds(of.get(name, {}).values()) for name in (AGREEMENT, DISTANCE)]
         agreement, distance = spreads
-        if agreement is None or distance is None or (setting and not re.search(only, setting)):
+        asked = setting == RECIPE or re.search(only, setting)
+        if agreement is None or distance is None or not asked:
             continue
         by = None
-        if setting:
+        if setting != RECIPE:
             logs = [math.log(value) for value in of[DISTANCE].values()]
             mean = statistics.fmean(logs) - statistics.fmean(recipe)
             half = tail * sd * math.sqrt(1 / len(logs) + 1 / len(recipe))
             by = Difference(mean, mean - half, mean + half, None)
-        title = ", ".join(part.replace("-", "=", 1) for part in setting.split("+")) or RECIPE
-        rows.append(Row(setting=title, agreement=agreement, distance=distance, by=by))
+        rows.append(Row(setting=setting, agreement=agreement, distance=distance, by=by))
     return sorted(rows, key=lambda row: row.distance.mean)
 
 
