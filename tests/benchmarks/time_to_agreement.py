@@ -11,7 +11,7 @@ so that all share the machine's ups and downs. Looks come more often near the ta
 
 import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -64,8 +64,10 @@ PEERS: dict[str, tuple[type[Diffusers] | type[DDPMPytorch] | type[Azula], Recipe
 }
 
 
-def cases(split: Split, *, root: Path, seed: int) -> dict[str, Callable[[], Learner]]:
-    """What makes the learner of each row."""
+def cases(
+    split: Split, *, root: Path, seed: int, ours: Sequence[str] = (OURS,)
+) -> dict[str, Callable[[], Learner]]:
+    """What makes the learner of each row; ``ours`` are overrides, several in one text."""
     common = [
         f"data.root={root}",
         "tracker=none",
@@ -74,8 +76,8 @@ def cases(split: Split, *, root: Path, seed: int) -> dict[str, Callable[[], Lear
         "threshold=none",
     ]
     made: dict[str, Callable[[], Learner]] = {
-        f"ccdiff, `{recipe}`": partial(Ours, split, [recipe, *common], seed=seed)
-        for recipe in (OURS, "experiment=mnist")
+        f"ccdiff, `{recipe}`": partial(Ours, split, [*recipe.split(), *common], seed=seed)
+        for recipe in (*ours, "experiment=mnist")
     }
     for name, (kind, recipe) in PEERS.items():
         made[name] = partial(kind, split, recipe, seed=seed)
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--first", type=float, default=5, help="seconds before the first look")
     parser.add_argument("--limit", type=float, default=600, help="seconds of training at most")
+    parser.add_argument("--ours", nargs="+", default=[OURS], help="overrides, a row each")
     parser.add_argument("--only", nargs="*", help="parts of the names of the cases to run")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -111,7 +114,9 @@ def main() -> None:
         for seed in args.seeds:
             made = {
                 name: Racer(f"{name}, seed {seed}", make())
-                for name, make in cases(split, root=args.data_root, seed=seed).items()
+                for name, make in cases(
+                    split, root=args.data_root, seed=seed, ours=args.ours
+                ).items()
                 if not args.only or any(part in name for part in args.only)
                 # What one seed took too long for is not tried with another.
                 if all(racer.reached(args.target) for racer in racers.get(name, []))
