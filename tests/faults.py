@@ -38,8 +38,8 @@ from ccdiff.system.atomic import HashingWriter
 from ccdiff.train import assembly
 from ccdiff.train import job as experiment
 from ccdiff.training import loop
-from ccdiff.training.checks import Size
 from ccdiff.training.monitor.timing import PARTS
+from ccdiff.training.operations import Size
 
 STEPS = 7
 ARGUMENTS = (

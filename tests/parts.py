@@ -22,7 +22,7 @@ from ccdiff.diffusion.times import LogitNormal, TimeDensity
 from ccdiff.diffusion.weightings import EDMWeighting, MinSNR, Weighting
 from ccdiff.nn import UNet
 from ccdiff.train import assembly
-from ccdiff.training.checks import Size, measure
+from ccdiff.training.operations import Size, measure
 
 # The networks of the tests are too small to gain from threads, and one thread is reproducible.
 torch.set_num_threads(1)

@@ -29,8 +29,8 @@ from ccdiff.runs.record import Record, read_record
 from ccdiff.system.stopping import EXIT_STATUS, Preempted, heed
 from ccdiff.train import assembly
 from ccdiff.training import ddp
-from ccdiff.training.checks import Size
 from ccdiff.training.ddp import collect_optimizer
+from ccdiff.training.operations import Size
 from ccdiff.training.step import Update
 
 STEPS, SHORT_STEPS = 20, 8

@@ -48,8 +48,6 @@ from ccdiff.training.checks import (
     check_noise,
     check_size,
     check_used,
-    measure,
-    place_to_count,
 )
 from ccdiff.training.ddp import OnMain, make_optimizer
 from ccdiff.training.loop import train
@@ -60,6 +58,7 @@ from ccdiff.training.monitor.quality import WatchQuality
 from ccdiff.training.monitor.reaching import StopAt
 from ccdiff.training.monitor.speed import Speed, matmul_peak
 from ccdiff.training.monitor.timing import StepTimer, clock_of
+from ccdiff.training.operations import measure, place_to_count
 from ccdiff.training.posthoc import PostHoc, SaveSnapshot
 from ccdiff.training.saving import RollBack, SaveCheckpoint, restore
 from ccdiff.training.state import Hook, TrainState

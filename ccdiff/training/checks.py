@@ -1,12 +1,9 @@
-"""Before the first step: does everything fit together, and how big is it?"""
+"""Before the first step: does everything fit together?"""
 
-import copy
 import logging
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ccdiff.data import Split, in_plane, to_float
 from ccdiff.diffusion.augmentations import Augmentation
@@ -14,13 +11,11 @@ from ccdiff.diffusion.auxiliaries import Auxiliary, NoAuxiliary
 from ccdiff.diffusion.couplings import Coupling, Independent, Optimal, alike
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Reach
-from ccdiff.diffusion.objectives import Draw, Objective
+from ccdiff.diffusion.objectives import Objective
 from ccdiff.diffusion.samplers import Sampler
 from ccdiff.errors import UserError
-from ccdiff.training.operations import OperationCounter
 
 __all__ = [
-    "Size",
     "check_augment",
     "check_batch",
     "check_coupling",
@@ -28,14 +23,10 @@ __all__ = [
     "check_noise",
     "check_size",
     "check_used",
-    "measure",
-    "place_to_count",
 ]
 
 log = logging.getLogger(__name__)
 
-_COUNTED = 20
-"""Images of a batch whose operations are counted, where images differ in them."""
 _GRAY_LEVEL = 2 / 255
 _NUM_DRAWS = 1 << 16
 # In gray levels. Rounding to 8 bits moves a pixel by as much.
@@ -46,83 +37,8 @@ _NEAR_LOG_SNR = 3.0
 # Stable Diffusion's 0.068 is known to keep its images from being dark or bright as a whole: Lin
 # et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, 2023 (arXiv:2305.08891).
 _MAX_SIGNAL = 0.05
-# One such image takes 0.1 s and 150 MiB of unet_large. A larger one could take more memory than
-# the training, which may recompute activations.
-_FEW_PIXELS = 64 * 64
 # The share of a batch that has a partner for an exchange.
 _FEW_PAIRED = 0.1
-
-
-@dataclass(frozen=True)
-class Size:
-    """How big a model is.
-
-    Arguments:
-        parameters: Trainable numbers.
-        flops: Floating-point operations of one forward pass for one image.
-        training_flops: Those of a training step for one image, forward and backward.
-    """
-
-    parameters: int
-    flops: int
-    training_flops: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.parameters / 1e6:.2f} million parameters, "
-            f"{self.flops / 1e9:.3f} GFLOPs per image forward, "
-            f"{self.training_flops / 1e9:.3f} in a training step"
-        )
-
-
-def measure(
-    denoiser: Denoiser, objective: Objective, split: Split, *, place: str = "meta"
-) -> Size:
-    """Counts parameters and operations, by default without computing anything.
-
-    Operations are those of convolutions and matrix products; what is computed a second time to
-    save memory is not counted. Of an objective of two noise levels it is the mean over images, of
-    which not all may take the further calls that it makes.
-
-    Arguments:
-        denoiser: The model.
-        objective: Its loss.
-        split: Of whose images the first is taken.
-        place: Device to count on. On ``meta`` nothing is computed, but what torch needs for that
-            takes 4 s to import; on ``cpu`` one image is passed through.
-    """
-    # Networks recompute activations in training mode only.
-    ghost = copy.deepcopy(denoiser).to(place).eval()
-    one = split.take(1)
-    x0, y = to_float(one.images.to(place)), one.labels.to(place)
-    draw = Draw(torch.zeros(1, device=place), torch.zeros_like(x0), None)
-    n, generator = 1, torch.Generator().manual_seed(0)
-    shape = torch.Size((_COUNTED, *x0.shape[1:]))
-    drawn = objective.draw(denoiser, torch.empty(shape), generator)
-    if drawn.toward is not None:
-        n = _COUNTED
-        x0, y = x0.expand(shape), y.expand(n, *y.shape[1:])
-        draw = Draw(
-            torch.zeros(n, device=place),
-            torch.zeros_like(x0),
-            None,
-            toward=drawn.toward.to(place),
-            ahead=drawn.ahead,
-        )
-    # Fused kernels of attention would be counted with what they compute a second time.
-    with OperationCounter() as counter, sdpa_kernel(SDPBackend.MATH):
-        loss = objective.at(ghost, x0, y, draw).sum()
-        flops = counter.total
-        loss.backward()
-    parameters = sum(p.numel() for p in denoiser.parameters() if p.requires_grad)
-    return Size(parameters, flops // n, counter.total // n)
-
-
-def place_to_count(device: torch.device, image_shape: tuple[int, int, int]) -> str:
-    """Where :func:`measure` is to count: small images on the CPU, if that trains them."""
-    _, height, width = image_shape
-    quick = device.type == "cpu" and height * width <= _FEW_PIXELS
-    return "cpu" if quick else "meta"
 
 
 def check_augment(augmentation: Augmentation, image_shape: tuple[int, int, int]) -> None:

@@ -28,10 +28,10 @@ from ccdiff.training.checks import (
     check_noise,
     check_size,
     check_used,
-    measure,
 )
 from ccdiff.training.monitor import hooks
 from ccdiff.training.monitor.hooks import HeldOutLoss
+from ccdiff.training.operations import measure
 from tests.config.test_configs import composed
 
 

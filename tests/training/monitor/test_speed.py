@@ -21,9 +21,9 @@ from ccdiff.runs.log import read_metrics
 from ccdiff.runs.tracker import NoTracker
 from ccdiff.system.device import make_current
 from ccdiff.train import assembly
-from ccdiff.training.checks import measure
 from ccdiff.training.monitor import speed
 from ccdiff.training.monitor.speed import Speed, matmul_peak
+from ccdiff.training.operations import measure
 
 CPU = torch.device("cpu")
 
