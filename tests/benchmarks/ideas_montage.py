@@ -17,7 +17,7 @@ from tests.benchmarks.ideas_training import ROWS
 __all__ = ["montage"]
 
 _HEADS = {"drawn": "without guidance", "guided_drawn": "with guidance"}
-_STRIP = 440
+_STRIP = 330
 """Pixels across a row of one picture."""
 _BETWEEN, _TOP = 16, 28
 
