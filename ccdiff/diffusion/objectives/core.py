@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.levels import Reach
+from ccdiff.diffusion.levels import Level, Reach
 from ccdiff.diffusion.times import TimeDensity
 from ccdiff.diffusion.weightings import Weighting
 
-__all__ = ["Draw", "Objective", "WrappedObjective", "same_dropout"]
+__all__ = ["Draw", "Objective", "WrappedObjective", "pull_of_guidance", "same_dropout"]
 
 
 class Draw(NamedTuple):
@@ -109,6 +109,32 @@ class WrappedObjective(Objective):
         self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
     ) -> Draw:
         return self.objective.draw(denoiser, x0, generator, step=step)
+
+
+@torch.no_grad()
+def pull_of_guidance(
+    denoiser: Denoiser, x_t: Tensor, level: Level, y: Tensor, drop: Tensor | None, *, scale: float
+) -> Tensor:
+    """``(1 - 1 / scale) (g(c) - g(no label))``, to be added to the image that ``g`` is taught.
+
+    The best ``g`` is then what classifier-free guidance of that scale makes of two estimates.
+
+    Arguments:
+        denoiser: Gives ``g``.
+        x_t: Noisy images [B, C, H, W].
+        level: Of these, [B].
+        y: Their labels, [B] or [B, K].
+        drop: Labels to hide, of which nothing is added; bool [B] or [B, K].
+        scale: At least 1.
+
+    Returns:
+        Images of the shape of ``x_t``, without gradients.
+    """
+    shown = torch.zeros(len(y), dtype=torch.bool, device=y.device) if drop is None else drop
+    drops = torch.cat([shown, torch.ones_like(shown)])
+    both = denoiser(torch.cat([x_t, x_t]), level.repeat(2), torch.cat([y, y]), drops)
+    told, untold = both.chunk(2)
+    return (1 - 1 / scale) * (told - untold)
 
 
 @contextmanager

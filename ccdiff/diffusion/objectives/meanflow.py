@@ -24,7 +24,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Level, Reach, expand_like
-from ccdiff.diffusion.objectives.core import Draw, Objective, same_dropout
+from ccdiff.diffusion.objectives.core import (
+    Draw,
+    Objective,
+    pull_of_guidance,
+    same_dropout,
+)
 from ccdiff.errors import UserError
 
 __all__ = ["MeanFlow", "along_the_path"]
@@ -97,7 +102,10 @@ class MeanFlow(Objective):
         after = level if draw.toward is None else denoiser.schedule.at_log_snr(draw.toward)
         alpha, sigma = level.scales_like(x0)
         x_t = alpha * x0 + sigma * draw.eps
-        moved = x0 + self._pull(denoiser, x_t, level, y, draw.drop)
+        moved = x0
+        if self.guidance != 1:
+            scale = self.guidance
+            moved = x0 + pull_of_guidance(denoiser, x_t, level, y, draw.drop, scale=scale)
         correction = moved - x0
         if draw.ahead is not None and len(rows := draw.ahead.nonzero().squeeze(1)):
             drop = None if draw.drop is None else draw.drop[rows]
@@ -119,19 +127,6 @@ class MeanFlow(Objective):
         error = denoiser.coefficients(x0, level).c_out * (output - target) - correction
         loss = self.weighting(level.log_snr) * error.square().flatten(1).mean(1)
         return loss if self.power == 0 else loss / (loss.detach() + 1e-3) ** self.power
-
-    @torch.no_grad()
-    def _pull(
-        self, denoiser: Denoiser, x_t: Tensor, level: Level, y: Tensor, drop: Tensor | None
-    ) -> Tensor:
-        """What guidance adds to ``x0``, with the shape of ``x_t``."""
-        if self.guidance == 1:
-            return torch.zeros_like(x_t)
-        shown = torch.zeros(len(y), dtype=torch.bool, device=y.device) if drop is None else drop
-        drops = torch.cat([shown, torch.ones_like(shown)])
-        both = denoiser(torch.cat([x_t, x_t]), level.repeat(2), torch.cat([y, y]), drops)
-        told, untold = both.chunk(2)
-        return (1 - 1 / self.guidance) * (told - untold)
 
 
 def _tau(level: Level) -> Tensor:

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Level, Reach, expand_like
-from ccdiff.diffusion.objectives.core import Draw, Objective, same_dropout
+from ccdiff.diffusion.objectives.core import (
+    Draw,
+    Objective,
+    pull_of_guidance,
+    same_dropout,
+)
 from ccdiff.errors import UserError
 
 __all__ = ["Shortcut", "two_as_one"]
@@ -37,9 +42,11 @@ class Shortcut(Objective):
         times: Where the images that are denoised look.
         share: Of the images that learn steps, in (0, 1]; the paper has 1/4.
         steps: Of the finest grid, a power of two; the paper's 128.
-        guidance: The scale of classifier-free guidance by which the halves of the smallest steps
-            go, and so all that is learned from them; estimates of the level itself stay as they
-            are. 1 is none. Sampled by guidance=none.
+        guidance: The scale of classifier-free guidance that estimates of the level itself learn to
+            follow without a second call, and so all steps that are learned from them; 1 is none.
+            As :class:`MeanFlow` has it. The paper guides the halves of the smallest steps alone:
+            where a network hardly tells these from no step, both become guided, and the next ones
+            are guided twice.
     """
 
     share: float = 0.25
@@ -58,6 +65,11 @@ class Shortcut(Objective):
             raise ValueError(f"objective.steps must be 2, 4, 8, 16, ..., got {self.steps}")
         if self.guidance < 1:
             raise ValueError(f"objective.guidance must be at least 1, got {self.guidance}")
+        if self.guidance != 1 and self.share == 1:
+            raise ValueError(
+                "objective.guidance is learned from the images that are denoised: "
+                "objective.share must be below 1"
+            )
 
     def draw(
         self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
@@ -95,6 +107,11 @@ class Shortcut(Objective):
         if draw.ahead is not None and len(rows := draw.ahead.nonzero().squeeze(1)):
             halved = self._halved(denoiser, x_t[rows], y[rows], draw.part(rows))
             correction = correction.index_add(0, rows.to(x0.device), halved - x0[rows])
+        if self.guidance != 1:
+            rows = torch.arange(len(x0))
+            rows = rows if draw.ahead is None else rows[draw.ahead == 0]
+            pulled = self._pull(denoiser, x_t[rows], y[rows], draw.part(rows))
+            correction = correction.index_add(0, rows.to(x0.device), pulled)
         target = denoiser.prediction.target(x0, draw.eps, alpha, sigma)
         output = denoiser.output(x_t, level.leading_to(after), y, draw.drop)
         error = denoiser.coefficients(x0, level).c_out * (output - target) - correction
@@ -108,39 +125,30 @@ class Shortcut(Objective):
         half = draw.ahead.to(x_t.device, non_blocking=True) / (2 * self.steps)
         now, after = denoiser.schedule.at(draw.t), denoiser.schedule.at_log_snr(draw.toward)
         middle = denoiser.schedule.at(draw.t - half)
-        smallest = draw.ahead == 2
-        first = self._estimate(denoiser, x_t, now, middle, y, draw, smallest)
-        x_m = step_by(first, x_t, now, middle)
-        second = self._estimate(denoiser, x_m, middle, after, y, draw, smallest)
-        return two_as_one(first, second, now, middle, after)
-
-    def _estimate(
-        self,
-        denoiser: Denoiser,
-        x_t: Tensor,
-        now: Level,
-        after: Level,
-        y: Tensor,
-        draw: Draw,
-        smallest: Tensor,
-    ) -> Tensor:
-        """By which half a step goes: of the smallest, that of the level itself, guided."""
-        by_itself = smallest.to(x_t.device, non_blocking=True)
-        toward = torch.where(by_itself, now.log_snr, after.log_snr)
-        led = now.leading_to(now.schedule.at_log_snr(toward))
+        # Those of the smallest steps go by estimates of the level itself.
+        to_middle, to_after = (
+            one.leading_to(one.schedule.at_log_snr(torch.where(half * self.steps == 1, *levels)))
+            for one, levels in (
+                (now, (now.log_snr, middle.log_snr)),
+                (middle, (middle.log_snr, after.log_snr)),
+            )
+        )
         # Not compiled, since batches of other sizes are compiled anew.
         with denoiser.eager():
             with same_dropout(denoiser, x_t.device):
-                estimate = denoiser(x_t, led, y, draw.drop)
-            rows = smallest.nonzero().squeeze(1)
-            if self.guidance == 1 or not len(rows):
-                return estimate
-            here = now.schedule.at_log_snr(now.log_snr[rows])
-            hidden = torch.ones_like(y[rows] if y.ndim == 1 else y[rows, 0], dtype=torch.bool)
+                first = denoiser(x_t, to_middle, y, draw.drop)
+            x_m = step_by(first, x_t, now, middle)
             with same_dropout(denoiser, x_t.device):
-                untold = denoiser(x_t[rows], here, y[rows], hidden)
-        pull = (self.guidance - 1) * (estimate[rows] - untold)
-        return estimate.index_add(0, rows.to(x_t.device), pull)
+                second = denoiser(x_m, to_after, y, draw.drop)
+        return two_as_one(first, second, now, middle, after)
+
+    def _pull(self, denoiser: Denoiser, x_t: Tensor, y: Tensor, draw: Draw) -> Tensor:
+        """What guidance adds to the images that are denoised, [B, C, H, W]."""
+        if not len(x_t):
+            return torch.zeros_like(x_t)
+        level = denoiser.schedule.at(draw.t)
+        with denoiser.eager():
+            return pull_of_guidance(denoiser, x_t, level, y, draw.drop, scale=self.guidance)
 
 
 def step_by(x0_hat: Tensor, x_t: Tensor, now: Level, after: Level) -> Tensor:

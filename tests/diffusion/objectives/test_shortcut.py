@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.denoiser import Denoiser, bind_label
-from ccdiff.diffusion.guidance import CFG
 from ccdiff.diffusion.levels import Level, Reach
 from ccdiff.diffusion.objectives import Denoising, Draw, Shortcut
 from ccdiff.diffusion.objectives.shortcut import step_by, two_as_one
@@ -182,10 +181,9 @@ def test_parts_of_a_batch_are_lost_alike(make_unet, generator):
     torch.testing.assert_close(torch.cat(pieces), whole, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1.0, 3.0])
 @pytest.mark.parametrize("attributes", [False, True])
-def test_targets_are_what_two_steps_of_the_sampler_draw(make_unet, scale, attributes):
-    """By calls that were not written for it: sampler, guidance and secant."""
+def test_targets_are_what_two_steps_of_the_sampler_draw(make_unet, attributes):
+    """By calls that were not written for it: the sampler, and how far an estimate leads."""
     kind = MultiHot if attributes else OneHot
     conditioning = kind(["a", "b", "c"], dim=8, drop=0.1)
     schedule = Cosine()
@@ -199,20 +197,16 @@ def test_targets_are_what_two_steps_of_the_sampler_draw(make_unet, scale, attrib
     size = ahead / 8
     t = torch.tensor([0.25, 0.5, 1.0, 0.75, 1.0, 1.0, 1.0, 1.0])
     draw = Draw(t, eps, drop, schedule.log_snr(t - size), ahead)
-    objective = Shortcut(weighting=Uniform(), steps=8, guidance=scale, **PARTS)
+    objective = Shortcut(weighting=Uniform(), steps=8, **PARTS)
     found = objective.at(denoiser, x0, y, draw)
     for i in range(8):
         now, after = schedule.at(t[i]), schedule.at(t[i] - size[i])
         alpha, sigma = now.scales_like(x0[:1])
         x_t = alpha * x0[i : i + 1] + sigma * eps[i : i + 1]
         denoise = bind_label(denoiser, y[i : i + 1], drop[i : i + 1])
-        guided = CFG(scale=scale)(denoiser, y[i : i + 1])
 
-        def by(x, level, i=i, denoise=denoise, guided=guided):
-            if ahead[i] > 2:
-                return denoise(x, level)
-            level = replace(level, toward=None)
-            return denoise(x, level) if drop[i] else guided(x, level)
+        def by(x, level, i=i, denoise=denoise):
+            return denoise(x, level if ahead[i] > 2 else replace(level, toward=None))
 
         places = torch.stack([t[i], t[i] - size[i] / 2, t[i] - size[i]])
         end = integrate(ShortcutSampler(steps=2), by, schedule, x_t, places, GivenNoise())
@@ -256,9 +250,39 @@ def test_dropout_is_the_same_in_all_estimates():
     x0, eps, y = batch()
     t = torch.full((8,), 0.5)
     draw = Draw(t, eps, None, Flow().log_snr(t - 0.25), torch.full((8,), 2))
-    Shortcut(weighting=Uniform(), steps=8, guidance=2.0, **PARTS).at(denoiser, x0, y, draw)
-    assert len(seen) == 5
+    Shortcut(weighting=Uniform(), steps=8, **PARTS).at(denoiser, x0, y, draw)
+    assert len(seen) == 3
     assert all(one.equal(seen[0]) for one in seen)
+
+
+class Said(nn.Module):
+    """A network that returns what its tokens say, in every pixel."""
+
+    interval = True
+
+    def forward(self, x: Tensor, log_snr: Tensor, tokens: Tensor, toward: Tensor) -> Tensor:
+        return tokens[:, 0, :1, None, None].expand_as(x)
+
+
+def test_guidance_that_is_learned_is_that_of_two_calls():
+    """Of what is denoised; steps are learned of what is guided already, and not once more."""
+    x0, hidden, w = torch.full((4, 1, 2, 2), 0.5), 0.1, 3.0
+    denoiser = denoiser_of(Said(), schedule=Cosine(), drop=0.1)
+    objective = Shortcut(weighting=Uniform(), guidance=w, steps=4, **PARTS)
+    y, t = torch.tensor([0, 1, 2, 0]), torch.full((4,), 0.5)
+    ahead = torch.tensor([2, 0, 0, 0])
+    toward = Cosine().log_snr(t - ahead / 4)
+    drop = torch.tensor([False, False, False, True])
+    draw = Draw(t, torch.randn_like(x0), drop, toward, ahead)
+    with torch.no_grad():
+        table = denoiser.conditioning.project.weight.zero_()
+        table[0, 3] = hidden
+        table[0, :3] = hidden + w * (0.5 - hidden)
+        loss = objective.at(denoiser, x0, y, draw)
+        assert loss[:3].max() < 1e-10
+        assert loss[3].item() == pytest.approx(0.4**2)
+        table[0, :3] = 0.5
+        assert objective.at(denoiser, x0, y, draw)[1:3].min() > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -268,6 +292,7 @@ def test_dropout_is_the_same_in_all_estimates():
         ({"steps": 100}, r"objective\.steps must be 2, 4, 8"),
         ({"steps": 1}, r"objective\.steps must be 2, 4, 8"),
         ({"guidance": 0.5}, r"objective\.guidance must be at least 1"),
+        ({"guidance": 2.0, "share": 1.0}, r"objective\.share must be below 1"),
     ],
 )
 def test_settings_out_of_range_are_told(settings, told):
