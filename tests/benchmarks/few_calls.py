@@ -318,7 +318,6 @@ def compare(run: OpenedRun, args: argparse.Namespace) -> None:
         print(judged_table([*ours, *theirs], distance), flush=True)
 
 
-@torch.no_grad()
 def main() -> None:
     """Compares on each run that is named."""
     parser = argparse.ArgumentParser(description=__doc__)
