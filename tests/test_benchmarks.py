@@ -355,11 +355,13 @@ def test_the_same_images_are_shown_in_more_and_more_calls():
         ("gray", 2): lambda y: torch.zeros(len(y), 1, 2, 2),
     }
     shown = long_steps.side_by_side(ways, [0, 1, 2]).convert("L")
-    # On the left of eight columns, for two numbers of calls, are the names.
-    width, height = 58, shown.height // 2
-    left = shown.width - 8 * width
+    # On the left of eight columns, for two numbers of calls, are the names; above, the numbers.
+    side = 58
+    left, top = shown.width - 8 * side, shown.height - 2 * side
     seen = [
-        [shown.getpixel((left + width * column + 20, height * row + 20)) for column in range(8)]
+        [shown.getpixel((left + side * column + 20, top + side * row + 20)) for column in range(8)]
         for row in range(2)
     ]
+    heads = [shown.crop((left + 4 * side * i, 0, left + 4 * side * (i + 1), 20)) for i in (0, 1)]
+    assert all(head.getextrema()[0] < 128 for head in heads)
     assert seen == [[*[0] * 3, *[255] * 5], [*[255] * 4, *[128] * 3, 255]]

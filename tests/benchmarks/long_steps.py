@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ccdiff.config.build import instantiate
@@ -29,7 +29,7 @@ from ccdiff.metrics.extractors import ClassifierSource, Material
 from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.references import reference
 from ccdiff.metrics.sketch import Sketch
-from ccdiff.pictures import grid, save_png
+from ccdiff.pictures import INK, PAPER, font, grid, save_png
 from ccdiff.trained.run import OpenedRun, open_run
 from tests.benchmarks.few_calls import drive, kept_in
 
@@ -39,6 +39,8 @@ Draws = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] in [-1, 1] for labels [N], the i-th from seed i."""
 _SHOWN_CALLS = (1, 2, 5, 10, 20)
 _SHOWN_LABELS = (2, 3, 5, 8)
+_HEAD = 24
+"""Pixels above the rows, for what the columns are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,27 @@ def side_by_side(ways: Mapping[tuple[str, int], Draws], labels: Sequence[int]) -
         for part in (drawn.get((name, number), nothing), nothing[:1])
     ]
     columns = len(calls) * (len(labels) + 1)
-    return grid(torch.cat(cells), columns=columns, titles=names)
+    rows = grid(torch.cat(cells), columns=columns, titles=names)
+    return headed(rows, calls, images=grid(torch.cat(cells[: 2 * len(calls)]), columns=columns))
+
+
+def headed(rows: Image.Image, calls: Sequence[int], *, images: Image.Image) -> Image.Image:
+    """The rows under a line that says of each block of columns how many calls it took.
+
+    Arguments:
+        rows: With their titles at the left.
+        calls: One number for each block, all of one width.
+        images: One row without a title, as wide as all blocks.
+    """
+    sheet = Image.new("RGB", (rows.width, rows.height + _HEAD), PAPER)
+    sheet.paste(rows, (0, _HEAD))
+    for i, number in enumerate(calls):
+        left = rows.width - images.width + i * images.width // len(calls)
+        text = f"{number} call{'s' if number > 1 else ''}"
+        ImageDraw.Draw(sheet).text(
+            (left + 4, _HEAD // 2), text, fill=INK, font=font(14), anchor="lm"
+        )
+    return sheet
 
 
 def main() -> None:
