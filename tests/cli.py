@@ -110,3 +110,12 @@ def wandb_sessions(run: Path) -> list[list[dict]]:
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         sessions.append([json.loads(line) for line in lines])
     return sessions
+
+
+def wandb_ids(run: Path) -> list[str]:
+    """The identity that each offline session of a run has, by the names of their folders.
+
+    Sessions of one identity that begin within the same second have a number behind it.
+    """
+    folders = sorted((run / "wandb").glob("offline-run-*"))
+    return [folder.name.split("-")[3] for folder in folders]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from cli import ROOT, TINY, call, succeed, wandb_sessions
+from cli import ROOT, TINY, call, succeed, wandb_ids, wandb_sessions
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -252,8 +252,7 @@ def test_the_same_command_trains_only_what_is_left(sweep, again):
     assert [(s.from_step, s.to_step) for s in record.sessions] == [(0, 4), (3, 6)]
     steps = [(row["step"], sorted(row)[1]) for row in rows(folder / "sweep/seed-1")]
     assert len(steps) == len(set(steps)) == len(rows(folder / "sweep/seed-0"))
-    ids = {p.name.rpartition("-")[2] for p in (folder / "sweep/seed-1/wandb").glob("offline-*")}
-    assert ids == {record.tracker_id}
+    assert set(wandb_ids(folder / "sweep/seed-1")) == {record.tracker_id}
 
 
 @pytest.fixture(scope="module")
