@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from ccdiff.diffusion.schedules import Schedule
 
-__all__ = ["Level", "Reach", "expand_like"]
+__all__ = ["Level", "Reach", "expand_like", "straight_step"]
 
 
 class Reach(Enum):
@@ -81,6 +81,11 @@ class Level:
         return (-self.log_snr / 2).exp()
 
     @property
+    def tau(self) -> Tensor:
+        """The time in (0, 1) of the straight path ``x_t / (alpha + sigma)``, as of flows."""
+        return self.sigma / (self.alpha + self.sigma)
+
+    @property
     def std(self) -> Tensor:
         """Standard deviation of ``x_t`` for data of unit variance."""
         return (self.alpha.square() + self.sigma.square()).sqrt()
@@ -105,3 +110,16 @@ class Level:
             time=None if self.time is None else self.time.repeat(n),
             toward=None if self.toward is None else self.toward.repeat(n),
         )
+
+
+def straight_step(x0_hat: Tensor, x_t: Tensor, now: Level, after: Level) -> Tensor:
+    """Where the straight step by an estimate leads: that of DDIM, see :class:`Reach`.
+
+    Arguments:
+        x0_hat: The estimate, [B, ...].
+        x_t: Where it was made, [B, ...].
+        now: The level of ``x_t``, a scalar or [B].
+        after: The level to go to, likewise.
+    """
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = now.scales_like(x_t), after.scales_like(x_t)
+    return alpha_s * x0_hat + sigma_s * (x_t - alpha_t * x0_hat) / sigma_t

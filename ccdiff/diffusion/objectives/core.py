@@ -13,8 +13,17 @@ from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Level, Reach
 from ccdiff.diffusion.times import TimeDensity
 from ccdiff.diffusion.weightings import Weighting
+from ccdiff.errors import UserError
 
-__all__ = ["Draw", "Objective", "WrappedObjective", "pull_of_guidance", "same_dropout"]
+__all__ = [
+    "Draw",
+    "LongSteps",
+    "Objective",
+    "WrappedObjective",
+    "check_hidden_labels",
+    "pull_of_guidance",
+    "same_dropout",
+]
 
 
 class Draw(NamedTuple):
@@ -109,6 +118,65 @@ class WrappedObjective(Objective):
         self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
     ) -> Draw:
         return self.objective.draw(denoiser, x0, generator, step=step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongSteps(Objective):
+    """What teaches long steps to some images of a batch, while the others are denoised.
+
+    Arguments:
+        share: Of the images that learn long steps, in (0, 1].
+        guidance: The scale of classifier-free guidance that the network learns to follow without
+            a second call, at least 1; 1 is none.
+    """
+
+    share: float = 0.25
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(
+                f"objective.share must be in (0, 1], got {self.share}: with 0 no long step is "
+                f"learned, which is objective=denoising"
+            )
+        if self.guidance < 1:
+            raise ValueError(f"objective.guidance must be at least 1, got {self.guidance}")
+
+    def draw(
+        self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
+    ) -> Draw:
+        """The same.
+
+        Raises:
+            UserError: Where guidance is asked for, and labels are never hidden.
+        """
+        if self.guidance != 1:
+            check_hidden_labels(denoiser, "objective.guidance")
+        return super().draw(denoiser, x0, generator, step=step)
+
+    def every_so_many(self, n: int) -> Tensor:
+        """Which of ``n`` images learn long steps, bool [n] on the CPU.
+
+        The first is one of them, so that a batch of one shows all that may fail.
+        """
+        return (self.share * torch.arange(n + 1, dtype=torch.float64)).ceil().diff() > 0
+
+
+def check_hidden_labels(denoiser: Denoiser, what: str) -> None:
+    """Refuses guidance that is learned of a model which always sees its labels.
+
+    Arguments:
+        denoiser: The model under training.
+        what: Asks for it, as it is typed.
+
+    Raises:
+        UserError: Where no label is ever hidden.
+    """
+    if denoiser.conditioning.drop == 0:
+        raise UserError(
+            f"{what} leads away from the estimate without a label, which the model never learns "
+            f"with conditioning.drop=0: pass conditioning.drop=0.1"
+        )
 
 
 @torch.no_grad()

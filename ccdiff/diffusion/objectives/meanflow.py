@@ -26,7 +26,7 @@ from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Level, Reach, expand_like
 from ccdiff.diffusion.objectives.core import (
     Draw,
-    Objective,
+    LongSteps,
     pull_of_guidance,
     same_dropout,
 )
@@ -36,7 +36,7 @@ __all__ = ["MeanFlow", "along_the_path"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanFlow(Objective):
+class MeanFlow(LongSteps):
     """``w(log_snr) |g - sg(x0' + (1 - rho / tau) (g - x0' - tau dg/dtau))|^2``.
 
     ``sg`` takes no gradient of what it holds, and ``x0'`` is ``x0``, moved by guidance if any is
@@ -56,42 +56,23 @@ class MeanFlow(Objective):
             count less (section 4.3); 0 is none. With 1, losses are all near 1.
     """
 
-    share: float = 0.25
-    guidance: float = 1.0
     power: float = 1.0
 
     reaches: ClassVar[frozenset[Reach]] = frozenset(Reach)
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(
-                f"objective.share must be in (0, 1], got {self.share}: with 0 no long step is "
-                f"learned, which is objective=denoising"
-            )
-        if self.guidance < 1:
-            raise ValueError(f"objective.guidance must be at least 1, got {self.guidance}")
+        super().__post_init__()
         if self.power < 0:
             raise ValueError(f"objective.power must not be negative, got {self.power}")
 
     def draw(
         self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
     ) -> Draw:
-        """The same, and the second levels; every so many images the two differ.
-
-        Raises:
-            UserError: Where guidance is asked for, and labels are never hidden.
-        """
-        if self.guidance != 1 and denoiser.conditioning.drop == 0:
-            raise UserError(
-                "objective.guidance leads away from the estimate without a label, which the model "
-                "never learns with conditioning.drop=0: pass conditioning.drop=0.1"
-            )
+        """The same, and the second levels; every so many images the two differ."""
         draw = super().draw(denoiser, x0, generator, step=step)
         n, device = len(x0), draw.t.device
         others = self.times(n, generator)[torch.randperm(n, generator=generator, device=device)]
-        # The first is one of them, so that a batch of one shows all that may fail.
-        places = torch.arange(n + 1, dtype=torch.float64)
-        ahead = (self.share * places).ceil().diff() > 0
+        ahead = self.every_so_many(n)
         apart = ahead.to(device, non_blocking=True)
         t = torch.where(apart, torch.maximum(draw.t, others), draw.t)
         r = torch.where(apart, torch.minimum(draw.t, others), draw.t)
@@ -119,7 +100,7 @@ class MeanFlow(Objective):
                     y=y[rows],
                     drop=drop,
                 )
-            left = 1 - _tau(after)[rows] / _tau(level)[rows]
+            left = 1 - after.tau[rows] / level.tau[rows]
             further = expand_like(left, estimate) * (estimate - moved[rows] - derivative)
             correction = correction.index_add(0, rows.to(x0.device), further)
         target = denoiser.prediction.target(x0, draw.eps, alpha, sigma)
@@ -127,11 +108,6 @@ class MeanFlow(Objective):
         error = denoiser.coefficients(x0, level).c_out * (output - target) - correction
         loss = self.weighting(level.log_snr) * error.square().flatten(1).mean(1)
         return loss if self.power == 0 else loss / (loss.detach() + 1e-3) ** self.power
-
-
-def _tau(level: Level) -> Tensor:
-    """The time of the straight path, in (0, 1)."""
-    return level.sigma / (level.alpha + level.sigma)
 
 
 def _at(level: Level, rows: Tensor) -> Level:

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoiser
 from ccdiff.diffusion.levels import Level
-from ccdiff.diffusion.objectives.core import Draw, same_dropout
+from ccdiff.diffusion.objectives.core import Draw, check_hidden_labels, same_dropout
 from ccdiff.diffusion.objectives.denoising import Denoising
-from ccdiff.errors import UserError
 
 __all__ = ["ModelGuidance"]
 
@@ -46,11 +45,8 @@ class ModelGuidance(Denoising):
         Raises:
             UserError: Where there is something to learn, and labels are never hidden.
         """
-        if self.scale != 1 and denoiser.conditioning.drop == 0:
-            raise UserError(
-                "objective=model_guidance leads away from the estimate without a label, which the "
-                "model never learns with conditioning.drop=0: pass conditioning.drop=0.1"
-            )
+        if self.scale != 1:
+            check_hidden_labels(denoiser, "objective=model_guidance")
         return super().draw(denoiser, x0, generator, step=step)
 
     def at(self, denoiser: Denoiser, x0: Tensor, y: Tensor, draw: Draw) -> Tensor:

@@ -13,20 +13,19 @@ import torch
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoiser
-from ccdiff.diffusion.levels import Level, Reach, expand_like
+from ccdiff.diffusion.levels import Level, Reach, expand_like, straight_step
 from ccdiff.diffusion.objectives.core import (
     Draw,
-    Objective,
+    LongSteps,
     pull_of_guidance,
     same_dropout,
 )
-from ccdiff.errors import UserError
 
 __all__ = ["Shortcut", "two_as_one"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shortcut(Objective):
+class Shortcut(LongSteps):
     """``w(log_snr) |g - sg(g*)|^2`` of some images, and denoising of the others.
 
     ``g`` is the estimate by which one step leads from ``t`` to ``t - size``, ``g*`` that of the
@@ -49,22 +48,14 @@ class Shortcut(Objective):
             are guided twice.
     """
 
-    share: float = 0.25
     steps: int = 128
-    guidance: float = 1.0
 
     reaches: ClassVar[frozenset[Reach]] = frozenset({Reach.HERE, Reach.HALVES})
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(
-                f"objective.share must be in (0, 1], got {self.share}: with 0 no long step is "
-                f"learned, which is objective=denoising"
-            )
+        super().__post_init__()
         if self.steps < 2 or self.steps & (self.steps - 1):
             raise ValueError(f"objective.steps must be 2, 4, 8, 16, ..., got {self.steps}")
-        if self.guidance < 1:
-            raise ValueError(f"objective.guidance must be at least 1, got {self.guidance}")
         if self.guidance != 1 and self.share == 1:
             raise ValueError(
                 "objective.guidance is learned from the images that are denoised: "
@@ -74,20 +65,10 @@ class Shortcut(Objective):
     def draw(
         self, denoiser: Denoiser, x0: Tensor, generator: torch.Generator, *, step: int = 0
     ) -> Draw:
-        """The same, and of every so many images a step of the finest grid's 2, 4, 8, ... steps.
-
-        Raises:
-            UserError: Where guidance is asked for, and labels are never hidden.
-        """
-        if self.guidance != 1 and denoiser.conditioning.drop == 0:
-            raise UserError(
-                "objective.guidance leads away from the estimate without a label, which the model "
-                "never learns with conditioning.drop=0: pass conditioning.drop=0.1"
-            )
+        """The same, and of every so many images a step of the finest grid's 2, 4, 8, ... steps."""
         draw = super().draw(denoiser, x0, generator, step=step)
         n, device = len(x0), draw.t.device
-        # The first is one of them, so that a batch of one shows all that may fail.
-        chosen = (self.share * torch.arange(n + 1, dtype=torch.float64)).ceil().diff() > 0
+        chosen = self.every_so_many(n)
         # In turn, and further at each step, as a small batch has not one of each size.
         sizes = self.steps.bit_length() - 1
         ahead = torch.where(chosen, 2 ** (1 + (chosen.cumsum(0) + step) % sizes), 0)
@@ -137,7 +118,7 @@ class Shortcut(Objective):
         with denoiser.eager():
             with same_dropout(denoiser, x_t.device):
                 first = denoiser(x_t, to_middle, y, draw.drop)
-            x_m = step_by(first, x_t, now, middle)
+            x_m = straight_step(first, x_t, now, middle)
             with same_dropout(denoiser, x_t.device):
                 second = denoiser(x_m, to_after, y, draw.drop)
         return two_as_one(first, second, now, middle, after)
@@ -151,17 +132,11 @@ class Shortcut(Objective):
             return pull_of_guidance(denoiser, x_t, level, y, draw.drop, scale=self.guidance)
 
 
-def step_by(x0_hat: Tensor, x_t: Tensor, now: Level, after: Level) -> Tensor:
-    """Where the straight step by an estimate leads, [B, ...]: that of DDIM."""
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = now.scales_like(x_t), after.scales_like(x_t)
-    return alpha_s * x0_hat + sigma_s * (x_t - alpha_t * x0_hat) / sigma_t
-
-
 def two_as_one(first: Tensor, second: Tensor, now: Level, middle: Level, after: Level) -> Tensor:
     """The estimate by which one straight step leads where two of them do.
 
     ``(1 - c) first + c second``, where ``c = tau (tau_m - tau_s) / (tau_m (tau - tau_s))`` with
-    ``tau = sigma / (alpha + sigma)``, so that the way to the clean image is the second's alone.
+    :attr:`Level.tau`, so that the way to the clean image is the second's alone.
     On the straight path the mean of the two velocities, weighted by length: the paper's eq. 4.
 
     Arguments:
@@ -171,8 +146,6 @@ def two_as_one(first: Tensor, second: Tensor, now: Level, middle: Level, after: 
         middle: Where the first one ends, [B].
         after: Where the second one ends, [B], at less noise.
     """
-    tau, tau_m, tau_s = (
-        level.sigma / (level.alpha + level.sigma) for level in (now, middle, after)
-    )
+    tau, tau_m, tau_s = now.tau, middle.tau, after.tau
     c = expand_like(tau * (tau_m - tau_s) / (tau_m * (tau - tau_s)), first)
     return first + c * (second - first)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ccdiff.diffusion.denoiser import Denoise
-from ccdiff.diffusion.levels import Level, Reach
+from ccdiff.diffusion.levels import Level, Reach, straight_step
 from ccdiff.diffusion.samplers.core import Past, Sampler
 from ccdiff.diffusion.samplers.grids import Uniform
 from ccdiff.diffusion.samplers.noise import AnyNoise
@@ -34,7 +34,7 @@ class MeanFlowSampler(Sampler):
         self, denoise: Denoise, x_t: Tensor, now: Level, after: Level, noise: AnyNoise, past: Past
     ) -> Tensor:
         x0_hat = denoise(x_t, now.leading_to(after))
-        return after.alpha * x0_hat + after.sigma * (x_t - now.alpha * x0_hat) / now.sigma
+        return straight_step(x0_hat, x_t, now, after)
 
 
 @dataclass(frozen=True, kw_only=True)

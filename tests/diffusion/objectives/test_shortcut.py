@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from ccdiff.diffusion.conditioning import MultiHot, OneHot
 from ccdiff.diffusion.denoiser import Denoiser, bind_label
-from ccdiff.diffusion.levels import Level, Reach
+from ccdiff.diffusion.levels import Level, Reach, straight_step
 from ccdiff.diffusion.objectives import Denoising, Draw, Shortcut
-from ccdiff.diffusion.objectives.shortcut import step_by, two_as_one
+from ccdiff.diffusion.objectives.shortcut import two_as_one
 from ccdiff.diffusion.oracle import GaussianOracle
 from ccdiff.diffusion.predictions import Clean
 from ccdiff.diffusion.samplers import GivenNoise, ShortcutSampler, check_sampler, integrate
@@ -69,13 +69,13 @@ def test_two_steps_are_one_by_the_estimate_of_both(schedule, end):
     """Of any estimates; and where they are exact, it is the exact one."""
     now, middle, after = levels(schedule, 0.875, 0.5, end)
     x_t, first, second = torch.randn(3, 6, 1, 2, 2, dtype=torch.float64)
-    x_m = step_by(first, x_t, now, middle)
-    both = step_by(second, x_m, middle, after)
-    one = step_by(two_as_one(first, second, now, middle, after), x_t, now, after)
+    x_m = straight_step(first, x_t, now, middle)
+    both = straight_step(second, x_m, middle, after)
+    one = straight_step(two_as_one(first, second, now, middle, after), x_t, now, after)
     torch.testing.assert_close(one, both)
     oracle = gaussian()
     first = oracle(x_t, now.leading_to(middle))
-    second = oracle(step_by(first, x_t, now, middle), middle.leading_to(after))
+    second = oracle(straight_step(first, x_t, now, middle), middle.leading_to(after))
     exact = oracle(x_t, now.leading_to(after))
     torch.testing.assert_close(two_as_one(first, second, now, middle, after), exact)
 
@@ -212,7 +212,7 @@ def test_targets_are_what_two_steps_of_the_sampler_draw(make_unet, attributes):
         end = integrate(ShortcutSampler(steps=2), by, schedule, x_t, places, GivenNoise())
         level = now.leading_to(after)
         with torch.no_grad():
-            reached = step_by(denoise(x_t, level), x_t, now, after)
+            reached = straight_step(denoise(x_t, level), x_t, now, after)
         # The straight step moves by this much of what its estimate does.
         moves = after.alpha - now.alpha * after.sigma / now.sigma
         expected = ((reached - end) / moves).square().mean()
