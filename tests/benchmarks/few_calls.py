@@ -42,6 +42,7 @@ from ccdiff.trained.run import OpenedRun, open_run
 
 __all__ = [
     "Way",
+    "betas_of",
     "drive",
     "judged_table",
     "kept_in",
@@ -90,14 +91,19 @@ class Counted:
         return self.denoise(x_t, level)
 
 
+def betas_of(schedule: Schedule) -> Any:
+    """The betas by which diffusers has our alphas, a float64 array [1000]."""
+    log_snr = schedule.log_snr(torch.arange(1, _STEPS + 1, dtype=torch.float64) / _STEPS)
+    alpha_bar = torch.sigmoid(log_snr)
+    before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+    return (1 - alpha_bar / before).clamp(1e-9, 1 - 1e-9).numpy()
+
+
 def schedulers(schedule: Schedule) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Makes those of diffusers that solve the ODE, with each spacing, for our alphas."""
     import diffusers
 
-    log_snr = schedule.log_snr(torch.arange(1, _STEPS + 1, dtype=torch.float64) / _STEPS)
-    alpha_bar = torch.sigmoid(log_snr)
-    before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
-    betas = (1 - alpha_bar / before).clamp(1e-9, 1 - 1e-9).numpy()
+    betas = betas_of(schedule)
     spacings = [{"timestep_spacing": s} for s in ("linspace", "leading", "trailing")]
     sigmas = [
         {f"use_{s}_sigmas": True, "timestep_spacing": "linspace"}

@@ -13,13 +13,14 @@ from ccdiff.errors import UserError
 from ccdiff.pictures import INK, PAPER, font, save_png
 from tests.benchmarks.ideas_recipes import IDEAS, picture_prefix
 from tests.benchmarks.ideas_training import ROWS
+from tests.headings import headed
 
 __all__ = ["montage"]
 
 _HEADS = {"drawn": "without guidance", "guided_drawn": "with guidance"}
 _STRIP = 330
 """Pixels across a row of one picture."""
-_BETWEEN, _TOP = 16, 28
+_BETWEEN, _TOP, _LETTERS = 16, 28, 15
 
 
 def montage(out: Path, name: str) -> Image.Image:
@@ -36,21 +37,20 @@ def montage(out: Path, name: str) -> Image.Image:
     strips = {title: found for title, found in strips.items() if found}
     if not strips:
         raise UserError(f"{out / 'pictures'} has no pictures of {name}")
-    letters = font(15)
+    letters = font(_LETTERS)
     margin = max(int(letters.getlength(title)) for title in strips) + 18
     height = max(strip.height for found in strips.values() for strip in found.values())
     lefts = {kind: margin + k * (_STRIP + _BETWEEN) for k, kind in enumerate(_HEADS)}
-    size = (max(lefts.values()) + _STRIP, _TOP + height * len(strips))
+    size = (max(lefts.values()) + _STRIP, height * len(strips))
     canvas = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(canvas)
-    for kind, head in _HEADS.items():
-        draw.text((lefts[kind], _TOP // 2), head, fill=INK, font=letters, anchor="lm")
     for row, (title, found) in enumerate(strips.items()):
-        top = _TOP + row * height
+        top = row * height
         draw.text((6, top + height // 2), title, fill=INK, font=letters, anchor="lm")
         for kind, strip in found.items():
             canvas.paste(strip, (lefts[kind], top))
-    return canvas
+    heads = {lefts[kind]: head for kind, head in _HEADS.items()}
+    return headed(canvas, heads, height=_TOP, size=_LETTERS)
 
 
 def _strips(out: Path, name: str, title: str) -> dict[str, Image.Image]:

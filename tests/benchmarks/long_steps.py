@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from ccdiff.config.build import instantiate
@@ -29,9 +29,10 @@ from ccdiff.metrics.extractors import ClassifierSource, Material
 from ccdiff.metrics.judge import Judge
 from ccdiff.metrics.references import reference
 from ccdiff.metrics.sketch import Sketch
-from ccdiff.pictures import INK, PAPER, font, grid, save_png
+from ccdiff.pictures import grid, save_png
 from ccdiff.trained.run import OpenedRun, open_run
-from tests.benchmarks.few_calls import drive, kept_in
+from tests.benchmarks.few_calls import betas_of, drive, kept_in
+from tests.headings import headed
 
 __all__ = ["Result", "judged", "main", "side_by_side", "table"]
 
@@ -39,8 +40,6 @@ Draws = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] in [-1, 1] for labels [N], the i-th from seed i."""
 _SHOWN_CALLS = (1, 2, 5, 10, 20)
 _SHOWN_LABELS = (2, 3, 5, 8)
-_HEAD = 24
-"""Pixels above the rows, for what the columns are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +125,8 @@ def _by_diffusers(run: OpenedRun, calls: int, guidance: Guidance) -> Draws:
     from diffusers import DPMSolverMultistepScheduler
 
     schedule = run.denoiser.schedule
-    log_snr = schedule.log_snr(torch.arange(1, 1001, dtype=torch.float64) / 1000)
-    alpha_bar = torch.sigmoid(log_snr)
-    before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
     scheduler = DPMSolverMultistepScheduler(
-        trained_betas=(1 - alpha_bar / before).numpy(),
+        trained_betas=betas_of(schedule),
         prediction_type="sample",
         timestep_spacing="trailing",
         lower_order_final=True,
@@ -181,26 +177,11 @@ def side_by_side(ways: Mapping[tuple[str, int], Draws], labels: Sequence[int]) -
     ]
     columns = len(calls) * (len(labels) + 1)
     rows = grid(torch.cat(cells), columns=columns, titles=names)
-    return headed(rows, calls, images=grid(torch.cat(cells[: 2 * len(calls)]), columns=columns))
-
-
-def headed(rows: Image.Image, calls: Sequence[int], *, images: Image.Image) -> Image.Image:
-    """The rows under a line that says of each block of columns how many calls it took.
-
-    Arguments:
-        rows: With their titles at the left.
-        calls: One number for each block, all of one width.
-        images: One row without a title, as wide as all blocks.
-    """
-    sheet = Image.new("RGB", (rows.width, rows.height + _HEAD), PAPER)
-    sheet.paste(rows, (0, _HEAD))
-    for i, number in enumerate(calls):
-        left = rows.width - images.width + i * images.width // len(calls)
-        text = f"{number} call{'s' if number > 1 else ''}"
-        ImageDraw.Draw(sheet).text(
-            (left + 4, _HEAD // 2), text, fill=INK, font=font(14), anchor="lm"
-        )
-    return sheet
+    # One row without its title is as wide as all blocks.
+    block = grid(torch.cat(cells[: 2 * len(calls)]), columns=columns).width / len(calls)
+    left = rows.width - len(calls) * block + 4
+    heads = {left + i * block: f"{n} call{'s' if n > 1 else ''}" for i, n in enumerate(calls)}
+    return headed(rows, heads, height=24, size=14)
 
 
 def main() -> None:

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from ccdiff.compare.read import Job, find_runs, read_job
-from ccdiff.pictures import INK, PAPER, font, grid, save_png
+from ccdiff.pictures import PAPER, grid, save_png
 from tests.documentation.study import AGREEMENT, title_of
+from tests.headings import headed
 
 __all__ = ["side_by_side"]
 
-_HEAD, _GAP = 34, 8
+_GAP = 8
 _SEED = 0
 
 
@@ -43,16 +44,14 @@ def side_by_side(folder: Path, shown: dict[str, str]) -> Image.Image:
     margin = strips[0].width - _images_width(found[next(iter(shown))])
     strips[1:] = [strip.crop((margin, 0, *strip.size)) for strip in strips[1:]]
     width = sum(strip.width + _GAP for strip in strips) - _GAP
-    sheet = Image.new("RGB", (width, _HEAD + max(strip.height for strip in strips)), PAPER)
-    draw, left = ImageDraw.Draw(sheet), 0
+    sheet = Image.new("RGB", (width, max(strip.height for strip in strips)), PAPER)
+    heads, left = {}, 0
     for (setting, title), strip in zip(shown.items(), strips, strict=True):
-        sheet.paste(strip, (left, _HEAD))
+        sheet.paste(strip, (left, 0))
         middle = left + strip.width / 2 if left else (margin + strip.width) / 2
-        agreement = f"{100 * found[setting].results[AGREEMENT]:.0f} %"
-        for line, text in enumerate((title, agreement)):
-            draw.text((middle, 9 + 15 * line), text, fill=INK, font=font(12), anchor="mm")
+        heads[middle] = f"{title}\n{100 * found[setting].results[AGREEMENT]:.0f} %"
         left += strip.width + _GAP
-    return sheet
+    return headed(sheet, heads, height=34, size=12, anchor="mm")
 
 
 def _last_grid(job: Job) -> Path:
