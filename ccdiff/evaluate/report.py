@@ -13,7 +13,7 @@ from ccdiff.metrics.agreement import label_agreement
 from ccdiff.metrics.distances import KINDS, class_distances, distances, intervals
 from ccdiff.metrics.extractors import Extractor, Material
 from ccdiff.metrics.figures import Figure, Provenance
-from ccdiff.metrics.intervals import Interval, bootstrap, half_samples
+from ccdiff.metrics.intervals import Interval, bootstrap, half_samples, of_answers
 from ccdiff.metrics.judge import Judge, Judged
 from ccdiff.metrics.label_use import BIN_EDGES, LabelUse, by_level
 from ccdiff.metrics.likelihood import Likelihood
@@ -100,7 +100,7 @@ def sample_figures(
         Figure(
             name=judge.agreement_name,
             value=judged.agreement.mean().item(),
-            interval=bootstrap(judged.agreement),
+            interval=of_answers(judged.agreement),
             real=real_agreement,
             provenance=seen_by(base, judge.classifier),
         )

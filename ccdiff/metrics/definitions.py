@@ -4,6 +4,7 @@ A figure is called ``<kind>``, ``<kind>_<extractor>`` or ``<kind>_<extractor>_to
 logged under the name of the group that took it: ``evaluate/fd_classifier_to_heldout``.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 __all__ = ["Better", "Definition", "definition"]
@@ -17,25 +18,34 @@ class Definition(NamedTuple):
     Arguments:
         meaning: In a few words, for a reader.
         better: Which way is better; None where a certain value is right, or neither is known.
+        least: No value is below it.
+        most: None is above it.
     """
 
     meaning: str
     better: Better | None
+    least: float = -math.inf
+    most: float = math.inf
 
 
 _OF_SAMPLES = {
     "label_agreement": Definition(
         "share of samples that show their class, or mean of both recalls of attributes; up to 1",
         "higher",
+        least=0,
+        most=1,
     ),
     "label_error": Definition(
         "how far numbers found in samples are from those asked for, standardised; down to 0",
         "lower",
+        least=0,
     ),
     "fd": Definition(
-        "Fréchet distance of features: fidelity and diversity together; down to 0", "lower"
+        "Fréchet distance of features: fidelity and diversity together; down to 0",
+        "lower",
+        least=0,
     ),
-    "fid": Definition("Fréchet distance of Inception features; down to 0", "lower"),
+    "fid": Definition("Fréchet distance of Inception features; down to 0", "lower", least=0),
     "kd": Definition("kernel distance of features, unbiased in n; down to about 0", "lower"),
     "kid": Definition(
         "kernel distance of Inception features, unbiased in n; down to about 0", "lower"
@@ -44,7 +54,9 @@ _OF_SAMPLES = {
     "precision": Definition(
         "against real images: share of samples among them; right is what real images get", None
     ),
-    "recall": Definition("share of real images among samples: diversity; up to 1", "higher"),
+    "recall": Definition(
+        "share of real images among samples: diversity; up to 1", "higher", least=0, most=1
+    ),
     "density": Definition(
         "against real images: how densely they surround samples; right is what real images get",
         None,
@@ -56,11 +68,16 @@ _OF_SAMPLES = {
     "spread_ratio": Definition(
         "how far features spread about their mean, samples over real images; 1 is right", None
     ),
-    "score": Definition("sure of each, varied over all: 1 to the number of classes", "higher"),
-    "inception_score": Definition("sure of each, varied over all; higher is better", "higher"),
+    "score": Definition(
+        "sure of each, varied over all: 1 to the number of classes", "higher", least=1
+    ),
+    "inception_score": Definition(
+        "sure of each, varied over all; higher is better", "higher", least=1
+    ),
     "sliced_wasserstein": Definition(
         "how far points must be moved along a line, mean over lines (root mean square); down to 0",
         "lower",
+        least=0,
     ),
     "energy_distance": Definition(
         "how much farther points are from real ones than these are from each other; down to "
@@ -79,7 +96,7 @@ _OF_SAMPLES = {
 }
 _OF_MODELS = {
     "heldout_eps_mse": Definition(
-        "error on the noise of held-out images, mean over log-SNR -12..12; down", "lower"
+        "error on the noise of held-out images, mean over log-SNR -12..12; down", "lower", least=0
     ),
     "label_gain_null": Definition(
         "by how much the label lowers that error, against no label; above 0", "higher"
@@ -106,6 +123,7 @@ _OF_MODELS = {
         "mean squared difference to the exact estimate of the noise, over log-SNR -12..12; "
         "down to 0",
         "lower",
+        least=0,
     ),
     "nats_per_point": Definition(
         "negative log-density of held-out points given their labels; down to that of the exact "
@@ -119,9 +137,10 @@ _OF_MODELS = {
         "mean squared difference to the exact estimate of the noise, over log-SNR -12..12; "
         "down to 0",
         "lower",
+        least=0,
     ),
     "heldout/eps_mse": Definition(
-        "error on the noise of held-out images, mean over log-SNR -12..12; down", "lower"
+        "error on the noise of held-out images, mean over log-SNR -12..12; down", "lower", least=0
     ),
     "heldout/gap": Definition(
         "by what share that error exceeds the one on training images; about 0 is right", None

@@ -27,9 +27,11 @@ __all__ = [
     "reached",
     "shown",
     "spent",
+    "surest",
 ]
 
 _SIGNS = {">=": ge, ">": gt, "<=": le, "<": lt}
+_TAIL = 0.025
 _EXAMPLE = "trainer.stop_at='label_agreement_classifier>=0.95'"
 
 
@@ -61,6 +63,27 @@ class Goal:
     def holds(self, value: float) -> bool:
         """Whether a value is beyond the threshold."""
         return bool(_SIGNS[self.sign](value, self.threshold))
+
+    @property
+    def wrong(self) -> str | None:
+        """Why nobody can mean it, by what is stated of the figure; None where there is nothing."""
+        known = definition(self.figure)
+        if known is None:
+            return None
+        name = self.figure.removeprefix("evaluate/")
+        if known.better == ("lower" if self.higher else "higher"):
+            return (
+                f"{name} is better the {known.better} it is, so '{self.sign}' would hold before "
+                f"anything is learned"
+            )
+        best, worst = (known.most, known.least) if self.higher else (known.least, known.most)
+        if not self.holds(best):
+            percent = known.most == 1 and 1 < self.threshold <= 100
+            hint = f"; {self.threshold:g} % is {self.threshold / 100:g}" if percent else ""
+            return f"{name} is never {self.sign} {self.threshold:g}: at best it is {best:g}{hint}"
+        if self.holds(worst):
+            return f"{name} is always {self.sign} {self.threshold:g}: at worst it is {worst:g}"
+        return None
 
     def __str__(self) -> str:
         return f"{self.figure.removeprefix('evaluate/')} {self.sign} {self.threshold:g}"
@@ -128,29 +151,28 @@ def parse_goals(text: str) -> list[Goal]:
                 f"a number, such as {_EXAMPLE}; several are joined by ' and '"
             )
         goal = Goal(figure=full_name(found[1]), sign=found[2], threshold=threshold)
-        known = definition(goal.figure)
-        if known is not None and known.better == ("lower" if goal.higher else "higher"):
-            raise UserError(
-                f"trainer.stop_at={text!r}: {found[1]} is better the {known.better} it is, so "
-                f"'{goal.sign}' would end the run before it has learned anything"
-            )
+        if (wrong := goal.wrong) is not None:
+            raise UserError(f"trainer.stop_at={text!r}: {wrong}")
         goals.append(goal)
     return goals
 
 
-def check_goals(goals: Sequence[Goal], figures: Sequence[str]) -> None:
-    """Looks whether a run will log what its end depends on.
+def check_goals(goals: Sequence[Goal], figures: Sequence[str], *, images: int) -> None:
+    """Looks whether a run will log what its end depends on, and can be sure of it.
 
     Arguments:
         goals: What is to be reached.
         figures: Those that the run logs with an interval.
+        images: Samples of a look.
 
     Raises:
-        UserError: Where one is not among them, with the nearest name.
+        UserError: Where one is not among them, with the nearest name, or where not even samples
+            that are all right tell that it is reached.
     """
     short = {figure.removeprefix("evaluate/"): figure for figure in figures}
     for goal in goals:
         if goal.figure in figures:
+            _check_sure(goal, images)
             continue
         name = goal.figure.removeprefix("evaluate/")
         near = get_close_matches(name, [*short, *figures], n=1, cutoff=0.5)
@@ -162,6 +184,35 @@ def check_goals(goals: Sequence[Goal], figures: Sequence[str]) -> None:
             f"trainer.stop_at: this run logs no {name} with an interval, but "
             f"{', '.join(short) or 'nothing'}{hint}"
         )
+
+
+def _check_sure(goal: Goal, images: int) -> None:
+    """Raises UserError where a share of samples is asked for that so few cannot show."""
+    known = definition(goal.figure)
+    if known is None or (known.least, known.most) != (0, 1) or not goal.higher:
+        return
+    if goal.holds(surest(images)):
+        return
+    if goal.threshold >= 1:
+        raise UserError(
+            f"trainer.stop_at: that {goal} holds of all images, no number of samples can show: "
+            f"ask for less, such as 0.99"
+        )
+    needed = math.ceil(math.log(_TAIL) / math.log(goal.threshold))
+    raise UserError(
+        f"trainer.stop_at: of evaluate.images={images} samples, {goal} is not sure even where all "
+        f"of them are right: then it is at least {surest(images):.4g}. Look at more, "
+        f"evaluate.images={needed}, or ask for less"
+    )
+
+
+def surest(n: int) -> float:
+    """The lower end of the 95 % interval of a share where all of ``n`` answers are right.
+
+    Clopper & Pearson, The Use of Confidence or Fiducial Limits Illustrated in the Case of the
+    Binomial, 1934: a smaller share than that gives such answers in 2.5 % of cases.
+    """
+    return _TAIL ** (1 / n)
 
 
 def crossing(

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ccdiff.metrics.goals import surest
 from ccdiff.seeding import generator_for
 
-__all__ = ["Interval", "bootstrap", "half_samples", "of_variance", "student_t"]
+__all__ = ["Interval", "bootstrap", "half_samples", "of_answers", "of_variance", "student_t"]
 
 _DRAWS = 1000
 _HALVES = 20
@@ -43,6 +44,23 @@ def bootstrap(values: Tensor) -> Interval:
     )
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Interval(low, high)
+
+
+def of_answers(answers: Tensor) -> Interval:
+    """The interval of the share of right answers; the same at every call.
+
+    Where nearly all are right, or wrong, draws from them know of hardly anything else, and the
+    bootstrap of answers that are all alike has no width at all: an end is no nearer to 1, or 0,
+    than such answers leave it (:func:`~ccdiff.metrics.goals.surest`).
+
+    Arguments:
+        answers: 1 where right and 0 where wrong, [N]; of others it is :func:`bootstrap`.
+    """
+    low, high = bootstrap(answers)
+    if not ((answers == 0) | (answers == 1)).all():
+        return Interval(low, high)
+    most = surest(len(answers))
+    return Interval(min(low, most), max(high, 1 - most))
 
 
 def of_variance(mean: float, variance: float) -> Interval:

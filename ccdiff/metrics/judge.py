@@ -24,7 +24,7 @@ from ccdiff.metrics.extractors import (
     Source,
 )
 from ccdiff.metrics.frechet import frechet_distance
-from ccdiff.metrics.intervals import Interval, bootstrap, half_samples
+from ccdiff.metrics.intervals import Interval, half_samples, of_answers
 from ccdiff.metrics.references import shuffled
 from ccdiff.metrics.sketch import Sketch
 
@@ -203,7 +203,7 @@ class Judge:
             return [frechet_distance(judged.sketch.part(part).moments, heldout.moments)]
 
         (span,) = half_samples(of_half, len(judged.agreement), [values[self.distance_name]])
-        spans = [bootstrap(judged.agreement), Interval(max(0.0, span.low), span.high)]
+        spans = [of_answers(judged.agreement), Interval(max(0.0, span.low), span.high)]
         return {
             name: Reading(value, interval)
             for (name, value), interval in zip(values.items(), spans, strict=True)

@@ -218,7 +218,7 @@ class Training:
             ]
             if isinstance(source, ClassifierSource):
                 figures.append(f"evaluate/fd_{name}_to_heldout")
-        check_goals(goals, figures)
+        check_goals(goals, figures, images=self.cfg.evaluate.images)
         return goals
 
     def _update(self) -> Update:

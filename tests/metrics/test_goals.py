@@ -3,9 +3,10 @@
 import math
 
 import pytest
+from scipy import stats
 
 from ccdiff.errors import UserError
-from ccdiff.metrics.goals import check_goals, parse_goals, reached, shown
+from ccdiff.metrics.goals import check_goals, parse_goals, reached, shown, surest
 
 AGREEMENT = "evaluate/label_agreement_classifier"
 LOOKS = {100: 0.2, 200: 0.6, 300: 0.9, 400: 0.97}
@@ -69,6 +70,11 @@ def test_of_several_the_last_one_counts():
         ("a>=1 or b>=2", "is no figure with"),
         ("label_agreement_classifier<0.5", "the higher it is"),
         ("heldout/eps_mse>0.1", "the lower it is"),
+        ("label_agreement_classifier>=95", "at best it is 1; 95 % is 0.95"),
+        ("label_agreement_classifier>1", "at best it is 1"),
+        ("label_agreement_classifier>=0", "always >= 0: at worst it is 0"),
+        ("heldout/eps_mse<0", "at best it is 0"),
+        ("fd_classifier_to_heldout<=-1", "at best it is 0"),
     ],
 )
 def test_what_is_no_goal_is_refused(text, told):
@@ -78,12 +84,36 @@ def test_what_is_no_goal_is_refused(text, told):
 
 def test_a_mistyped_figure_is_told_the_nearest():
     known = [AGREEMENT, "heldout/eps_mse"]
-    check_goals(parse_goals("label_agreement_classifier>=0.9 and heldout/eps_mse<1"), known)
+    text = "label_agreement_classifier>=0.9 and heldout/eps_mse<1"
+    check_goals(parse_goals(text), known, images=200)
     for text, near in (
         ("label_agrement_classifier>=0.9", "did you mean label_agreement_classifier"),
         ("heldout/eps_mes<0.1", "did you mean heldout/eps_mse"),
         ("evaluate/fd_inception<0.1", "but label_agreement_classifier, heldout/eps_mse"),
     ):
         with pytest.raises(UserError, match=near):
-            check_goals(parse_goals(text), known)
+            check_goals(parse_goals(text), known, images=200)
     assert math.isfinite(parse_goals("x<=1e-3")[0].threshold)
+
+
+def test_what_so_few_samples_cannot_show_is_refused():
+    """Of 200 samples that are all right, 98.2 % is sure; 99 % is of 368."""
+    known = [AGREEMENT]
+    goals = parse_goals("label_agreement_classifier>=0.99")
+    with pytest.raises(UserError, match=r"evaluate\.images=368"):
+        check_goals(goals, known, images=200)
+    with pytest.raises(UserError, match=r"evaluate\.images=368"):
+        check_goals(goals, known, images=367)
+    check_goals(goals, known, images=368)
+    check_goals(parse_goals("label_agreement_classifier>=0.98"), known, images=200)
+    with pytest.raises(UserError, match="no number of samples"):
+        check_goals(parse_goals("label_agreement_classifier>=1"), known, images=10**6)
+    # Errors fall towards 0, which no number of images forbids.
+    check_goals(
+        parse_goals("label_error_regressor<0.01"), ["evaluate/label_error_regressor"], images=20
+    )
+
+
+@pytest.mark.parametrize("n", [1, 20, 368])
+def test_the_share_that_right_answers_leave_sure_is_that_of_the_binomial(n):
+    assert surest(n) == pytest.approx(stats.binomtest(n, n).proportion_ci(method="exact").low)

@@ -15,7 +15,7 @@ from ccdiff.metrics.agreement import (
     label_agreement,
 )
 from ccdiff.metrics.frechet import Moments, frechet_distance
-from ccdiff.metrics.intervals import bootstrap, half_samples
+from ccdiff.metrics.intervals import bootstrap, half_samples, of_answers
 from ccdiff.metrics.kernel import kernel_distance
 from ccdiff.metrics.neighbours import copying, manifold, nearest
 from ccdiff.metrics.score import ClassScore
@@ -219,6 +219,20 @@ def test_interval_of_a_mean_is_that_of_theory():
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * values.std().item() / 20, rel=0.1)
     assert bootstrap(values) == (low, high)
+
+
+def test_nearly_all_answers_right_leave_the_interval_of_the_binomial():
+    """Draws from answers that are all alike know of nothing else, and leave no width."""
+    right = torch.ones(60)
+    assert of_answers(right) == pytest.approx((0.025 ** (1 / 60), 1))
+    assert of_answers(1 - right) == pytest.approx((0, 1 - 0.025 ** (1 / 60)))
+    # One more right answer never lowers the end that has to be beyond a goal.
+    lows = [of_answers((torch.arange(60) < n).float()).low for n in range(50, 61)]
+    assert lows == sorted(lows)
+    half = (torch.arange(60) < 30).float()
+    assert of_answers(half) == bootstrap(half)
+    errors = torch.full((60,), 0.7)
+    assert of_answers(errors) == bootstrap(errors)
 
 
 def test_half_samples_give_the_deviation_of_the_whole():
