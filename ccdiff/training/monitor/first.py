@@ -42,7 +42,8 @@ class FirstPictures:
     every: ClassVar[int] = 50
 
     def __call__(self, state: TrainState) -> None:
-        if state.step > _TIMES * self.every:
+        # At the end of a shorter run, where all hooks are called, its grids are drawn beside it.
+        if state.step > _TIMES * self.every or state.step % self.every:
             return
         pipeline, shown = self.pipeline, self.showcase
         sampler = pipeline.sampler

@@ -30,6 +30,8 @@ def test_a_first_picture_is_drawn_long_before_the_grid(runs):
     drawn = {path.name for path in early.samples.glob("*_0*.png")}
     assert drawn == {f"raw_{50:08d}.png", f"raw_{STEPS:08d}.png", f"ema_{STEPS:08d}.png"}
     assert re.search(rf"step 50 .*{early.samples}/raw_{50:08d}.png", printed)
+    # Not again at the last step, whose grids come then.
+    assert printed.count("a first picture") == 1
     assert {path.name for path in often.samples.glob(f"*_{50:08d}.png")} == {
         f"raw_{50:08d}.png",
         f"ema_{50:08d}.png",
