@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from ccdiff.compare.cost import KINDS, Reach, parse_thresholds, reaches
@@ -19,6 +20,8 @@ from ccdiff.system.console import guard_console
 from ccdiff.system.text import printable
 
 __all__ = ["compare_runs", "main"]
+
+_KEYS = ("by", "reach", "out")
 
 
 def compare_runs(arguments: list[str]) -> None:
@@ -55,6 +58,7 @@ def compare_runs(arguments: list[str]) -> None:
     if not jobs:
         raise UserError("there is nothing to compare: none of the runs can be read")
     comparison = compare(jobs)
+    _check_logged(comparison, list(asked))
     single = len(options.runs) == 1
     out = options.out or (options.runs[0] if single else Path("compare"))
     title = _title(comparison, options.runs[0].absolute() if single else None)
@@ -85,12 +89,30 @@ def _settings(arguments: list[str]) -> tuple[str, dict[str, list[float]], list[s
         if equals and key == "by":
             by = value
         elif equals and key == "reach":
-            asked |= parse_thresholds(value)
+            metric, thresholds = parse_thresholds(value)
+            asked[metric] = list(dict.fromkeys([*asked.get(metric, []), *thresholds]))
+        elif equals and key == "out":
+            rest += ["--out", value]
+        elif equals and key.isidentifier() and not Path(argument).exists():
+            near = get_close_matches(key, _KEYS, n=1)
+            hint = f"did you mean {near[0]}=?" if near else "folders are given without a key"
+            raise UserError(f"{argument}: there is no key '{key}': {hint}")
         else:
             rest.append(argument)
     if by not in KINDS:
         raise UserError(f"by={by} is no cost: it is one of {', '.join(KINDS)}")
     return by, asked, rest
+
+
+def _check_logged(comparison: Comparison, asked: Sequence[str]) -> None:
+    """Raises UserError where no run has a figure that is to be reached, with the nearest."""
+    for metric in asked:
+        if metric in comparison.metrics:
+            continue
+        ranked = [name for name in comparison.metrics if direction(name) is not None]
+        near = get_close_matches(metric, ranked, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(ranked) or 'none'}"
+        raise UserError(f"reach={metric}: no run has logged it: {hint}")
 
 
 def _say_costs(comparison: Comparison, metric: str, thresholds: Sequence[float], by: str) -> None:
@@ -100,20 +122,23 @@ def _say_costs(comparison: Comparison, metric: str, thresholds: Sequence[float],
         comparison.settings, reaches(comparison, metric, thresholds, by), strict=True
     ):
         for threshold, reach in zip(thresholds, row, strict=True):
-            of = f"{reach.reached} of {len(reach.costs)} runs"
-            told = (
-                f"reached by {of}" if reach.spread is None else f"{_shown_cost(reach)} {KINDS[by]}"
-            )
-            _say(f"{metric} {sign} {threshold:g}: {setting.label}: {told}")
+            _say(f"{metric} {sign} {threshold:g}: {setting.label}: {_shown_cost(reach, by)}")
 
 
-def _shown_cost(reach: Reach) -> str:
-    """Mean and deviation over seeds, to three digits."""
+def _shown_cost(reach: Reach, by: str) -> str:
+    """Mean and deviation over seeds, or how many got there."""
     spread = reach.spread
     if spread is None:
-        return "-"
-    sd = "" if spread.sd is None else f" ± {spread.sd:.3g}"
-    return f"{spread.mean:.3g}{sd}"
+        unknown = f", and of {reach.unknown} it is not known" if reach.unknown else ""
+        return f"reached by {reach.reached} of {reach.runs} runs{unknown}"
+    sd = "" if spread.sd is None else f" ± {_amount(spread.sd)}"
+    return f"{_amount(spread.mean)}{sd} {KINDS[by]}"
+
+
+def _amount(value: float) -> str:
+    """A number to three digits: 0.031, 12,800, 1.23e+15."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if 1000 <= rounded < 1e9 else f"{rounded:g}"
 
 
 def _read(run: Run) -> Job | None:

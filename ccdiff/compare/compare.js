@@ -203,13 +203,14 @@ function drawCurves() {
     }), "curves");
 }
 
-function costCell(reach) {
-  if (!reach.runs) return ["–"];
-  if (reach.spread) {
-    const sd = reach.spread[1] === null ? [] : [element("span", { class: "sd" }, ` ± ${tickText(+reach.spread[1].toPrecision(3), 1)}`)];
-    return [tickText(+reach.spread[0].toPrecision(3), reach.spread[0] < 10 ? 0.01 : 1), ...sd];
+function costCell({ spread, reached, runs, unknown }) {
+  if (spread) {
+    const sd = spread[1] === null ? [] : [element("span", { class: "sd" }, ` ± ${amount(spread[1], 2)}`)];
+    return [amount(spread[0]), ...sd];
   }
-  return [reach.reached ? `by ${reach.reached} of ${reach.runs} only` : "never"];
+  if (unknown === runs) return ["–"];
+  if (!unknown) return [reached ? `by ${reached} of ${runs} only` : "never"];
+  return [`by ${reached} of ${runs}, ${unknown} not known`];
 }
 
 function drawCost() {
@@ -219,7 +220,7 @@ function drawCost() {
   if ($("cost-section").hidden) return;
   const sign = metric.better === "higher" ? "≥" : "≤";
   $("cost-title").textContent = `Cost to reach, in ${data.by}`;
-  $("cost-note").textContent = `Until ${metric.key} is first so good, between two looks by a straight line; mean ± standard deviation over seeds. Where a run never gets there, there is no mean: that of the others would be the better, the more fail.`;
+  $("cost-note").textContent = `Until ${metric.key} is first so good, between two looks by a straight line; mean ± standard deviation over seeds. Where a run never gets there, there is no mean: that of the others would be the better, the more fail. Not known is what failed before it got there, or has no record of it.`;
   const head = ["setting", ...cost.thresholds.map((t) => `${sign} ${figure(t)}`)]
     .map((title, k) => element("th", { scope: "col", class: k ? "figure" : null }, title));
   const body = data.settings.map((setting, i) => {
@@ -260,11 +261,15 @@ function drawGrids() {
   $("grids").replaceChildren(...data.settings.map((setting, i) => {
     const j = setting.jobs.find((k) => data.jobs[k].seed === seed);
     const job = j === undefined ? null : data.jobs[j];
-    const picture = job && job.grids[step]
-      ? element("img", { src: job.grids[step], alt: `samples of ${job.name} at step ${step}` })
+    // A run that was good enough before that step stays as it was then.
+    const last = job ? Math.max(...Object.keys(job.grids).map(Number)) : -Infinity;
+    const at = job && !job.grids[step] && !job.problem && last < step ? last : step;
+    const picture = job && job.grids[at]
+      ? element("img", { src: job.grids[at], alt: `samples of ${job.name} at step ${at}` })
       : element("p", { class: "absent" }, job && job.problem ? job.problem : "no grid at this step");
     const result = job && state.metric ? job.results[state.metric] : undefined;
     const caption = [setting.label];
+    if (picture.localName === "img" && at !== step) caption.push(` (its last, at step ${at})`);
     if (result !== undefined) caption.push(element("span", { class: "figure" }, `${state.metric} ${figure(result)}`));
     const best = state.metric !== null && bestSetting(state.metric) === i;
     return element("figure", { class: best ? "best" : null }, [element("figcaption", {}, caption), picture]);

@@ -51,8 +51,16 @@ function ticks(low, high, count) {
   return found;
 }
 
+// A cost, of whatever size: 0.031, 512, 12.8 k, 1.23e15.
+function amount(value, digits = 3) {
+  const rounded = +value.toPrecision(digits), size = Math.abs(rounded);
+  if (size !== 0 && (size < 0.001 || size >= 1e9)) return rounded.toExponential().replace("+", "");
+  return size >= 10000 ? tickText(rounded, 1) : String(rounded);
+}
+
 function tickText(value, step) {
   const size = Math.abs(value);
+  if (size >= 1e9) return (+value.toPrecision(4)).toExponential().replace("+", "");
   if (size >= 10000) return `${+(value / (size >= 1e6 ? 1e6 : 1e3)).toPrecision(4)}${size >= 1e6 ? " M" : " k"}`;
   return value.toFixed(Math.max(0, Math.min(8, -Math.floor(Math.log10(step || 1)))));
 }

@@ -1,19 +1,20 @@
 """What it costs to reach a figure: images, time or operations until a run is as good as that.
 
 A run that never gets there has no cost, and a setting with such a run has no mean: the mean of
-those that did would be the better, the more fail.
+those that did would be the better, the more fail. The same holds of a run of which it is not
+known, since it failed before, or since its folder does not tell.
 """
 
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ccdiff.compare.read import Curve, Job
 from ccdiff.compare.table import Comparison, Setting, direction
 from ccdiff.errors import UserError
-from ccdiff.metrics.goals import crossing, full_name, spent
+from ccdiff.metrics.goals import Goal, crossing, full_name, spent
 from ccdiff.metrics.over_seeds import Spread, over_seeds
 
 __all__ = [
@@ -35,6 +36,7 @@ KINDS = {
 """What a cost may be counted in."""
 
 _DIGITS = 3
+_THRESHOLDS = re.compile(r"\s*([\w/.-]+?)\s*(:|>=|<=|>|<)(.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +44,27 @@ class Reach:
     """What it costs one setting to reach a threshold.
 
     Arguments:
-        costs: Of each run that has a result, by its seed; None where it was never reached.
+        costs: Of each run of which it is known; None where it was never reached.
+        unknown: How many runs are beside these.
     """
 
-    costs: Sequence[tuple[str, float | None]]
+    costs: Sequence[float | None]
+    unknown: int = 0
+
+    @property
+    def runs(self) -> int:
+        """All runs of the setting."""
+        return len(self.costs) + self.unknown
 
     @property
     def reached(self) -> int:
         """How many runs got there."""
-        return sum(cost is not None for _, cost in self.costs)
+        return sum(cost is not None for cost in self.costs)
 
     @property
     def spread(self) -> Spread | None:
         """Over seeds; None unless all runs got there."""
-        if not self.costs or self.reached < len(self.costs):
-            return None
-        return over_seeds(cost for _, cost in self.costs)
+        return over_seeds(self.costs) if self.reached == self.runs else None
 
 
 def step_of(curve: Curve, threshold: float, *, higher: bool) -> float | None:
@@ -106,15 +113,17 @@ def reaches(
 
 
 def _reach(setting: Setting, metric: str, threshold: float, by: str, *, higher: bool) -> Reach:
-    costs = []
+    costs, unknown = [], 0
     for job in setting.jobs:
+        step = step_of(job.curves.get(metric, Curve()), threshold, higher=higher)
+        cost = None if step is None else cost_at(job, step, by)
         # How far a run would have come that did not end, nobody knows.
-        if job.problem is None and metric in job.curves:
-            step = step_of(job.curves[metric], threshold, higher=higher)
-            cost = None if step is None else cost_at(job, step, by)
-            if step is None or cost is not None:
-                costs.append((str(job.config.get("seed")), cost))
-    return Reach(costs=costs)
+        never = step is None and job.problem is None and metric in job.curves
+        if cost is not None or never:
+            costs.append(cost)
+        else:
+            unknown += 1
+    return Reach(costs=costs, unknown=unknown)
 
 
 def usual_thresholds(comparison: Comparison, metric: str) -> list[float]:
@@ -138,23 +147,31 @@ def _eased(value: float, *, higher: bool) -> float:
     return float(f"{whole * unit:.{_DIGITS}g}")
 
 
-def parse_thresholds(text: str) -> Mapping[str, list[float]]:
+def parse_thresholds(text: str) -> tuple[str, list[float]]:
     """Reads ``label_agreement_classifier:0.9,0.95``, or ``>=`` or ``<`` in place of the colon.
 
+    Returns:
+        The key of the figure, and the thresholds.
+
     Raises:
-        UserError: Where it is not that, or it is not known which way of the figure is better.
+        UserError: Where it is not that, or it is not known which way of the figure is better, or
+            no run can reach it.
     """
-    figure, colon, numbers = re.sub("[<>]=?", ":", text, count=1).rpartition(":")
-    name = full_name(figure.strip())
+    found = _THRESHOLDS.fullmatch(text)
     try:
-        levels = [float(number) for number in numbers.split(",")]
+        levels = [float(number) for number in found[3].split(",")] if found else []
     except ValueError:
         levels = []
-    if not colon or not levels or not all(map(math.isfinite, levels)):
+    if found is None or not levels or not all(map(math.isfinite, levels)):
         raise UserError(
             f"reach={text} is no figure with thresholds, such as "
             f"reach=label_agreement_classifier:0.9,0.95"
         )
-    if direction(name) is None:
-        raise UserError(f"reach={text}: it is not known which way of {figure} is better")
-    return {name: levels}
+    name, better = full_name(found[1]), direction(full_name(found[1]))
+    if better is None:
+        raise UserError(f"reach={text}: it is not known which way of {found[1]} is better")
+    sign = (">=" if better == "higher" else "<=") if found[2] == ":" else found[2]
+    for level in levels:
+        if wrong := Goal(figure=name, sign=sign, threshold=level).wrong:
+            raise UserError(f"reach={text}: {wrong}")
+    return name, levels

@@ -78,7 +78,10 @@ def _content(
     main = leads.get(MAIN)
     num_curves = sum(metric in job.curves for job in jobs for metric in comparison.metrics)
     points = max(2, min(_CURVE_POINTS, _ALL_POINTS // max(1, num_curves)))
-    shown_grids = [{step: path for step, path in g.items() if step in steps} for g in grids]
+    # The last of each run, too: one that was good enough ended at a step of its own.
+    shown_grids = [
+        {step: path for step, path in g.items() if step in steps or step == max(g)} for g in grids
+    ]
     room = _PICTURES_BYTES // max(1, sum(map(len, shown_grids)))
     return {
         "title": printable(title),
@@ -145,8 +148,9 @@ def _cost(
                 {
                     "spread": reach.spread,
                     "reached": reach.reached,
-                    "runs": len(reach.costs),
-                    "costs": [None if cost is None else _short(cost) for _, cost in reach.costs],
+                    "runs": reach.runs,
+                    "unknown": reach.unknown,
+                    "costs": [None if cost is None else _short(cost) for cost in reach.costs],
                 }
                 for reach in row
             ]

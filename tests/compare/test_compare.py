@@ -365,11 +365,11 @@ def test_the_cost_of_a_figure_is_where_its_curve_first_is_as_good(raced, by, per
     first, second = reaches(comparison_of(raced), AGREEMENT, [0.8, 0.99], by)
     # Between two looks by a straight line: 0.6 to 1.0, and 0.4 to 0.9.
     steps = [250.0, 180.0]
-    assert [cost for _, cost in first[0].costs] == pytest.approx([s * per_step for s in steps])
+    assert first[0].costs == pytest.approx([s * per_step for s in steps])
     assert first[0].spread.mean == pytest.approx(statistics.mean(steps) * per_step)
     assert first[0].spread.sd == pytest.approx(statistics.stdev(steps) * per_step)
     # It was as good at the first look, and the other run of the setting never was.
-    assert [cost for _, cost in second[0].costs] == [pytest.approx(100 * per_step), None]
+    assert second[0].costs == [pytest.approx(100 * per_step), None]
     assert second[0].spread is None
     assert (first[1].reached, second[1].reached) == (1, 0)
 
@@ -396,11 +396,56 @@ def test_costs_are_told_and_shown(raced):
     assert usual_thresholds(comparison_of(raced), AGREEMENT) == [0.3, 0.9, 1.0]
 
 
-@pytest.mark.parametrize("wrong", ["by=dollars", "reach=x", "reach=fd_x:a", "reach=mine/x:1"])
-def test_costs_that_cannot_be_taken_are_told(raced, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("by=dollars", "by=dollars is no cost"),
+        ("reach=x", "is no figure with thresholds"),
+        ("reach=fd_x:a", "is no figure with thresholds"),
+        ("reach=mine/x:1", "which way of mine/x is better"),
+        # A sign against the way that is better would be another question than the one answered.
+        ("reach=label_agreement_classifier<0.5", "the higher it is"),
+        ("reach=label_agreement_classifier:95", "95 % is 0.95"),
+        (
+            "reach=label_agreement_clasifier:0.5",
+            "did you mean evaluate/label_agreement_classifier",
+        ),
+        ("reach=fd_classifier:3", "no run has logged it"),
+        ("reech=fd_classifier:3", "did you mean reach=?"),
+        ("run=latest", "folders are given without a key"),
+    ],
+)
+def test_costs_that_cannot_be_taken_are_told(raced, wrong, told):
     done = call("ccdiff.compare", str(raced), wrong, cwd=raced.parent)
     assert done.status == 1
-    assert wrong.partition("=")[0] in done.printed
+    assert told in done.printed
+    assert not (raced / "compare.html").exists()
+
+
+def test_a_run_of_which_nobody_knows_leaves_no_mean_either(raced):
+    """It failed before it got there, or its folder does not tell: the others are what survived."""
+    looked_at(raced, lr=1.0, seed=2, agreements=[0.3, 0.4])
+    looked_at(raced, lr=1.0, seed=3, agreements=[0.2, 0.9])
+    for seed in (2, 3):
+        run = Run(raced / f"1.0-{seed}")
+        record = read_record(run)
+        record.status = FAILED
+        record.write(run)
+    (first, *_), *_ = reaches(comparison_of(raced), AGREEMENT, [0.8], "images")
+    # What got there before it failed has its cost.
+    assert (first.reached, first.runs, first.unknown, first.spread) == (3, 4, 1, None)
+    untold = Run(raced / "2.0-0")
+    record = read_record(untold)
+    record.flops_per_image = None
+    record.write(untold)
+    _, (second, *_) = reaches(comparison_of(raced), AGREEMENT, [0.1], "flops")
+    assert (second.reached, second.runs, second.unknown, second.spread) == (1, 2, 1, None)
+    goal = ("reach=label_agreement_classifier:0.8", "reach=label_agreement_classifier>=0.3,0.8")
+    done = call("ccdiff.compare", "raced", *goal, "out=here", cwd=raced.parent).printed
+    told = "optimizer.lr=1: reached by 3 of 4 runs, and of 1 it is not known"
+    assert done.count(told) == 1
+    assert "label_agreement_classifier >= 0.3: optimizer.lr=2:" in done
+    assert (raced.parent / "here/compare.html").exists()
 
 
 def test_what_has_no_direction_has_no_best(tmp_path):
