@@ -65,7 +65,7 @@ class Job:
         record: None where an older version trained it.
         curves: What was logged, by figure.
         timing: Seconds of training at the steps where they were logged.
-        cpu: The same of the first process's CPU, all of its threads together.
+        cpu: The same of the processors, all processes and threads together.
     """
 
     run: Run

@@ -97,7 +97,8 @@ class Reached:
         step: Of the optimizer, not whole as a rule.
         images: Training images taken until then.
         seconds: Of training; None where they were not logged.
-        cpu_seconds: The same of the processor; None where they were not logged.
+        cpu_seconds: The same of the processors, of all processes together; None where they were
+            not logged.
         device_seconds: Of all GPUs together; None on a CPU.
         flops: Floating-point operations of training; None where they are not known.
     """

@@ -30,7 +30,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 _FIRST_SEALED_FORMAT = 2
 
 _NO_COMMENT = b"\0\0"
@@ -45,6 +45,7 @@ class Checkpoint(TypedDict):
     format: int
     step: int
     seconds: float
+    cpu_seconds: float
     config: str
     """The whole resolved config, as YAML."""
     data: str | None
@@ -78,7 +79,12 @@ def _from_2(old: dict[str, Any]) -> dict[str, Any]:
     return {**old, "pending": []}
 
 
-_MIGRATIONS = {1: _from_1, 2: _from_2}
+def _from_3(old: dict[str, Any]) -> dict[str, Any]:
+    """Format 4 added the time of the processors, which was in the log alone."""
+    return {**old, "cpu_seconds": 0.0}
+
+
+_MIGRATIONS = {1: _from_1, 2: _from_2, 3: _from_3}
 """What turns each old format into the next one."""
 
 

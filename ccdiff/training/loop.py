@@ -19,7 +19,7 @@ from ccdiff.system.stopping import Interrupted, Preempted, Stop, heed
 from ccdiff.training.ddp import memory
 from ccdiff.training.monitor.reaching import StopAt
 from ccdiff.training.monitor.speed import Speed
-from ccdiff.training.monitor.timing import StepTimer
+from ccdiff.training.monitor.timing import ProcessorTime, StepTimer
 from ccdiff.training.nonfinite import Diverged
 from ccdiff.training.state import Hook, TrainState
 from ccdiff.training.step import Update
@@ -87,11 +87,14 @@ def train(
     how_long = _HowLong(state, settings)
     with bar, beside_bars():
         look.take_up(hooks)
-        cpu_seconds = run_log.last.get("train/cpu_seconds", 0.0)
+        # Checkpoints of earlier versions have none.
+        state.cpu_seconds = max(state.cpu_seconds, run_log.last.get("train/cpu_seconds", 0.0))
+        processor = ProcessorTime(state)
         if stop_at is not None and agreed(stop_at() or None):
             look.end(hooks)  # It was left after the looks, and before the end.
         while state.step < settings.steps and not state.ended:
-            started, cpu_started = time.perf_counter(), time.process_time()
+            started = time.perf_counter()
+            processor.start()
             last = state.step + 1 == settings.steps
             logs = (state.step + 1) % settings.log_every == 0
             due = [hook for hook in (*hooks, save) if (state.step + 1) % hook.every == 0 or last]
@@ -102,6 +105,8 @@ def train(
             except Diverged as error:
                 go_back(error)
                 continue
+            if logs or due:
+                processor.tell()
             if logs or last:
                 row = meter.read()
                 row |= speed.figures(row["train/images_per_second"])
@@ -109,7 +114,7 @@ def train(
                 row["train/lr"] = state.optimizer.param_groups[0]["lr"]
                 row["train/images_seen"] = state.step * settings.batch_size
                 row["train/seconds"] = state.seconds + time.perf_counter() - started
-                row["train/cpu_seconds"] = cpu_seconds + time.process_time() - cpu_started
+                row["train/cpu_seconds"] = state.cpu_seconds
                 row |= memory(state.loss_sum.device)
                 run_log.metrics(row, step=state.step)
                 _say(state, settings, row)
@@ -119,14 +124,14 @@ def train(
                 meter.reset()
             bar.update()
             state.seconds += (took := time.perf_counter() - started)
-            cpu_seconds += time.process_time() - cpu_started
+            processor.pause()
             how_long(took)
             look(due)
             if after_step is not None:
                 after_step()
             if stop_at is not None and due:
                 if not (logs or last):
-                    stop_at.note(state, cpu_seconds=cpu_seconds)
+                    stop_at.note(state)
                 if agreed(stop_at() or None) and not last:
                     look.end([hook for hook in hooks if hook not in due or hook.name == "grids"])
             timer.lap("hooks")
@@ -140,6 +145,7 @@ def train(
                     go_back(error)  # To a checkpoint, so there is nothing to save.
                 else:
                     if save not in due:
+                        processor.tell()
                         save(state)
                 raise Preempted(f"{reason}: saved at step {state.step} of {settings.steps}")
 

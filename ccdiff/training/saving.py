@@ -64,6 +64,7 @@ class SaveCheckpoint:
                 format=FORMAT,
                 step=state.step,
                 seconds=state.seconds,
+                cpu_seconds=state.cpu_seconds,
                 config=self.config,
                 data=self.data,
                 denoiser=state.denoiser.state_dict(),
@@ -109,6 +110,7 @@ def restore(state: TrainState, checkpoint: Checkpoint) -> None:
         raise UserError(f"the checkpoint does not fit the model: {error}") from error
     state.step = checkpoint["step"]
     state.seconds = checkpoint["seconds"]
+    state.cpu_seconds = checkpoint["cpu_seconds"]
     state.draw = checkpoint["draw"]
     state.loss_sum.copy_(checkpoint["loss_sum"])
     state.loss_count = checkpoint["loss_count"]

@@ -27,6 +27,8 @@ class TrainState:
     """Optimizer steps taken."""
     seconds: float = 0.0
     """Time spent training, over all sessions of the run."""
+    cpu_seconds: float = 0.0
+    """The same of the processors, of all processes together, as of when it was last looked at."""
     draw: int = 0
     """How often training was rolled back: each time it goes on with another draw of the noise."""
     loss_sum: Tensor = field(init=False)

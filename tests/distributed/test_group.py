@@ -114,6 +114,19 @@ def test_what_ended_early_goes_on_as_if_it_had_not(folder, scenario):
     assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
+@pytest.mark.parametrize(
+    ("scenario", "processes", "lost"),
+    [("one", 1, 0), ("two", 3, 0), ("four", 10, 0), ("signalled", 3, 0), ("killed", 3, 3)],
+)
+def test_time_of_processors_is_that_of_all_processes_and_launches(
+    folder, scenario, processes, lost
+):
+    """Each look at the clock of rank r takes 1 + r seconds; a step has two that count."""
+    *_, last = (row for row in read_metrics(Run(folder / scenario).metrics) if "train/loss" in row)
+    # Of a run that is killed, the rest of the step of its checkpoint is not known.
+    assert last["train/cpu_seconds"] == (2 * last["step"] - 1) * processes - lost
+
+
 def test_networks_draw_differently_in_each_process(folder):
     drawn = [(folder / "short" / f"drawn_{i}").read_text() for i in (0, 1)]
     assert drawn[0] != drawn[1]

@@ -32,6 +32,7 @@ CHECKPOINT = Checkpoint(
     format=FORMAT,
     step=3,
     seconds=1.0,
+    cpu_seconds=2.0,
     config="seed: 0",
     data="0123",
     denoiser={"w": torch.arange(1000.0)},
@@ -192,13 +193,14 @@ def test_the_first_format_is_migrated(tmp_path):
     old = {
         k: v
         for k, v in CHECKPOINT.items()
-        if k not in ("data", "draw", "loss_sum", "loss_count", "pending")
+        if k not in ("data", "draw", "loss_sum", "loss_count", "pending", "cpu_seconds")
     }
     torch.save({**old, "format": 1}, tmp_path / "old.pt")
     new = load_checkpoint(tmp_path / "old.pt")
     assert new.keys() == Checkpoint.__annotations__.keys()
     assert new["format"] == FORMAT
     assert (new["data"], new["draw"], new["loss_count"], new["pending"]) == (None, 0, 0, [])
+    assert new["cpu_seconds"] == 0
     torch.save({**old, "format": 2}, tmp_path / "unsealed.pt")
     with pytest.raises(DamagedCheckpoint, match="checksum is gone"):
         load_checkpoint(tmp_path / "unsealed.pt")

@@ -30,7 +30,7 @@ class StopAt:
         rows = metric_rows(self.run_log.path)
         return is_main() and reached(self.goals, rows, batch_size=self.batch_size) is not None
 
-    def note(self, state: TrainState, *, cpu_seconds: float) -> None:
+    def note(self, state: TrainState) -> None:
         """Logs what training has cost up to a look, so that the cost of what it finds is known."""
-        spent = {"train/seconds": state.seconds, "train/cpu_seconds": cpu_seconds}
+        spent = {"train/seconds": state.seconds, "train/cpu_seconds": state.cpu_seconds}
         self.run_log.metrics(spent, step=state.step)

@@ -6,7 +6,10 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["PARTS", "Clock", "StepTimer", "clock_of"]
+from ccdiff.distributed.group import sum_tensor_
+from ccdiff.training.state import TrainState
+
+__all__ = ["PARTS", "Clock", "ProcessorTime", "StepTimer", "clock_of"]
 
 PARTS = ("data", "forward", "backward", "optimizer", "ema", "hooks")
 """What a step is made of. ``hooks`` is all that happens between steps, logging included."""
@@ -108,3 +111,36 @@ class StepTimer:
         """The shares in a few words, such as ``data 1 %, forward 31 %, ...``."""
         whole = sum(self.totals.values()) or 1.0
         return ", ".join(f"{part} {100 * s / whole:.0f} %" for part, s in self.totals.items())
+
+
+class ProcessorTime:
+    """What steps take of the processors, drawing and judging left out.
+
+    Arguments:
+        state: Is told the time of all processes.
+    """
+
+    def __init__(self, state: TrainState) -> None:
+        self.state = state
+        self._before = state.cpu_seconds
+        self._spent = 0.0
+        self._since: float | None = None
+
+    def start(self) -> None:
+        """A step begins."""
+        self._since = time.process_time()
+
+    def pause(self) -> None:
+        """It is over."""
+        now = time.process_time()
+        self._spent += now - (now if self._since is None else self._since)
+        self._since = None
+
+    def tell(self) -> None:
+        """Sums up over all processes, all of which come here."""
+        running = self._since is not None
+        self.pause()
+        if running:
+            self.start()
+        spent = torch.tensor(self._spent, dtype=torch.float64)
+        self.state.cpu_seconds = self._before + sum_tensor_(spent).item()
