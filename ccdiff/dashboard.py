@@ -4,7 +4,8 @@ import argparse
 from typing import Any
 
 from ccdiff.errors import UserError
-from ccdiff.launch.running import plain_command
+from ccdiff.launch.entry import plain
+from ccdiff.system.typed import as_typed
 
 __all__ = ["main", "make_dashboard", "workspace"]
 
@@ -93,12 +94,9 @@ def make_dashboard(arguments: list[str]) -> None:
     Raises:
         UserError: Where the user is not logged in, or W&B refuses.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m ccdiff.dashboard",
-        description="Makes a W&B workspace that compares the runs of a project.",
-    )
-    parser.add_argument("--project", default="ccdiff", help="that of tracker.project")
-    parser.add_argument("--entity", help="user or team; by default your own")
+    parser = argparse.ArgumentParser(prog=as_typed("dashboard"), add_help=False)
+    parser.add_argument("--project", default="ccdiff")
+    parser.add_argument("--entity")
     options = parser.parse_args(arguments)
     import wandb
 
@@ -118,7 +116,17 @@ def make_dashboard(arguments: list[str]) -> None:
         raise UserError(f"W&B did not take the dashboard: {error}") from error
 
 
-main = plain_command(make_dashboard)
+main = plain(
+    "dashboard",
+    about="Makes a W&B workspace that compares the runs of a project. Needs the extra dashboard.",
+    job="ccdiff.dashboard:make_dashboard",
+    takes="[flags]",
+    examples=(("", "of the project ccdiff"), ("--project faces --entity my-team", "")),
+    keys=(
+        ("--project ccdiff", "that of tracker.project"),
+        ("--entity NAME", "user or team; by default your own"),
+    ),
+)
 
 if __name__ == "__main__":
     main()

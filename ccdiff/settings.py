@@ -112,13 +112,17 @@ class TrainerSettings:
     grad_clip: float = 1.0
     """Largest norm of the gradient; longer ones are scaled down to it."""
     log_every: int = 50
+    """Steps between lines on loss and speed."""
     heldout_every: int = 400
+    """Steps between looks at the error on held-out images."""
     heldout_images: int = 512
     """Held-out images on which the loss is measured."""
     sample_every: int = 400
+    """Steps between grids of samples."""
     samples_per_label: int = 8
     """Columns of the grids drawn during training; of the film, 16 at most."""
     checkpoint_every: int = 400
+    """Steps between checkpoints."""
     keep: int = 2
     """How many of the latest checkpoints to keep."""
     keep_gib: float | None = None
@@ -126,7 +130,7 @@ class TrainerSettings:
     max_time: str | None = None
     """Saves and stops this long after the start: hours:minutes, such as 11:30, or seconds."""
     stop_at: str | None = None
-    """Ends the run where a figure is so good: ``label_agreement_classifier>=0.95``; `` and ``."""
+    """Ends the run where a figure is so good, such as ``label_agreement_classifier>=0.95``."""
     on_nonfinite: OnNonFinite = OnNonFinite.stop
     profile: int = 0
     """Steps of this launch to profile; 0 for none."""

@@ -1,174 +1,30 @@
 """Runs side by side: ``python -m ccdiff.compare multirun/<day>/<time>``, or several runs."""
 
-import argparse
-import logging
-import sys
-from collections.abc import Sequence
-from difflib import get_close_matches
-from pathlib import Path
+from ccdiff.launch.entry import plain
 
-from ccdiff.compare.cost import KINDS, Reach, parse_thresholds, reaches
-from ccdiff.compare.page import page
-from ccdiff.compare.read import Job, find_runs, read_job
-from ccdiff.compare.standing import standing
-from ccdiff.compare.table import MAIN, Comparison, compare, direction
-from ccdiff.errors import UserError
-from ccdiff.launch.running import plain_command
-from ccdiff.runs.folder import Run
-from ccdiff.system.atomic import made_folder, write_text
-from ccdiff.system.console import guard_console
-from ccdiff.system.text import printable
+__all__ = ["main"]
 
-__all__ = ["compare_runs", "main"]
-
-_KEYS = ("by", "reach", "out")
-
-
-def compare_runs(arguments: list[str]) -> None:
-    """Writes compare.html and compare.csv.
-
-    Arguments:
-        arguments: Of the command line.
-
-    Raises:
-        UserError: Where there is nothing to compare.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m ccdiff.compare",
-        description="One page (compare.html) and one table (compare.csv) on several runs: what "
-        "differs, what it did, over seeds; learning curves; samples side by side.",
-    )
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        help="folders of sweeps or of runs; beside them by=images|seconds|cpu_seconds|flops, what "
-        "a cost is counted in, and reach=<figure>:<value>,..., what is to be reached",
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder to write to; by default that of the sweep, or compare/"
-    )
-    by, asked, paths = _settings(arguments)
-    options = parser.parse_args(paths)
-    # Lines that are no rows are told as any other log line.
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    guard_console()
-    runs = find_runs(options.runs)
-    jobs = list(filter(None, map(_read, runs)))
-    if not jobs:
-        raise UserError("there is nothing to compare: none of the runs can be read")
-    comparison = compare(jobs)
-    _check_logged(comparison, list(asked))
-    single = len(options.runs) == 1
-    out = options.out or (options.runs[0] if single else Path("compare"))
-    title = _title(comparison, options.runs[0].absolute() if single else None)
-    if differ := comparison.data_differ:
-        title += f": other images are held out ({', '.join(differ)}), so errors do not compare"
-    made_folder(out)
-    comparison.write_csv(out / "compare.csv")
-    write_text(out / "compare.html", page(comparison, title=title, by=by, asked=asked))
-    lead = None if differ else standing(comparison, MAIN)
-    if lead is not None:
-        _say(lead.text)
-    if differ:
-        _say(f"careful: {title}")
-    for metric, thresholds in ({} if differ else asked).items():
-        _say_costs(comparison, metric, thresholds, by)
-    for job in comparison.jobs:
-        if job.problem is not None:
-            _say(f"no result: {job.run.path.name}: {job.problem}")
-    _say(f"{len(jobs)} runs: {out / 'compare.html'} and {out / 'compare.csv'}")
-
-
-def _settings(arguments: list[str]) -> tuple[str, dict[str, list[float]], list[str]]:
-    """What costs are counted in, what is to be reached, and the other arguments."""
-    by, rest = "images", []
-    asked: dict[str, list[float]] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key == "by":
-            by = value
-        elif equals and key == "reach":
-            metric, thresholds = parse_thresholds(value)
-            asked[metric] = list(dict.fromkeys([*asked.get(metric, []), *thresholds]))
-        elif equals and key == "out":
-            rest += ["--out", value]
-        elif equals and key.isidentifier() and not Path(argument).exists():
-            near = get_close_matches(key, _KEYS, n=1)
-            hint = f"did you mean {near[0]}=?" if near else "folders are given without a key"
-            raise UserError(f"{argument}: there is no key '{key}': {hint}")
-        else:
-            rest.append(argument)
-    if by not in KINDS:
-        raise UserError(f"by={by} is no cost: it is one of {', '.join(KINDS)}")
-    return by, asked, rest
-
-
-def _check_logged(comparison: Comparison, asked: Sequence[str]) -> None:
-    """Raises UserError where no run has a figure that is to be reached, with the nearest."""
-    for metric in asked:
-        if metric in comparison.metrics:
-            continue
-        ranked = [name for name in comparison.metrics if direction(name) is not None]
-        near = get_close_matches(metric, ranked, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(ranked) or 'none'}"
-        raise UserError(f"reach={metric}: no run has logged it: {hint}")
-
-
-def _say_costs(comparison: Comparison, metric: str, thresholds: Sequence[float], by: str) -> None:
-    """One line for each setting and threshold."""
-    sign = ">=" if direction(metric) == "higher" else "<="
-    for setting, row in zip(
-        comparison.settings, reaches(comparison, metric, thresholds, by), strict=True
-    ):
-        for threshold, reach in zip(thresholds, row, strict=True):
-            _say(f"{metric} {sign} {threshold:g}: {setting.label}: {_shown_cost(reach, by)}")
-
-
-def _shown_cost(reach: Reach, by: str) -> str:
-    """Mean and deviation over seeds, or how many got there."""
-    spread = reach.spread
-    if spread is None:
-        unknown = f", and of {reach.unknown} it is not known" if reach.unknown else ""
-        return f"reached by {reach.reached} of {reach.runs} runs{unknown}"
-    sd = "" if spread.sd is None else f" ± {_amount(spread.sd)}"
-    return f"{_amount(spread.mean)}{sd} {KINDS[by]}"
-
-
-def _amount(value: float) -> str:
-    """A number to three digits: 0.031, 12,800, 1.23e+15."""
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:,.0f}" if 1000 <= rounded < 1e9 else f"{rounded:g}"
-
-
-def _read(run: Run) -> Job | None:
-    """A run; None, and said, where it cannot be read."""
-    try:
-        return read_job(run)
-    except UserError as error:
-        _say(f"left out: {run.path.name}: {error}")
-        return None
-
-
-def _title(comparison: Comparison, folder: Path | None) -> str:
-    """What is compared: the axes, the data, and the place where there is one."""
-    data = {job.choices.get("data", "") for job in comparison.jobs} - {""}
-    what = " x ".join(comparison.axes[:3]) + (" x ..." if len(comparison.axes) > 3 else "")
-    parts = [
-        what or f"{len(comparison.jobs)} runs",
-        *([f"on {data.pop()}"] if len(data) == 1 else []),
-    ]
-    if folder is not None:
-        parts.append(f"({'/'.join(folder.parts[-2:])})")
-    return " ".join(parts)
-
-
-def _say(text: str) -> None:
-    """Prints a line, in which text from runs cannot act on the terminal."""
-    print(printable(text))
-
-
-main = plain_command(compare_runs)
+main = plain(
+    "compare",
+    about="One page (compare.html) and one table (compare.csv) on several runs: what differs, "
+    "what it did, over seeds; learning curves; what it cost to get there; samples side by side.",
+    job="ccdiff.compare.job:compare_runs",
+    takes="FOLDER ... [key=value ...]",
+    examples=(
+        ("multirun/<day>/<time>", "a sweep"),
+        ("runs/a runs/b", "runs or sweeps, as many as you like"),
+        ("multirun/<day>/<time> by=cpu_seconds reach=label_agreement_classifier:0.9,0.95", ""),
+        ("runs/a runs/b 'reach=heldout/eps_mse<0.3' reach=fd_classifier_to_heldout:5", ""),
+    ),
+    keys=(
+        ("by=images", "what a cost is counted in: images, seconds, cpu_seconds or flops"),
+        (
+            "reach=null",
+            "a figure and values of it, what is to be reached: its cost is printed too",
+        ),
+        ("out=null", "a folder to write to; none is that of the sweep, or compare/ for several"),
+    ),
+)
 
 if __name__ == "__main__":
     main()

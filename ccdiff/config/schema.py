@@ -74,14 +74,17 @@ class SampleConfig:
     labels: Any = None
     """Names or indices; none is one row per class."""
     num_per_label: int = 8
+    """Images per label."""
     seed: int = 0
+    """Of noise."""
     out: str | None = None
     """Folder to write to; none is a new one in the run."""
     weights: str = "ema"
-    """``ema`` or ``raw``."""
+    """``ema``, ``raw``, or of a run with ``ema=posthoc`` the width of an average, such as 0.12."""
     batch_size: int | str = "auto"
     """Images at a time; ``auto`` is as many as memory holds."""
     device: str = "auto"
+    """auto, cpu, cuda, cuda:<n> or mps."""
     precision: Precision = Precision.auto
     compile: Compile = Compile.none
     """Modes of ``torch.compile``; worth its minute for thousands of images."""

@@ -13,12 +13,12 @@ from typing import Any
 
 from ccdiff.distributed.ranks import is_main
 from ccdiff.errors import UserError
-from ccdiff.launch.help import asks_for_help, print_help
+from ccdiff.launch.help import asks_for_help, print_help, print_plain_help
 from ccdiff.system.console import leave_closed_pipe
 from ccdiff.system.text import printable
 from ccdiff.system.typed import as_typed
 
-__all__ = ["command", "typed_line"]
+__all__ = ["command", "plain", "typed_line"]
 
 _typed: list[str] = []
 _AT_ONCE = ("--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help")
@@ -56,7 +56,7 @@ def command(
         arguments = sys.argv[1:]
         _typed[:] = [name, *arguments]
         if asks_for_help(arguments):
-            _help(name, arguments, about=about, schema=_found(schema))
+            _help(lambda: print_help(name, arguments, about=about, schema=_found(schema)))
             return
         _tell_loading(name, arguments)
         from ccdiff.launch.running import run_command
@@ -69,6 +69,40 @@ def command(
             several=several,
             sweeps=sweeps,
         )
+
+    return main
+
+
+def plain(
+    name: str,
+    *,
+    job: str,
+    about: str,
+    takes: str,
+    examples: Sequence[tuple[str, str]],
+    keys: Sequence[tuple[str, str]],
+) -> Callable[[], None]:
+    """A command that takes its arguments as they are, without a config.
+
+    Arguments:
+        name: Of the command.
+        job: What it does with the arguments, as ``package.module:function``.
+        about: What ``--help`` says that it does.
+        takes: What stands behind it, in short.
+        examples: Arguments to begin with, each with what they do.
+        keys: What may be set, each with what it is.
+
+    Returns:
+        A function that runs the command on the arguments of this process.
+    """
+
+    def main() -> None:
+        if asks_for_help(sys.argv[1:]):
+            _help(lambda: print_plain_help(name, about, takes, examples=examples, keys=keys))
+            return
+        from ccdiff.launch.running import plain_command
+
+        plain_command(_found(job))()
 
     return main
 
@@ -86,11 +120,11 @@ def _found(named: Any) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _help(name: str, arguments: Sequence[str], *, about: str, schema: type) -> None:
+def _help(show: Callable[[], None]) -> None:
     if not is_main():
         return
     try:
-        print_help(name, arguments, about=about, schema=schema)
+        show()
         sys.stdout.flush()
     except BrokenPipeError:
         leave_closed_pipe()

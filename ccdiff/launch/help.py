@@ -11,20 +11,22 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from ccdiff.launch.layout import Page
 from ccdiff.settings import EvaluateSettings, TrainerSettings
+from ccdiff.system.typed import as_typed
 
-__all__ = ["asks_for_help", "print_help"]
+__all__ = ["asks_for_help", "print_help", "print_plain_help"]
 
 _ASKING = {"--help", "-h"}
 _EXAMPLE = re.compile(r"# (python .+?)(?:\s{2,}(.+))?$")
 _CHOICE = re.compile(r"^  - (?:override )?/?([\w/]+): (\S+)(?: # (.+))?$", re.MULTILINE)
 _BASE = re.compile(r"^  - (\w+)$", re.MULTILINE)
-_KEY = re.compile(r"^(\w+):.*? # (.+)$", re.MULTILINE)
+_KEY = re.compile(r"^ *(\w+):.*? # (.+)$", re.MULTILINE)
 _SETTINGS = {"trainer": TrainerSettings, "evaluate": EvaluateSettings}
 _FLAGS = {
     "-m, --multirun": "a sweep: key=1,2 or group=a,b, every combination a run",
@@ -61,13 +63,15 @@ def print_help(
     overrides = [a for a in arguments if not a.startswith("-") and a not in flags]
     page = Page(sys.stdout)
     files = _Files((CONF, *([Path(extra)] if extra else [])), name)
-    page.usage(name, about)
+    groups = files.groups()
+    page.usage(name, about, f"{'[group=option ...] ' if groups else ''}[key=value ...] [flags]")
     page.examples(files.examples())
     # What was typed may bring other options along; without it, those of the YAML are chosen.
     composed = _composed(name, overrides, extra, schema) if overrides else None
     chosen = files.defaults() if composed is None else composed[1]
-    page.heading("Groups", "group=option; * is chosen")
-    for group in files.groups():
+    if groups:
+        page.heading("Groups", "group=option; * is chosen")
+    for group in groups:
         page.group(group, files.meaning(group), files.options(group), chosen.get(group))
     sys.stdout.flush()
     config, choices = composed or _composed(name, overrides, extra, schema)
@@ -75,13 +79,38 @@ def print_help(
     for key, node in config.items():
         if isinstance(node, dict):
             option = choices.get(str(key))
-            notes = files.notes(str(key), option) | _docstrings(_SETTINGS.get(str(key)))
+            notes = files.notes(str(key), option) if option else files.notes("", name)
+            notes |= _docstrings(_SETTINGS.get(str(key)))
             page.keys(str(key), node, notes, option=option)
     plain = {key: node for key, node in config.items() if not isinstance(node, dict)}
-    shown = {key: node for key, node in plain.items() if key not in files.groups()}
+    shown = {key: node for key, node in plain.items() if key not in groups}
     page.keys("", shown, _docstrings(schema) | files.notes("", name))
     page.heading("Flags")
     page.rows(list(_FLAGS.items()))
+
+
+def print_plain_help(
+    name: str,
+    about: str,
+    takes: str,
+    *,
+    examples: Sequence[tuple[str, str]],
+    keys: Sequence[tuple[str, str]],
+) -> None:
+    """Prints what a command without a config takes, in the same form.
+
+    Arguments:
+        name: Of the command.
+        about: What it does.
+        takes: What stands behind it, in short.
+        examples: Arguments to begin with, each with what they do.
+        keys: What may be set, each with what it is.
+    """
+    page = Page(sys.stdout)
+    page.usage(name, about, takes)
+    page.examples([(f"{as_typed(name)} {given}".rstrip(), said) for given, said in examples])
+    page.heading("Keys")
+    page.rows(keys)
 
 
 def _after(flag: str, arguments: Sequence[str]) -> str | None:
@@ -123,20 +152,30 @@ def _composed(
 
 
 def _docstrings(cls: type | None) -> dict[str, str]:
-    """The first lines of what stands below the fields of a dataclass."""
+    """The first lines of what stands below the fields of a dataclass, and choices of enums."""
     if cls is None:
         return {}
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     except (OSError, TypeError):
-        return {}  # Installed without its source.
+        tree = None  # Installed without its source.
     body = tree.body if isinstance(tree, ast.ClassDef) else []
     found = {}
     for field, below in pairwise(body):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
             text = ast.literal_eval(below.value)
-            found[ast.unparse(field.target)] = inspect.cleandoc(text).partition("\n\n")[0]
-    return {key: " ".join(text.split()).rstrip(".") for key, text in found.items()}
+            found[ast.unparse(field.target)] = _first_paragraph(text)
+    for key, hint in get_type_hints(cls).items():
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            said = found.get(key) or _first_paragraph(hint.__doc__ or "")
+            found[key] = f"{' | '.join(hint.__members__)}: {said}"
+    return found
+
+
+def _first_paragraph(text: str) -> str:
+    """In one line, without marks of code, which a terminal does not show as such."""
+    paragraph = inspect.cleandoc(text).partition("\n\n")[0]
+    return " ".join(paragraph.replace("``", "").split()).rstrip(".")
 
 
 @dataclass(frozen=True)
@@ -182,6 +221,12 @@ class _Files:
         for name in (self.name, "train"):
             for found, _, comment in _CHOICE.findall(self._text(name)):
                 if found == group and comment:
+                    return str(comment)
+        # Of a group inside of another, where an option of that one chooses from it.
+        outer, _, inner = group.rpartition("/")
+        for stem, _ in self.options(outer) if outer else ():
+            for found, _, comment in _CHOICE.findall(self._text(outer, stem)):
+                if found == inner and comment:
                     return str(comment)
         return ""
 

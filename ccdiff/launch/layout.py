@@ -44,9 +44,9 @@ class Page:
             word = start[0] if i == 0 else ""
             self._print(line.replace(word, self._styled(word, start[1]), 1) if word else line)
 
-    def usage(self, name: str, about: str) -> None:
+    def usage(self, name: str, about: str, takes: str) -> None:
         """How it is called, and what it does."""
-        self._wrap(f"usage: {as_typed(name)} [group=option ...] [key=value ...] [flags]", 4)
+        self._wrap(f"usage: {as_typed(name)} {takes}", 4)
         self._print()
         self._wrap(about)
 

@@ -84,6 +84,50 @@ def test_what_stands_beside_it_is_heeded(tmp_path):
     assert re.search(r"\* mine +Mine alone\n", succeed("train.py", *added, cwd=tmp_path).printed)
 
 
+def check_all_is_explained(printed: str) -> None:
+    """Groups, keys of the command's own, and those of settings; without marks of code."""
+    assert "``" not in printed
+    assert ("\nGroups" in printed) == ("[group=option ...]" in printed)
+    groups = re.findall(r"^  ([\w/]+)(: .+)?$", printed.partition("Keys")[0], re.MULTILINE)
+    assert [group for group, meaning in groups if not meaning] == []
+    keys = printed.partition("Keys (key=value)\n")[2].partition("Flags")[0]
+    own = re.findall(r"^ (?: |   (?=trainer|evaluate))([\w.]+)=\S+( .*)?$", keys, re.MULTILINE)
+    assert len(own) > 2
+    assert [key for key, said in own if not said] == []
+
+
+OTHERS = [
+    *(("sample.py",), ("ccdiff.inspect", "part=field"), ("ccdiff.evaluate", "samples=x")),
+    *(("ccdiff.evaluate",), ("ccdiff.curve",), ("ccdiff.demo",), ("ccdiff.edit",)),
+    *(("ccdiff.export",), ("ccdiff.fit",)),
+]
+
+
+@pytest.mark.parametrize("typed", OTHERS, ids=" ".join)
+def test_other_commands_explain_all_that_they_take(typed, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "200")
+    check_all_is_explained(succeed(*typed, "--help", cwd=tmp_path).printed)
+
+
+def test_training_explains_its_groups_and_settings(printed):
+    check_all_is_explained(printed)
+
+
+def test_values_that_are_one_of_a_few_are_listed(printed):
+    assert "trainer.precision=auto        auto | fp32 | bf16: auto is bf16 where" in printed
+    assert "none | zero1: What several processes divide" in printed
+
+
+@pytest.mark.parametrize("command", ["ccdiff.compare", "ccdiff.dashboard"])
+def test_a_command_without_a_config_has_the_same_help(command, tmp_path):
+    short, long = (succeed(command, flag, cwd=tmp_path).printed for flag in ("-h", "--help"))
+    assert short == long
+    assert short.startswith(f"usage: python -m {command} ")
+    for part in ("\nExamples\n", "\nKeys\n"):
+        assert part in short
+    assert all(line.rstrip() == line for line in short.splitlines())
+
+
 def test_hydras_own_help_is_still_there(tmp_path):
     assert "Hydra" in succeed("train.py", "--hydra-help", cwd=tmp_path).printed
 
@@ -123,7 +167,7 @@ def test_nothing_slow_is_imported_before_the_first_line():
     """Nor Hydra: the modules of the two scripts import what is light, and name the rest."""
     from tests.test_layering import MODULES, imported_at_once
 
-    for script in ("train", "sample"):
+    for script in ("train", "sample", "ccdiff.compare.__main__", "ccdiff.dashboard"):
         names = imported_at_once(script)
         assert not {name.split(".")[0] for name in names} & {"hydra", "omegaconf", "torch"}
         assert "ccdiff.launch.entry" in names
