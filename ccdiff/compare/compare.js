@@ -30,18 +30,23 @@ function plural(n, word) { return `${n} ${word}${n === 1 ? "" : "s"}`; }
 function fillHeader() {
   document.title = `${data.title} – ccdiff compare`;
   $("title").textContent = data.title;
+  for (const { key } of data.metrics) $("metric").append(element("option", { value: key }, key));
+  $("metric").addEventListener("change", () => { state.metric = $("metric").value; draw(); });
+}
+
+// What leads by the figure that is looked at.
+function fillLead() {
   const failed = data.jobs.filter((job) => job.problem).length;
   const lead = [`${plural(data.jobs.length, "run")} of ${plural(data.settings.length, "setting")}`];
   if (failed) lead.push(`, ${failed} without a result`);
   lead.push(". ");
-  if (data.standing) {
+  const standing = state.metric === null ? null : metricOf(state.metric).standing;
+  if (standing) {
     // What leads is in bold, what it is tied with is not.
-    const text = data.standing[0].toUpperCase() + data.standing.slice(1), end = text.indexOf(", which");
+    const text = standing[0].toUpperCase() + standing.slice(1), end = text.indexOf(", which");
     lead.push(element("b", {}, end < 0 ? text : text.slice(0, end)), end < 0 ? "." : `${text.slice(end)}.`);
   }
-  $("lead").append(...lead);
-  for (const { key } of data.metrics) $("metric").append(element("option", { value: key }, key));
-  $("metric").addEventListener("change", () => { state.metric = $("metric").value; draw(); });
+  $("lead").replaceChildren(...lead.map((part) => (part instanceof Node ? part : document.createTextNode(part))));
 }
 
 function heading(title, sort, numeric) {
@@ -299,6 +304,7 @@ function fillRuns() {
 
 function draw() {
   if (state.metric) state.sort = null;
+  fillLead();
   fillSettings();
   drawMap();
   drawCurves();

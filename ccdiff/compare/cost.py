@@ -95,7 +95,7 @@ def cost_at(job: Job, step: float, by: str) -> float | None:
     if by == "images":
         return images
     if by == "flops":
-        each = job.record.flops_per_image if job.record else None
+        each = job.flops_per_image
         return None if each is None else images * each
     clock = job.timing if by == "seconds" else job.cpu
     return spent(clock.steps, clock.values, step)

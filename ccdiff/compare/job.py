@@ -55,9 +55,9 @@ def compare_runs(arguments: list[str]) -> None:
     made_folder(out)
     comparison.write_csv(out / "compare.csv")
     write_text(out / "compare.html", page(comparison, title=title, by=by, asked=asked))
-    lead = None if differ else standing(comparison, MAIN)
-    if lead is not None:
-        _say(lead.text)
+    for metric in [] if differ else dict.fromkeys((MAIN, *asked)):
+        if (lead := standing(comparison, metric)) is not None:
+            _say(lead.text)
     if differ:
         _say(f"careful: {title}")
     for metric, thresholds in ({} if differ else asked).items():

@@ -15,7 +15,7 @@ from ccdiff.compare.cost import KINDS, reaches, usual_thresholds
 from ccdiff.compare.pictures import embedded
 from ccdiff.compare.read import Curve, Job
 from ccdiff.compare.standing import Standing, standing
-from ccdiff.compare.table import MAIN, Comparison, direction, shown
+from ccdiff.compare.table import Comparison, direction, shown
 from ccdiff.pages.html import look
 from ccdiff.system.text import printable
 
@@ -75,7 +75,6 @@ def _content(
         metric: standing(comparison, metric) if comparable else None
         for metric in comparison.metrics
     }
-    main = leads.get(MAIN)
     num_curves = sum(metric in job.curves for job in jobs for metric in comparison.metrics)
     points = max(2, min(_CURVE_POINTS, _ALL_POINTS // max(1, num_curves)))
     # The last of each run, too: one that was good enough ended at a step of its own.
@@ -96,7 +95,6 @@ def _content(
             }
             for metric in comparison.metrics
         ],
-        "standing": None if main is None else printable(main.text),
         "steps": steps,
         "settings": [
             {
@@ -127,11 +125,15 @@ def _content(
 
 
 def _standing(comparison: Comparison, lead: Standing | None) -> dict[str, Any]:
-    """The numbers of the setting that leads by a figure, and of those tied with it."""
+    """Who leads by a figure, in words and by numbers of settings, and those tied with it."""
     if lead is None:
-        return {"lead": None, "tied": []}
+        return {"lead": None, "tied": [], "standing": None}
     number = {id(setting): i for i, setting in enumerate(comparison.settings)}
-    return {"lead": number[id(lead.lead)], "tied": [number[id(other)] for other in lead.tied]}
+    return {
+        "lead": number[id(lead.lead)],
+        "tied": [number[id(other)] for other in lead.tied],
+        "standing": printable(lead.text),
+    }
 
 
 def _cost(

@@ -78,9 +78,13 @@ class Job:
 
     @property
     def images_per_step(self) -> int:
-        """Images of an optimizer step."""
-        batch_size = self.config.get("trainer.batch_size", 1)
-        return batch_size if isinstance(batch_size, int) else 1
+        """Images of an optimizer step; 1 where the config names no such number."""
+        return _count(self.config.get("trainer.batch_size")) or 1
+
+    @property
+    def flops_per_image(self) -> int | None:
+        """Operations of a training step for an image; None where the record does not tell."""
+        return _count(self.record.flops_per_image) if self.record else None
 
     @property
     def problem(self) -> str | None:
@@ -109,6 +113,11 @@ class Job:
             share = (step - at[i - 1]) / max(at[i] - at[i - 1], 1)
             found.append(round(took[i - 1] + (took[i] - took[i - 1]) * share, 3))
         return found
+
+
+def _count(value: Any) -> int | None:
+    """A number of things; None for what is none, or takes more digits than a figure has."""
+    return value if type(value) is int and 0 < value < 1 << 63 else None
 
 
 def find_runs(paths: Iterable[Path]) -> list[Run]:

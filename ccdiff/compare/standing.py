@@ -40,7 +40,7 @@ class Standing:
         spread = self.lead.spread(self.metric)
         if spread is None:
             return ""
-        told = f"{self.metric}: {spread.mean:.4f} by {self.lead.label}"
+        told = f"{self.metric}: {_number(spread.mean)} by {self.lead.label}"
         if self.tied:
             word = "highest" if direction(self.metric) == "higher" else "lowest"
             others = ", ".join(setting.label for setting in self.tied[:3])
@@ -52,9 +52,14 @@ class Standing:
         other, by = self.next
         how = "over seeds" if by.seeds is None else f"over {by.seeds} seeds, one by one"
         return (
-            f"best {told}; {by.mean:+.4f} ({by.low:+.4f} to {by.high:+.4f}, {how}) from the next, "
-            f"{other.label}"
+            f"best {told}; {_number(by.mean, '+')} ({_number(by.low, '+')} to "
+            f"{_number(by.high, '+')}, {how}) from the next, {other.label}"
         )
+
+
+def _number(value: float, sign: str = "") -> str:
+    """To four places, of small ones to as many digits as tell them from 0."""
+    return f"{value:{sign}.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:{sign}.3g}"
 
 
 def standing(comparison: Comparison, metric: str) -> Standing | None:

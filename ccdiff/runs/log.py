@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 _MOST_KINDS = 64
 _LARGE = 1 << 63
 """Whole numbers from here on are no figures of a training."""
+_OVERFLOWS = 1e150
+"""Nor are these: the square of one, or a sum of some, is infinite."""
 
 
 # Logs of earlier versions have NaN and Infinity, which are left out as null is.
@@ -233,6 +235,6 @@ def _row(text: str) -> dict[str, Any] | None:
     return {
         key: value
         for key, value in content.items()
-        if (type(value) is float and math.isfinite(value))
+        if (type(value) is float and abs(value) < _OVERFLOWS)
         or (type(value) is int and abs(value) < _LARGE)
     }

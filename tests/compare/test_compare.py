@@ -303,6 +303,9 @@ def test_a_winner_is_named_only_where_seeds_tell(tmp_path):
     paired = agreements(tmp_path / "paired", a=[0.90, 0.92, 0.94], b=[0.911, 0.929, 0.951])
     assert not paired.tied
     assert paired.text.startswith("best evaluate/label_agreement: 0.9303 by optimizer.lr=2; +0.01")
+    # Nothing that differs is shown as 0.
+    small = agreements(tmp_path / "small", a=[2e-5, 3e-5, 4e-5], b=[6e-5, 7e-5, 8e-5])
+    assert "7e-05 by optimizer.lr=2; +4e-05 (+4e-05 to +4e-05" in small.text
     # One seed tells nothing, whatever the difference.
     single = agreements(tmp_path / "single", a=[0.1], b=[0.9])
     assert len(single.tied) == 1
@@ -457,8 +460,29 @@ def test_what_has_no_direction_has_no_best(tmp_path):
     comparison = comparison_of(tmp_path / "sweep")
     assert "mine/accuracy" in comparison.metrics
     assert standing(comparison, "mine/accuracy") is None
-    stated = '{"key": "mine/accuracy", "better": null, "lead": null, "tied": [], "cost": null}'
-    assert stated in page(comparison, title="x")
+    stated = (
+        '{"key": "mine/accuracy", "better": null, "lead": null, "tied": [], "standing": null, '
+    )
+    assert f'{stated}"cost": null}}' in page(comparison, title="x")
+
+
+@pytest.mark.parametrize("by", ["images", "flops"])
+def test_numbers_too_large_to_add_up_are_no_figures(raced, by):
+    """In a log, a config and a record of a stranger: the page is whole all the same."""
+    for seed in (0, 1):
+        run = Run(raced / f"2.0-{seed}")
+        RunLog(run.metrics, NoSession(), step=300).metrics({AGREEMENT: 1.7e308}, step=400)
+        record = read_record(run)
+        record.flops_per_image = 10**400
+        record.write(run)
+        run.config.write_text(run.config.read_text().replace("size: 10", f"size: {10**400}"))
+    comparison = comparison_of(raced)
+    assert comparison.settings[1].spread(AGREEMENT).mean == pytest.approx(0.6)
+    costs = reaches(comparison, AGREEMENT, [0.2], by)[1][0]
+    assert costs.unknown == (2 if by == "flops" else 0)
+    text = page(comparison, title="large", by=by)
+    content = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    json.loads(content[1], parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
 DAMAGED = {
@@ -598,10 +622,37 @@ def test_a_browser_follows_slider_and_choices(sweep, open_page):
     assert not set(first) & other
     tab.get_by_text("by time of training").click()
     assert "seconds of training" in tab.locator("#curves").text_content()
+    assert MAIN in tab.locator("#lead").text_content()
     tab.locator("#metric").select_option("train/loss")
+    assert tab.locator("#lead").text_content().endswith("1 without a result. ")
     assert "train/loss" in tab.locator("#curves").text_content()
     tab.get_by_role("button", name="optimizer.lr", exact=True).click()
     assert tab.locator("#settings tbody tr").first.text_content().startswith("cosine0.001")
+
+
+def test_a_browser_says_who_leads_what_it_cost_and_shows_what_ended_early(raced, open_page):
+    """As stop_at ends runs: each at a step of its own, whose picture stays."""
+    late = Image.new("L", (32, 32), color=7)
+    late.save(raced / "1.0-0/samples/ema_00000300.png")
+    failed = Run(raced / "2.0-1")
+    record = read_record(failed)
+    record.status = FAILED
+    record.write(failed)
+    tab = open_page(raced)
+    tab.locator("#metric").select_option(AGREEMENT)
+    assert (
+        "Highest evaluate/label_agreement_classifier: 0.9" in tab.locator("#lead").text_content()
+    )
+    captions = tab.locator("#grids figcaption")
+    assert "its last, at step 40" not in captions.nth(0).text_content()
+    assert "its last, at step 40" in captions.nth(1).text_content()
+    assert tab.locator("#grids img").count() == 2
+    rows = tab.locator("#cost tbody tr")
+    assert re.search("[0-9] ± [0-9.]+", rows.nth(0).text_content())
+    assert "by 1 of 2, 1 not known" in rows.nth(1).text_content()
+    assert tab.evaluate("[0, 0.031234, 512.4, 12800, 4.73e15].map((v) => amount(v))") == [
+        *("0", "0.0312", "512", "12.8 k", "4.73e15")
+    ]
 
 
 def test_a_browser_draws_many_axes_as_lines(tmp_path, open_page):
