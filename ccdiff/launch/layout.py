@@ -24,7 +24,8 @@ class Page:
     def __init__(self, out: TextIO) -> None:
         self.out = out
         terminal = out.isatty()
-        plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+        # Empty, it says nothing: no-color.org.
+        plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
         self.colours = terminal and not plain
         wide = terminal or "COLUMNS" in os.environ
         self.width = shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if wide else _PLAIN_WIDTH

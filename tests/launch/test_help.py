@@ -146,8 +146,14 @@ def test_a_terminal_has_colours_and_lines_that_fit(monkeypatch, columns):
     long = [line for line in plain.splitlines() if len(line) > columns]
     # Only what is one word, or the name of an option, may be wider.
     assert all(len(line.split()) <= 3 for line in long), long
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not layout.Page(terminal).colours
+    for name, value, colours in (
+        *(("NO_COLOR", "", True), ("NO_COLOR", "1", False), ("NO_COLOR", "", True)),
+        ("TERM", "dumb", False),
+    ):
+        monkeypatch.setenv(name, value)
+        assert layout.Page(terminal).colours == colours
+    monkeypatch.setenv("TERM", "xterm")
+    assert not layout.Page(io.StringIO()).colours
 
 
 def test_a_first_line_comes_before_what_takes_long(monkeypatch, capsys):
