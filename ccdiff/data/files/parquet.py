@@ -76,6 +76,13 @@ def _class_names(file: Any, column: str) -> tuple[str, ...] | None:
     return None if names is None else tuple(map(str, names))
 
 
+def _holds(value: Any, kind: type) -> bool:
+    """Whether a cell, or one of a list in it, is of a kind; -1 stands for no class."""
+    if isinstance(value, list):
+        return any(_holds(one, kind) for one in value)
+    return isinstance(value, kind) and value != -1
+
+
 def find_parquet(
     place: Path, names: Sequence[str], *, image_column: str | None = None
 ) -> "ParquetImages | None":
@@ -157,9 +164,11 @@ class ParquetImages:
         """All but the images; classes are named where the files give the names.
 
         Raises:
-            UserError: Where a class has no name.
+            UserError: Where a class has no name, or some files name classes that others number.
         """
         rows: list[dict[str, Any]] = []
+        named: dict[str, str] = {}
+        numbered: dict[str, str] = {}
         for name in self.files:
             file = open_parquet(self.root / name)
             images = _image_column(file, wanted=self.image_column)
@@ -171,7 +180,12 @@ class ParquetImages:
             table = table or [{} for _ in range(file.metadata.num_rows)]
             for column in columns:
                 if (names := _class_names(file, column)) is None:
+                    if any(_holds(row[column], int) for row in table):
+                        numbered.setdefault(column, name)
+                    elif any(_holds(row[column], str) for row in table):
+                        named.setdefault(column, name)
                     continue
+                named.setdefault(column, name)
                 for i, row in enumerate(table):
                     row[column] = self._named(row[column], names, f"row {i} of {name}", column)
             if rows and table and rows[0].keys() != table[0].keys():
@@ -180,6 +194,13 @@ class ParquetImages:
                     f"{', '.join(table[0])} and {', '.join(rows[0])}"
                 )
             rows += table
+        for column in named.keys() & numbered.keys():
+            # A number has a name in its own file alone: "0" beside "cat" would be a class more.
+            raise UserError(
+                f"in {self.root}, {named[column]} names the classes of its column {column}, and "
+                f"{numbered[column]} has numbers without names: write both with the names, or "
+                "leave one of them out"
+            )
         return rows
 
     def _named(self, value: Any, names: tuple[str, ...], where: str, column: str) -> Any:

@@ -405,6 +405,26 @@ def test_classes_without_a_name_are_told(root):
         _ = open_folder(root).names
 
 
+def test_each_parquet_file_names_its_own_classes(root):
+    """Shards of two people number the classes as each met them; a number means nothing alone."""
+    shards = {"a": (["tail", "head"], 0), "b": (["head", "tail"], 6)}
+    for shard, (names, first) in shards.items():
+        columns = {"label": [names.index(("head", "tail")[i % 2]) for i in range(6)]}
+        write_images(root / f"{shard}.parquet", list(range(first, first + 6)), columns, names)
+    data = open_folder(root)
+    assert data.names == ("head", "tail")
+    assert labels_by_number(*data.load()) == {i: i % 2 for i in range(NUM)}
+    for without in ("a", "b"):
+        names, first = shards[without]
+        columns = {"label": [0, 1] * 3}
+        write_images(root / f"{without}.parquet", list(range(first, first + 6)), columns, None)
+        with pytest.raises(UserError, match=rf"{without}\.parquet has numbers without names"):
+            _ = open_folder(root).names
+        columns = {"label": ["head", "tail"] * 3}
+        write_images(root / f"{without}.parquet", list(range(first, first + 6)), columns, None)
+        assert open_folder(root).names == ("head", "tail")
+
+
 # Order and splits
 
 
