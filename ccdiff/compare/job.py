@@ -65,7 +65,7 @@ def compare_runs(arguments: list[str]) -> None:
     for job in comparison.jobs:
         if job.problem is not None:
             _say(f"no result: {job.run.path.name}: {job.problem}")
-    _say(f"{len(jobs)} runs: {out / 'compare.html'} and {out / 'compare.csv'}")
+    _say(f"{_runs(len(jobs))}: {out / 'compare.html'} and {out / 'compare.csv'}")
 
 
 def _settings(arguments: list[str]) -> tuple[str, dict[str, list[float]], list[str]]:
@@ -143,12 +143,16 @@ def _title(comparison: Comparison, folder: Path | None) -> str:
     data = {job.choices.get("data", "") for job in comparison.jobs} - {""}
     what = " x ".join(comparison.axes[:3]) + (" x ..." if len(comparison.axes) > 3 else "")
     parts = [
-        what or f"{len(comparison.jobs)} runs",
+        what or _runs(len(comparison.jobs)),
         *([f"on {data.pop()}"] if len(data) == 1 else []),
     ]
     if folder is not None:
         parts.append(f"({'/'.join(folder.parts[-2:])})")
     return " ".join(parts)
+
+
+def _runs(n: int) -> str:
+    return f"{n} run{'' if n == 1 else 's'}"
 
 
 def _say(text: str) -> None:

@@ -19,7 +19,7 @@ class Standing:
         lead: The setting with the best mean.
         tied: Settings that the seeds do not tell apart from it.
         next: The one with the next best mean, and by how much the lead is off it; None where there
-            is no other, or too few seeds to tell.
+            are too few seeds to tell.
         misleads: Whether the figure is one that does not compare what differs.
     """
 
@@ -47,8 +47,7 @@ class Standing:
             more = f" and {len(self.tied) - 3} more" if len(self.tied) > 3 else ""
             few = ": one seed each tells nothing" if spread.n < 2 else ""
             return f"{word} {told}, which the seeds do not tell apart from {others}{more}{few}"
-        if self.next is None:
-            return f"best {told}"
+        assert self.next is not None, "it would be tied"
         other, by = self.next
         how = "over seeds" if by.seeds is None else f"over {by.seeds} seeds, one by one"
         return (
@@ -63,11 +62,13 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def standing(comparison: Comparison, metric: str) -> Standing | None:
-    """Who leads by a figure; None where nobody has it, or it is not stated which way is better."""
+    """Who leads by a figure; None where there are no two settings with it, and so nothing to lead,
+    or it is not stated which way is better.
+    """
     better = direction(metric)
     spreads = [(setting.spread(metric), setting) for setting in comparison.settings]
     known = [(spread.mean, setting) for spread, setting in spreads if spread is not None]
-    if better is None or not known:
+    if better is None or len(known) < 2:
         return None
     known.sort(key=lambda pair: pair[0], reverse=better == "higher")
     lead, others = known[0][1], [setting for _, setting in known[1:]]
@@ -75,7 +76,7 @@ def standing(comparison: Comparison, metric: str) -> Standing | None:
         (other, difference(_by_seed(lead, metric), _by_seed(other, metric), among=len(others)))
         for other in others
     ]
-    following = None if not found or found[0][1] is None else (found[0][0], found[0][1])
+    following = None if found[0][1] is None else (found[0][0], found[0][1])
     tied = tuple(other for other, by in found if by is None or not by.sure)
     misleads = metric == MAIN and "prediction" in comparison.axes
     return Standing(metric=metric, lead=lead, tied=tied, next=following, misleads=misleads)

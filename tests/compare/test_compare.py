@@ -306,6 +306,8 @@ def test_a_winner_is_named_only_where_seeds_tell(tmp_path):
     # Nothing that differs is shown as 0.
     small = agreements(tmp_path / "small", a=[2e-5, 3e-5, 4e-5], b=[6e-5, 7e-5, 8e-5])
     assert "7e-05 by optimizer.lr=2; +4e-05 (+4e-05 to +4e-05" in small.text
+    # Of one setting, or where all others failed, there is nothing to be the best of.
+    assert agreements(tmp_path / "alone", a=[0.9, 0.8]) is None
     # One seed tells nothing, whatever the difference.
     single = agreements(tmp_path / "single", a=[0.1], b=[0.9])
     assert len(single.tied) == 1

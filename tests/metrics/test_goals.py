@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from ccdiff.errors import UserError
-from ccdiff.metrics.goals import check_goals, parse_goals, reached, shown, surest
+from ccdiff.metrics.goals import check_goals, parse_goals, reached, shown, spent, surest
 
 AGREEMENT = "evaluate/label_agreement_classifier"
 LOOKS = {100: 0.2, 200: 0.6, 300: 0.9, 400: 0.97}
@@ -35,6 +35,14 @@ def test_a_goal_is_reached_where_the_whole_interval_is_beyond_it():
     assert between.device_seconds is None
     gpus = reached([goal], rows(), batch_size=10, devices=2)
     assert gpus.device_seconds == pytest.approx(2 * gpus.seconds)
+
+
+def test_what_was_spent_begins_at_nothing_and_is_not_known_beyond_the_last_look():
+    assert spent([100, 200], [10.0, 40.0], 50) == pytest.approx(5)
+    assert spent([100, 200], [10.0, 40.0], 150) == pytest.approx(25)
+    assert spent([100, 200], [10.0, 40.0], 200) == pytest.approx(40)
+    assert spent([100, 200], [10.0, 40.0], 201) is None
+    assert spent([], [], 1) is None
 
 
 def test_one_lucky_look_is_no_end():
