@@ -165,7 +165,10 @@ class Record:
         """How it ended, in a few words."""
         if self.problem is not None:
             return self.problem.splitlines()[0]
-        return f"heldout/eps_mse {self.result:.4f}  {self.step} steps in {self.wall_seconds:.0f} s"
+        took = f"heldout/eps_mse {self.result:.4f}  {self.step} steps in {self.wall_seconds:.0f} s"
+        if self.stop_at is None:
+            return took
+        return f"{took}, trainer.stop_at {'not ' if self.reached is None else ''}reached"
 
     def take_up(self, *, step: int, batch_size: int) -> None:
         """Goes back to ``step``: a session that was killed had no chance to say how far it got."""

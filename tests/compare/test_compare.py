@@ -303,6 +303,11 @@ def test_a_winner_is_named_only_where_seeds_tell(tmp_path):
     paired = agreements(tmp_path / "paired", a=[0.90, 0.92, 0.94], b=[0.911, 0.929, 0.951])
     assert not paired.tied
     assert paired.text.startswith("best evaluate/label_agreement: 0.9303 by optimizer.lr=2; +0.01")
+    # Of one other it would be told apart; the best of five owes more to luck.
+    near, far = {"a": [0.53, 0.54, 0.55], "b": [0.5, 0.5, 0.5]}, [0.10, 0.11, 0.10]
+    assert not agreements(tmp_path / "two", **near).tied
+    five = agreements(tmp_path / "five", **near, c=far, d=far, e=far)
+    assert [setting.values["optimizer.lr"] for setting in five.tied] == [2]
     # Nothing that differs is shown as 0.
     small = agreements(tmp_path / "small", a=[2e-5, 3e-5, 4e-5], b=[6e-5, 7e-5, 8e-5])
     assert "7e-05 by optimizer.lr=2; +4e-05 (+4e-05 to +4e-05" in small.text

@@ -1,6 +1,7 @@
 """A run that ends where it is good enough: what its record says, and what goes on from it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,8 @@ def test_the_record_says_what_it_cost_to_get_there(ended):
 def test_the_same_command_leaves_it_alone_and_another_goal_goes_on(ended):
     folder, before = ended.parent, (ended / "record.json").read_bytes()
     same = (*ARGUMENTS, f"trainer.stop_at='{GOAL}'", "hydra.run.dir=run")
-    assert "finished earlier" in succeed("train.py", *same, "resume=auto", cwd=folder).printed
+    again = succeed("train.py", *same, "resume=auto", cwd=folder).printed
+    assert re.search("finished earlier: .* steps in .* s, trainer.stop_at reached", again)
     done = call("train.py", "resume=run", cwd=folder)
     assert done.status == 1
     assert "has reached label_agreement_exact>=0.3" in done.printed
@@ -83,6 +85,7 @@ def test_what_is_never_reached_is_said_and_nothing_is_made_up(tmp_path):
     assert "fd_exact_to_heldout < 1e-09 was not reached: label_agreement_exact" in done.printed
     record = read_record(Run(tmp_path / "run"))
     assert (record.status, record.step, record.reached) == ("finished", 6, None)
+    assert record.line.endswith(", trainer.stop_at not reached")
     easy = ("trainer.stop_at='heldout/eps_mse<50'", "trainer.steps=12", "trainer.heldout_every=3")
     succeed("train.py", "resume=run", *easy, cwd=tmp_path)
     record = read_record(Run(tmp_path / "run"))
