@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle, silu
+from torch.nn.functional import pad, pixel_shuffle, pixel_unshuffle
 from torch.utils.checkpoint import checkpoint
 
 from ccdiff.nn.attention import CrossAttention, SelfAttention
@@ -22,6 +22,7 @@ from ccdiff.nn.layers import (
     Modulation,
     ResidualBlock,
     Upsample,
+    activated,
     group_norm,
     zero_init,
 )
@@ -295,7 +296,7 @@ class UNet(nn.Module):
         h = self.middle_out(self.middle_cross(h, tokens), modulations)
         for up in self.up:
             h = up(h, skips.pop(), modulations)
-        output = self.out(silu(self.out_norm(h)))
+        output = self.out(activated(self.out_norm(h)))
         if self.patch > 1:
             output = pixel_shuffle(output, self.patch)
         return output[..., :height, :width]

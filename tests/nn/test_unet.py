@@ -152,15 +152,26 @@ def test_film_is_applied_in_every_residual_block(make_unet, film):
     network = make_unet(film=film)
     stages = [m for m in network.modules() if hasattr(m, "block")]
     normed = [record(stage.block.norm2) for stage in stages]
-    activated = [record(stage.block.activation) for stage in stages]
+    activated = [record(stage.block.dropout) for stage in stages]
     x, log_snr, tokens = inputs(2, 1, 8, 8)
     network(x, log_snr, tokens)
-    for stage, h, (_, after) in zip(stages, normed, activated, strict=True):
+    for stage, h, (after,) in zip(stages, normed, activated, strict=True):
         scale, shift = network.films.films[stage.film](network.embed(log_snr))
         assert scale.any()
         assert shift.any()
         expected = nn.functional.silu((1 + scale) * h[0] + shift)
         torch.testing.assert_close(after, expected)
+
+
+def test_estimates_without_a_gradient_are_the_same_and_leave_the_input_alone(make_unet):
+    """Activations are written over there, which nothing else may be looking at."""
+    network = make_unet(dropout=0.5).eval()
+    x, log_snr, tokens = inputs(2, 1, 8, 8)
+    given = x.clone()
+    with torch.no_grad():
+        estimate = network(x, log_snr, tokens)
+    torch.testing.assert_close(x, given, rtol=0, atol=0)
+    torch.testing.assert_close(estimate, network(x, log_snr, tokens), rtol=0, atol=0)
 
 
 def test_self_attention_sits_between_the_blocks_of_the_chosen_resolutions():
