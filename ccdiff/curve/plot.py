@@ -37,13 +37,11 @@ def plot_curve(rows: Sequence[Row], real: Mapping[str, float], path: Path, *, ti
     figure = figure_of(11, 3.7 * len(metrics))
     figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     panels = figure.subplots(len(metrics), 2, sharex="col", sharey="row")
+    levels = {metric: (_shown(metric, value), "training images") for metric, value in real.items()}
+    levels["variance_kept"] = (1.0, "exact")
     for metric, pair in zip(metrics, panels, strict=True):
         for axes, by_time in zip(pair, (False, True), strict=True):
-            _panel(axes, rows, metric, by_time=by_time)
-            if metric in real:
-                _level(axes, _shown(metric, real[metric]), "training images")
-            elif metric == "variance_kept":
-                _level(axes, 1.0, "exact")
+            _panel(axes, rows, metric, by_time=by_time, level=levels.get(metric))
         pair[0].set_ylabel(_axis_name(metric), color=INK)
         if pair[0].get_yscale() == "log":
             _number(pair[0].yaxis)
@@ -78,8 +76,10 @@ def _shown(metric: str, value: float) -> float:
     return 100 * value if _is_share(metric) else value
 
 
-def _panel(axes: Any, rows: Sequence[Row], metric: str, *, by_time: bool) -> None:
-    """Draws the lines of one panel."""
+def _panel(
+    axes: Any, rows: Sequence[Row], metric: str, *, by_time: bool, level: tuple[float, str] | None
+) -> None:
+    """Draws the lines of one panel, and of ``level`` what is right, by its name."""
     axes.set_xscale("log")
     axes.set_yscale("linear" if _is_share(metric) else "log")
     axes.grid(True, which="major", color=GRID, linewidth=0.8)
@@ -93,6 +93,10 @@ def _panel(axes: Any, rows: Sequence[Row], metric: str, *, by_time: bool) -> Non
     # Stated, since a log axis finds no limits for a single point.
     axes.set_xlim(0.75 * min(places), 1.35 * max(places))
     axes.margins(y=0.1)
+    if not _is_share(metric):
+        _leave_room(axes, rows, metric, level)
+    if level is not None:
+        _level(axes, *level)
     _reference(axes, reference, metric, by_time=by_time, far=far)
     drawn = False
     lines = [list(group) for _, group in groupby(others, key=lambda row: row.setting.name)]
@@ -171,6 +175,16 @@ def _line(axes: Any, points: Sequence[Point], name: str, look: Mapping[str, Any]
 def _level(axes: Any, y: float, name: str) -> None:
     """A line for what is right."""
     axes.axhline(y, color=FAINT, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1, label=name)
+
+
+def _leave_room(
+    axes: Any, rows: Sequence[Row], metric: str, level: tuple[float, str] | None
+) -> None:
+    """Limits for values that are all about the same, to which matplotlib fits a log axis."""
+    points = [p for row in rows if (p := _point(row, metric, by_time=False)) is not None]
+    values = [value for point in points for value in point[1:]] + ([level[0]] if level else [])
+    if values and max(values) < 1.01 * min(values):
+        axes.set_ylim(0.75 * min(values), 1.35 * max(values))
 
 
 def _number(axis: Any) -> None:

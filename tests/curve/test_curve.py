@@ -260,6 +260,26 @@ def test_few_points_make_a_picture_too(gap, steps, tmp_path):
         assert min(picture.size) > 800
 
 
+@pytest.mark.parametrize("others", [(), (0.053490251302719117,), (0.0535,)])
+def test_values_that_are_about_the_same_have_room_on_the_axis(others, monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(
+        "ccdiff.curve.plot.save_figure", lambda figure, *_, **__: figures.append(figure)
+    )
+    measured = [measurement(1.0, gap, 0.9) for gap in (None, 0.053490251302719116, *others)]
+    rows = [
+        summarise(Setting(f"way {i}", DDIM(steps=2)), [one], variance_kept=1.0)
+        for i, one in enumerate(measured)
+    ]
+    real = {name: reading.value for name, reading in measured[0].readings.items()}
+    plot_curve(rows, real, tmp_path / "curve.png", title="equal")
+    (figure,) = figures
+    logs = [axes.get_ylim() for axes in figure.axes if axes.get_yscale() == "log"]
+    assert len(logs) == 6
+    for low, high in logs:
+        assert high > 1.01 * low
+
+
 @pytest.mark.parametrize("kind", concrete(Sampler), ids=lambda kind: kind.__name__)
 def test_the_variance_kept_is_that_of_many_samples(kind):
     """Exact by linearity, so also a test that a newcomer's sampler is linear and draws no more."""
