@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ccdiff.data import Split
+from ccdiff.diffusion.guidance import CFG
 from tests.benchmarks.learners import Learner, Ours
 from tests.benchmarks.racing import Racer, race
 from tests.benchmarks.racing import table as race_table
@@ -25,6 +26,9 @@ class Pupil(Learner):
     def step(self) -> None:
         self.steps += 1
         self.clock[0] += self.seconds
+
+    def draw_by(self, *, scale: float, steps: int) -> None:
+        raise NotImplementedError
 
     def draw(self, y: torch.Tensor) -> torch.Tensor:
         self.clock[0] += 100
@@ -112,7 +116,13 @@ def test_the_learner_of_this_suite_learns_from_its_overrides_and_draws_the_same_
     assert all(p.grad is None for p in learner.network.parameters())
     for _ in range(3):
         learner.step()
-    assert not torch.equal(before, learner.draw(y))
+    after = learner.draw(y)
+    assert not torch.equal(before, after)
+    learner.draw_by(scale=1.5, steps=3)
+    assert learner.pipeline.guidance == CFG(scale=1.5)
+    assert not torch.equal(after, learner.draw(y))
+    learner.draw_by(scale=2.0, steps=2)  # The recipe's own scale.
+    assert torch.equal(after, learner.draw(y))
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers
@@ -139,5 +149,40 @@ def test_a_peer_learns_and_draws_the_same_twice(kind, patch, clean):
     assert before.shape == (3, 1, 28, 28)
     assert torch.equal(before, learner.draw(y))
     learner.step()
-    assert not torch.equal(before, learner.draw(y))
+    after = learner.draw(y)
+    assert not torch.equal(before, after)
     assert learner.flops() > 0
+    for scale, steps in ((300.0, 8), (3.0, 4)):
+        learner.draw_by(scale=scale, steps=steps)
+        assert not torch.equal(after, learner.draw(y))
+    learner.draw_by(scale=3.0, steps=8)
+    assert torch.equal(after, learner.draw(y))
+
+
+def test_good_is_what_meets_every_demand_and_the_least_guided_of_those():
+    pytest.importorskip("azula")
+    from tests.benchmarks.time_to_good import Found, Row, Standard, best
+    from tests.benchmarks.time_to_good import table as good_table
+
+    real = Found(scale=1, steps=14, agreement=0.99, distance=0.3, recall=0.9)
+    standard = Standard(real=real)
+    assert standard.shortfall(real) == 0
+    dull = Found(scale=2, steps=14, agreement=1.0, distance=0.5, recall=0.45)
+    far = Found(scale=1, steps=14, agreement=0.99, distance=1.2, recall=0.9)
+    wrong = Found(scale=1, steps=14, agreement=0.97, distance=0.3, recall=0.9)
+    short = [standard.shortfall(found) for found in (dull, far, wrong)]
+    assert short == pytest.approx([1 - 0.45 / 0.765, 1.0, 2.0])
+    good = [
+        Found(scale=scale, steps=14, agreement=0.995, distance=0.5, recall=0.8)
+        for scale in (1.4, 1.2)
+    ]
+    assert best([dull, *good], standard) is good[1]
+    assert best([wrong, dull, far], standard) is dull
+    rows = [
+        Row(name=name, parameters=10, flops=1e9, steps=7, seconds=seconds, looks=looks)
+        for name, seconds, looks in (("ours", 2, good), ("theirs", 8, [dull, far]))
+    ]
+    first, second, last = good_table(rows, standard).splitlines()[2:]
+    assert first.endswith("| 7 | 2 | 1.0 | 1.2, 14 | 99.5% | 0.50 | 0.80 | yes |")
+    assert second.endswith("| 7 | 8 | 4.0 | 2, 14 | 100.0% | 0.50 | 0.45 | no |")
+    assert last.endswith("| 99.0% | 0.30 | 0.90 | |")

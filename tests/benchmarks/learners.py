@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from ccdiff.config.build import instantiate
 from ccdiff.data import Split
+from ccdiff.diffusion.guidance import CFG
 from ccdiff.generation.pipeline import Pipeline
 from tests.benchmarks.kit import measure_flops
 from tests.benchmarks.ours import assembled, batches_of, updater
@@ -38,6 +40,10 @@ class Learner(ABC):
     @abstractmethod
     def draw(self, y: Tensor) -> Tensor:
         """Images uint8 [N, 1, 28, 28] of labels [N], from averaged weights and one noise."""
+
+    @abstractmethod
+    def draw_by(self, *, scale: float, steps: int) -> None:
+        """Samples are drawn so from now on: guided by ``scale``, in ancestral ``steps``."""
 
     def flops(self) -> float:
         """Operations per image of a training step."""
@@ -77,3 +83,10 @@ class Ours(Learner):
 
     def draw(self, y: Tensor) -> Tensor:
         return self.pipeline(self.state.averaged.eval(), y, None, seeds=range(len(y)))[0]
+
+    def draw_by(self, *, scale: float, steps: int) -> None:
+        self.pipeline = replace(
+            self.pipeline,
+            sampler=replace(self.pipeline.sampler, steps=steps),
+            guidance=CFG(scale=scale),
+        )

@@ -10,7 +10,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -146,6 +146,9 @@ class _Peer(Learner):
     def sample(self, y: Tensor) -> Tensor:
         """Images in [-1, 1] from averaged weights."""
 
+    def draw_by(self, *, scale: float, steps: int) -> None:
+        self.recipe = replace(self.recipe, scale=scale, steps=steps)
+
     def step(self) -> None:
         self.loss().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -197,6 +200,11 @@ class DDPMPytorch(_Peer):
 
     def average(self) -> None:
         self.ema.update()
+
+    def draw_by(self, *, scale: float, steps: int) -> None:
+        super().draw_by(scale=scale, steps=steps)
+        for diffusion in (self.diffusion, self.ema.ema_model):
+            diffusion.sampling_timesteps = steps
 
     def sample(self, y: Tensor) -> Tensor:
         diffusion = self.ema.ema_model.eval()
