@@ -93,7 +93,7 @@ def _seconds(time: str) -> float | None:
 class TrainerSettings:
     """How long, how much at a time, how often to look."""
 
-    steps: int = 1200
+    steps: int = 480
     """Optimizer steps in all."""
     batch_size: int = 128
     """Images per optimizer step, over all processes."""
@@ -105,23 +105,24 @@ class TrainerSettings:
     """auto, cpu, cuda, cuda:<n> or mps."""
     deterministic: bool = False
     """Whether a GPU shall give the same bits each time, at some cost of speed; a CPU does."""
-    warmup: int = 100
+    warmup: int = 40
     """Steps over which the learning rate rises linearly from zero."""
-    cooldown: int = 0
-    """Last steps, over which it falls linearly to zero: less noise in the weights at the end."""
+    cooldown: int = 440
+    """Last steps, over which it falls linearly to zero, at most all of them: less noise in the
+    weights at the end."""
     grad_clip: float = 1.0
     """Largest norm of the gradient; longer ones are scaled down to it."""
     log_every: int = 50
     """Steps between lines on loss and speed."""
-    heldout_every: int = 400
+    heldout_every: int = 240
     """Steps between looks at the error on held-out images."""
     heldout_images: int = 512
     """Held-out images on which the loss is measured."""
-    sample_every: int = 400
+    sample_every: int = 240
     """Steps between grids of samples."""
     samples_per_label: int = 8
     """Columns of the grids drawn during training; of the film, 16 at most."""
-    checkpoint_every: int = 400
+    checkpoint_every: int = 240
     """Steps between checkpoints."""
     keep: int = 2
     """How many of the latest checkpoints to keep."""
@@ -193,7 +194,7 @@ class TrainerSettings:
 class EvaluateSettings:
     """How samples are looked at during training."""
 
-    every: int = 400
+    every: int = 240
     """Steps between looks; 0 for none. The first may train a classifier, once per data set."""
     images: int = 200
     """Samples that are drawn for a look."""

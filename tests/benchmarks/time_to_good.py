@@ -187,8 +187,8 @@ class _Eye:
         looks = []
         for steps, scale in product(steps_each, scales):
             learner.draw_by(scale=scale, steps=steps)
-            images = torch.cat([learner.draw(part) for part in self.y.split(250)])
-            looks.append(self.see(images, self.y, scale=scale, steps=steps))
+            # All at once: each call draws from the same noise.
+            looks.append(self.see(learner.draw(self.y), self.y, scale=scale, steps=steps))
             print(looks[-1], file=sys.stderr, flush=True)
         return looks
 

@@ -199,7 +199,7 @@ def test_a_finished_run_is_left_alone_or_told(whole):
 def test_steps_rate_and_tracker_may_change(tmp_path, caplog):
     train(composed(), tmp_path, trainer__steps=2)
     train(composed(), tmp_path, trainer__steps=3, optimizer__lr=0.25, trainer__log_every=1)
-    assert "optimizer.lr: 0.001 -> 0.25" in caplog.text
+    assert "optimizer.lr: 0.002 -> 0.25" in caplog.text
     rate = read_metrics(Run(tmp_path).metrics)[-1]
     assert (
         load_checkpoint(Run(tmp_path).checkpoint(3))["optimizer"]["param_groups"][0]["lr"] > 1e-3

@@ -52,12 +52,15 @@ def test_it_goes_on_with_the_names_of_today(run):
     assert "another config" in refused.printed
 
 
+DEFAULTS = "sampler/grid=karras optimizer.lr=1e-3 trainer.warmup=100 trainer.cooldown=0".split()
+"""What was the default then and is not today."""
+
+
 def test_a_sweep_finds_its_job_again(run):
     overrides = yaml.safe_load((run / ".hydra/overrides.yaml").read_text())
     job = run.parent / "sweep" / "job"
     shutil.copytree(run, job)
-    # The grid was karras by default then.
-    sweep = ("-m", *overrides, "sampler/grid=karras", "hydra.sweep.dir=sweep")
+    sweep = ("-m", *overrides, *DEFAULTS, "hydra.sweep.dir=sweep")
     done = succeed("train.py", *sweep, cwd=run.parent)
     assert "finished earlier" in done.printed
     other = call("train.py", *sweep, "trainer.batch_size=8", cwd=run.parent)
@@ -73,8 +76,7 @@ def test_a_setting_that_came_later_counts_as_its_default(run):
         text = (job / file).read_text().replace("  dropout: 0.0\n", "")
         (job / file).write_text(text.replace("60622c242b2b41e6", "of another version"))
     assert "dropout" not in (job / "config.yaml").read_text()
-    # The grid was karras by default then.
-    sweep = ("-m", *overrides, "sampler/grid=karras", "hydra.sweep.dir=sweep")
+    sweep = ("-m", *overrides, *DEFAULTS, "hydra.sweep.dir=sweep")
     assert "finished earlier" in succeed("train.py", *sweep, cwd=run.parent).printed
     other = call("train.py", *sweep, "model.dropout=0.1", cwd=run.parent)
     assert other.status == 1

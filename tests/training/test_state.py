@@ -29,3 +29,8 @@ def test_where_the_two_overlap_the_smaller_counts():
 
 def test_steps_beyond_the_last_change_nothing():
     assert learning_rate_factor(25, steps=20, warmup=0, cooldown=5) == 0.0
+
+
+def test_a_cooldown_that_is_longer_than_the_training_falls_over_all_of_it():
+    assert factors(warmup=3, cooldown=500) == factors(warmup=3, cooldown=20)
+    assert max(factors(warmup=3, cooldown=500)) > 0.8

@@ -46,7 +46,7 @@ def make_update(make_denoiser, generator):
             objective=Denoising(weighting=SNR(), times=UniformTimes()),
             batches=Batches(split, batch_size=4, seed=0, device="cpu", placement="device"),
             flip=True,
-            settings=TrainerSettings(steps=100, batch_size=4, accumulate=2, warmup=0),
+            settings=TrainerSettings(steps=100, batch_size=4, accumulate=2, warmup=0, cooldown=0),
             seed=0,
             timer=StepTimer(clock_of(CPU)),
             coupling=coupling,
