@@ -52,7 +52,7 @@ def test_it_goes_on_with_the_names_of_today(run):
     assert "another config" in refused.printed
 
 
-DEFAULTS = "sampler/grid=karras optimizer.lr=1e-3 trainer.warmup=100 trainer.cooldown=0".split()
+DEFAULTS = ["sampler/grid=karras", "optimizer.lr=1e-3", "trainer.warmup=100", "trainer.cooldown=0"]
 """What was the default then and is not today."""
 
 
