@@ -30,7 +30,7 @@ from tests.benchmarks import (
     soak,
     train_step,
 )
-from tests.benchmarks.kit import Case, count, durations, interleave, measure_flops, table
+from tests.benchmarks.kit import Case, count, durations, interleave, measure_flops, shares, table
 from tests.benchmarks.ours import NOISE, assembled, bare_step, loop
 from tests.gpu import speed
 from tests.gpu.timed import PREPARE
@@ -121,6 +121,26 @@ def test_lines_cross_at_the_base_and_no_point_is_timed_twice():
     points = growth.points(growth.LINES)
     assert tuple(growth.BASE.values()) in points
     assert len(points) == sum(map(len, growth.LINES.values())) - (len(growth.LINES) - 1)
+
+
+def test_shares_tell_what_products_take_and_how_fast_they_are():
+    layer = nn.Conv2d(16, 16, 3, padding=1)
+    x = torch.randn(8, 16, 32, 32)
+    flops = measure_flops(lambda: layer(x), images=8)
+    cases = {
+        "alone": Case(run=lambda: layer(x), images=8, flops=flops),
+        "beside others": Case(run=lambda: layer(x).exp().exp().exp().log().sin(), images=8),
+    }
+    alone, beside, product = (
+        line.split(" | ") for line in shares(cases, side=64).splitlines()[2:]
+    )
+    share, else_ = (float(alone[i].rstrip("%")) for i in (2, 4))
+    assert share > 50
+    assert share + else_ == pytest.approx(100, abs=1)
+    assert float(alone[3]) > 0
+    assert float(beside[2].rstrip("%")) < share
+    assert float(beside[5].split()[0]) > float(alone[5].split()[0])
+    assert product[0] == "| two matrices of 64 x 64"
 
 
 def run_main(module, monkeypatch, *arguments: str) -> None:

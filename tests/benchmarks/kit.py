@@ -9,9 +9,13 @@ from statistics import median
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 Run = Callable[[], object]
+
+_COUNTED = ("convolution", "mm", "attention")
+"""In the names of the operations that :func:`measure_flops` counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,48 @@ def table(cases: Mapping[str, Case], taken: Mapping[str, Sequence[float]]) -> st
             f"{median(ratios):.2f} ({low:.2f} to {high:.2f}) |"
         )
     return "\n".join(lines)
+
+
+def shares(cases: Mapping[str, Case], *, side: int = 2048) -> str:
+    """Markdown: how much of a run convolutions and products of matrices take, and their speed.
+
+    Where they are about as fast as a product of two large matrices, no more is to be won than the
+    last column has: the speed if all else took no time.
+
+    Arguments:
+        cases: With their operations; each is run twice.
+        side: Of the matrices, [side, side].
+    """
+    lines = [
+        "| case | ms | convolutions and products | their GFLOP/s | all else "
+        "| if that took no time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, case in cases.items():
+        case.run()
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            case.run()
+        taken = {row.key: row.self_cpu_time_total / 1e3 for row in profiler.key_averages()}
+        total = sum(taken.values())
+        counted = sum(ms for key, ms in taken.items() if any(part in key for part in _COUNTED))
+        rate = "" if case.flops is None else f"{case.flops * case.images / counted / 1e6:.0f}"
+        lines.append(
+            f"| {name} | {total:.0f} | {counted / total:.0%} | {rate} | {1 - counted / total:.0%} "
+            f"| {total / counted:.2f} times as fast |"
+        )
+    x = torch.randn(side, side)
+    seconds = sorted(_seconds(lambda: x @ x) for _ in range(7))[3]
+    rate = 2 * side**3 / seconds / 1e9
+    lines.append(
+        f"| two matrices of {side:,} x {side:,} | {1e3 * seconds:.0f} | | {rate:.0f} | | |"
+    )
+    return "\n".join(lines)
+
+
+def _seconds(run: Run) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 def durations(

@@ -15,7 +15,7 @@ from ccdiff.diffusion.guidance import NoGuidance
 from ccdiff.diffusion.samplers import DDIM
 from ccdiff.diffusion.thresholding import Clip
 from ccdiff.generation.pipeline import Pipeline
-from tests.benchmarks.kit import Case, interleave, machine, measure_flops, table
+from tests.benchmarks.kit import Case, interleave, machine, measure_flops, shares, table
 from tests.benchmarks.ours import composed
 from tests.benchmarks.peers import azula_denoiser, diffusers_unet
 
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="both, unless given")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, instead")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     print(f"{machine()}; {args.images} images in {args.steps} steps of DDIM\n")
@@ -98,6 +99,9 @@ def main() -> None:
             "azula": azula(args, autocast=dtype is not None),
             "ccdiff": ours(args, dtype),
         }
+        if args.profile:
+            print(f"{title}\n\n{shares(cases)}\n")
+            continue
         taken = interleave(cases, rounds=args.rounds, warmup=1)
         print(f"{title}\n\n{table(cases, taken)}\n")
 

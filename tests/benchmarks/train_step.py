@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from tests.benchmarks.kit import Case, interleave, machine, table, training_flops
+from tests.benchmarks.kit import Case, interleave, machine, shares, table, training_flops
 from tests.benchmarks.ours import NOISE, assembled, batches_of, updater
 from tests.benchmarks.peers import (
     Peer,
@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="both, unless given")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, instead")
     parser.add_argument("--only", nargs="+", help="parts of the names of the cases to run")
     parser.add_argument("overrides", nargs="*", help="of ccdiff's config, as for train.py")
     args = parser.parse_intermixed_args()
@@ -122,8 +123,10 @@ def main() -> None:
             cases["ccdiff, compiled"] = ours(args, compiled=True)
         if args.only:
             cases = {k: case for k, case in cases.items() if any(part in k for part in args.only)}
-        taken = interleave(cases, rounds=args.rounds)
-        print(f"\n{precision}\n\n{table(cases, taken)}")
+        shown = (
+            shares(cases) if args.profile else table(cases, interleave(cases, rounds=args.rounds))
+        )
+        print(f"\n{precision}\n\n{shown}")
 
 
 if __name__ == "__main__":
