@@ -29,6 +29,7 @@ TINY = (
     "model.groups=4",
     "model.embed_dim=16",
     "trainer.steps=6",
+    "trainer.cooldown=0",  # As good as nothing would be learned while the rate falls.
     "trainer.batch_size=16",
     "trainer.log_every=2",
     "trainer.heldout_every=3",

@@ -51,6 +51,7 @@ ARGUMENTS = (
     "trainer.checkpoint_every=2",
     "trainer.precision=fp32",
     "trainer.accumulate=2",
+    "trainer.cooldown=0",
     "trainer.samples_per_label=1",
     "sampler.steps=1",
     "model.channels=[8]",
