@@ -61,7 +61,8 @@ def compare_runs(arguments: list[str]) -> None:
     if differ:
         _say(f"careful: {title}")
     for metric, thresholds in ({} if differ else asked).items():
-        _say_costs(comparison, metric, thresholds, by)
+        if metric in comparison.metrics:
+            _say_costs(comparison, metric, thresholds, by)
     for job in comparison.jobs:
         if job.problem is not None:
             _say(f"no result: {job.run.path.name}: {job.problem}")
@@ -93,14 +94,19 @@ def _settings(arguments: list[str]) -> tuple[str, dict[str, list[float]], list[s
 
 
 def _check_logged(comparison: Comparison, asked: Sequence[str]) -> None:
-    """Raises UserError where no run has a figure that is to be reached, with the nearest."""
+    """Says where no run has a figure that is to be reached, such as runs that never looked.
+
+    Raises:
+        UserError: Where they have one that is called nearly the same.
+    """
     for metric in asked:
         if metric in comparison.metrics:
             continue
         ranked = [name for name in comparison.metrics if direction(name) is not None]
-        near = get_close_matches(metric, ranked, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(ranked) or 'none'}"
-        raise UserError(f"reach={metric}: no run has logged it: {hint}")
+        told = f"reach={metric}: no run has logged it"
+        if near := get_close_matches(metric, ranked, n=1, cutoff=0.85):
+            raise UserError(f"{told}: did you mean {near[0]}?")
+        _say(f"{told}; there are: {', '.join(ranked) or 'none'}")
 
 
 def _say_costs(comparison: Comparison, metric: str, thresholds: Sequence[float], by: str) -> None:

@@ -420,7 +420,6 @@ def test_costs_are_told_and_shown(raced):
             "reach=label_agreement_clasifier:0.5",
             "did you mean evaluate/label_agreement_classifier",
         ),
-        ("reach=fd_classifier:3", "no run has logged it"),
         ("reech=fd_classifier:3", "did you mean reach=?"),
         ("run=latest", "folders are given without a key"),
     ],
@@ -430,6 +429,13 @@ def test_costs_that_cannot_be_taken_are_told(raced, wrong, told):
     assert done.status == 1
     assert told in done.printed
     assert not (raced / "compare.html").exists()
+
+
+def test_a_figure_that_no_run_has_looked_at_is_told(raced):
+    done = succeed("ccdiff.compare", str(raced), "reach=fd_classifier:3", cwd=raced.parent)
+    assert "reach=evaluate/fd_classifier: no run has logged it; there are: " in done.printed
+    assert "reached by" not in done.printed
+    assert (raced / "compare.html").exists()
 
 
 def test_a_run_of_which_nobody_knows_leaves_no_mean_either(raced):
