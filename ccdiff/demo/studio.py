@@ -215,6 +215,7 @@ class Studio:
             *([] if wish.grid is None else [f"sampler/grid={wish.grid}"]),
             f"sampler.steps={wish.steps}",
             *guidance,
+            "precision=fp32",  # As a Model draws.
         ]
         return " ".join([as_typed("sample"), *map(shlex.quote, arguments)])
 

@@ -185,6 +185,8 @@ def _seeds(seed: int | Sequence[int], titles: Sequence[str], num_per_label: int)
 def load_model(path: str | Path | Run, *, device: str = "auto") -> Model:
     """Opens an exported folder, a run directory or a checkpoint; no code of theirs is run.
 
+    It draws in float32, as ``sample.py`` does with ``precision=fp32``.
+
     Arguments:
         path: Which; ``hub:user/name`` is an export on the Hugging Face hub, which is fetched.
         device: auto, cpu, cuda, cuda:<n> or mps.

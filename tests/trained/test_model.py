@@ -66,7 +66,14 @@ def test_noise_that_a_coupled_model_knows_nothing_of_is_told_wherever_it_draws(t
 
 
 def test_images_are_those_of_the_command_line(run, model, tmp_path):
-    given = ("sampler=ddim", "sampler.steps=3", "labels=[3,7]", "num_per_label=2", "seed=5")
+    given = (
+        "sampler=ddim",
+        "sampler.steps=3",
+        "labels=[3,7]",
+        "num_per_label=2",
+        "seed=5",
+        "precision=fp32",
+    )
     out = tmp_path / "out"
     done = call("sample.py", f"run={run.path}", f"out={out}", "device=cpu", *given, cwd=tmp_path)
     assert done.status == 0, done.printed
