@@ -393,6 +393,13 @@ def test_lower_figures_are_reached_from_above():
     assert step_of(curve, 0.5, higher=False) is None
 
 
+def test_usual_thresholds_are_what_all_reach_what_half_do_and_what_the_best_does(sweep):
+    """Of a figure that is better low; none of them harder to reach than a run has shown."""
+    levels = usual_thresholds(comparison_of(sweep), MAIN)
+    assert levels == pytest.approx([0.51, 0.42, 0.35], abs=0.0011)
+    assert levels[-1] >= 0.35 - 1e-9
+
+
 def test_costs_are_told_and_shown(raced):
     done = call(
         "ccdiff.compare", "raced", "by=cpu_seconds", "reach=label_agreement_classifier:0.8",
