@@ -53,7 +53,7 @@ def test_a_run_is_kept_with_figures_pictures_and_its_config(tmp_path, folder):
     assert "* " not in done.printed, "trackio's own lines would break the bar"
     run = only_run()
     assert run.config["model"] == "unet_mnist"
-    assert run.config["optimizer/lr"] == 1e-3
+    assert run.config["optimizer/lr"] == 2e-3
     assert json.loads((out / "record.json").read_text())["tracker_id"] == run.name
     rows = logged(run)
     ours = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
