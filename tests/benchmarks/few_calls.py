@@ -34,11 +34,11 @@ from ccdiff.diffusion.samplers import DDIM, DPMpp2M, GivenNoise, Heun, Sampler, 
 from ccdiff.diffusion.samplers.fitting import fine_solution
 from ccdiff.diffusion.samplers.grids import Logistic
 from ccdiff.diffusion.schedules import Schedule
-from ccdiff.metrics.extractors import ClassifierSource, Material
-from ccdiff.metrics.judge import Judge, Reading
-from ccdiff.metrics.references import asked_labels, reference
+from ccdiff.metrics.judge import Reading
+from ccdiff.metrics.references import asked_labels
 from ccdiff.trained.grids import fill_in_grid
 from ccdiff.trained.run import OpenedRun, open_run
+from tests.benchmarks.ideas_data import judged_of
 
 __all__ = [
     "Way",
@@ -277,19 +277,15 @@ def _judge(
     run: OpenedRun, cache: str, *, images: int, batch: int = 100
 ) -> Callable[[Draws], Reading]:
     """Gives the distance of the classifier's features to those of held-out images."""
-    data = run.data_set()
-    train, heldout = data.load()
-    material = Material.of(data, train, heldout, cache=Path(cache), device=torch.device("cpu"))
-    judge = Judge.open(ClassifierSource(), material)
-    against = reference(heldout, judge.extractor, name="heldout", cache=material.cache)
-    y = asked_labels(heldout, n=images, num_labels=len(data.names))
+    judged = judged_of(run.data_set(), cache=Path(cache))
+    y = asked_labels(judged.heldout, n=images, num_labels=judged.num_labels)
     eps = torch.randn((images, *run.image_shape), generator=torch.Generator().manual_seed(1))
 
     def distance(draw: Draws) -> Reading:
         parts = zip(eps.split(batch), y.split(batch), strict=True)
         drawn = [draw(noise, bind_label(run.denoiser, label)) for noise, label in parts]
-        found = judge.readings(to_uint8(torch.cat(drawn)), y, against)
-        return found[judge.distance_name]
+        found = judged.judge.readings(to_uint8(torch.cat(drawn)), y, judged.against)
+        return found[judged.judge.distance_name]
 
     return distance
 

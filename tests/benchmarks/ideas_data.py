@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ccdiff.config.build import build_data
-from ccdiff.data import Split
+from ccdiff.data import DataSet, Split
 from ccdiff.errors import UserError
 from ccdiff.metrics.extractors import ClassifierSource, Material
 from ccdiff.metrics.judge import Judge
@@ -29,7 +29,7 @@ from ccdiff.metrics.references import reference
 from ccdiff.metrics.sketch import Sketch
 from tests.benchmarks.ours import composed
 
-__all__ = ["Judged", "data_overrides", "open_judged", "write_emoji", "write_mnist"]
+__all__ = ["Judged", "data_overrides", "judged_of", "open_judged", "write_emoji", "write_mnist"]
 
 _FILES = {"train": "train", "test": "t10k"}
 _SKIN = re.compile(r"_?1f3f[b-f]", re.IGNORECASE)
@@ -121,18 +121,20 @@ def data_overrides(npz: Path, *, cache: Path) -> list[str]:
 
 
 def open_judged(overrides: Sequence[str], *, cache: Path) -> Judged:
+    """The data set that overrides name, with its judge."""
+    return judged_of(build_data(composed(*overrides)), cache=cache)
+
+
+def judged_of(data: DataSet, *, cache: Path) -> Judged:
     """The data set with its judge, which is trained and kept where ``cache`` does not hold it."""
-    data = build_data(composed(*overrides))
     train, heldout = data.load()
-    device = torch.device("cpu")
-    material = Material.of(data, train, heldout, cache=cache, device=device)
+    material = Material.of(data, train, heldout, cache=cache, device=torch.device("cpu"))
     judge = Judge.open(ClassifierSource(), material)
-    against = reference(heldout, judge.extractor, name="heldout", cache=cache)
     return Judged(
         train=train,
         heldout=heldout,
         judge=judge,
-        against=against,
+        against=reference(heldout, judge.extractor, name="heldout", cache=cache),
         num_labels=material.num_labels,
     )
 

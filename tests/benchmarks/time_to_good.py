@@ -23,18 +23,17 @@ from pathlib import Path
 
 import torch
 
-from ccdiff.config.build import build_data
 from ccdiff.data import Split
 from ccdiff.metrics.distances import KINDS, distances
-from ccdiff.metrics.extractors import ClassifierSource, Material
-from ccdiff.metrics.judge import Judge, images_like
-from ccdiff.metrics.references import asked_labels, reference
+from ccdiff.metrics.judge import images_like
+from ccdiff.metrics.references import asked_labels
+from tests.benchmarks.ideas_data import Judged, open_judged
 from tests.benchmarks.kit import count, machine
 from tests.benchmarks.learners import Learner, Ours
 from tests.benchmarks.ours import composed
 from tests.benchmarks.peer_learners import Azula, Diffusers, Recipe
 
-__all__ = ["Found", "Standard", "best", "main", "table"]
+__all__ = ["Found", "Row", "Standard", "best", "main", "table"]
 
 OURS = "experiment=mnist_good"
 SCALES = (1.1, 1.2, 1.25, 1.3, 1.4)
@@ -153,21 +152,12 @@ def table(rows: Sequence[Row], standard: Standard) -> str:
 
 
 class _Eye:
-    """Judges learners of one data set by samples of theirs."""
+    """Judges learners of one data set by ``n`` samples of theirs."""
 
-    def __init__(self, train: Split, heldout: Split, *, cache: Path, n: int) -> None:
-        material = Material(
-            train=train,
-            heldout=heldout,
-            num_labels=10,
-            flip=False,
-            cache=cache,
-            device=torch.device("cpu"),
-        )
-        self.judge = Judge.open(ClassifierSource(), material)
-        self.heldout = reference(heldout, self.judge.extractor, name="heldout", cache=cache)
-        self.y = asked_labels(heldout, n=n, num_labels=10)
-        alike = images_like(train, self.y)
+    def __init__(self, judged: Judged, *, n: int) -> None:
+        self.judge, self.heldout = judged.judge, judged.against
+        self.y = asked_labels(judged.heldout, n=n, num_labels=judged.num_labels)
+        alike = images_like(judged.train, self.y)
         self.standard = Standard(real=self.see(alike.images, alike.labels, scale=1.0, steps=0))
 
     def see(self, images: torch.Tensor, y: torch.Tensor, *, scale: float, steps: int) -> Found:
@@ -194,7 +184,7 @@ class _Eye:
 
 
 def _trained(make: Callable[[int], Learner], steps: int) -> tuple[Learner, float]:
-    """A learner after so many steps, with the CPU seconds of all but the first ones' share."""
+    """A learner after so many steps, and the CPU seconds that they took."""
     learner = make(steps)
     started = time.process_time()
     for _ in range(steps):
@@ -233,9 +223,8 @@ def main() -> None:
     logging.disable(logging.WARNING)
     # CPU seconds of several threads that wait for each other would count the waiting.
     torch.set_num_threads(1)
-    data = build_data(composed("data=mnist", f"data.root={args.data_root}"))
-    split, heldout = data.load()
-    eye = _Eye(split, heldout, cache=args.cache, n=args.images)
+    judged = open_judged(["data=mnist", f"data.root={args.data_root}"], cache=args.cache)
+    split, eye = judged.train, _Eye(judged, n=args.images)
     rows: list[Row] = []
 
     def run(name: str, make: Callable[[int], Learner], steps: int) -> None:
